@@ -1,0 +1,6 @@
+export { defineConfig } from './define-config.ts'
+export { durationMs } from './duration.ts'
+export { nearest } from './nearest.ts'
+export type {
+  ErasePolicy, HealthCheckPolicy, JobStep, MissedPolicy, Policy, PolicyInput, RetentionRule, Schedule, WebhookHandler,
+} from './schema.ts'
