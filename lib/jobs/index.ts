@@ -1,0 +1,6 @@
+export type { Job } from './job.ts'
+export { claimIfIdle, claimManually, claimSlot, findRun, listRuns, type Claim, type Run, type RunState } from './ledger.ts'
+export { openQueue } from './queue.ts'
+export { assertSchedule, currentSlot, type JobSchedule, nextSlots, slotsBetween } from './slots.ts'
+export { tick, type TickReport } from './tick.ts'
+export { work, type WorkOptions, type WorkReport } from './worker.ts'

@@ -1,0 +1,107 @@
+import { appendAudit } from '../platform/audit.ts'
+import type { Context } from '../platform/context.ts'
+import type { Queryable, Row } from '../platform/db.ts'
+import { CaretakerError, sqlState } from '../platform/errors.ts'
+
+export type RunState = 'queued' | 'dispatched' | 'running' | 'done' | 'failed' | 'skipped'
+export type RunKind = 'planned' | 'caught-up' | 'manual'
+
+/** A row of `caretaker.runs`. */
+export interface Run extends Row {
+  id: string
+  job: string
+  slot: Date
+  kind: RunKind
+  state: RunState
+  attempt: number
+  dispatch: number
+  params: Record<string, unknown>
+  checkpoint: unknown
+  result: Record<string, unknown> | null
+  error: { code: string; detail: string } | null
+  queued_at: Date
+  started_at: Date | null
+  finished_at: Date | null
+}
+
+export const runColumns =
+  'id, job, slot, kind, state, attempt, dispatch, params, checkpoint, result, error, queued_at, started_at, finished_at'
+
+export interface Claim {
+  run: Run
+  /** False when the slot had been claimed before: `run` is that run. */
+  claimed: boolean
+}
+
+/**
+ * Claims a slot of a job. Two hosts firing at once both come here; the unique (job, slot) lets one through and shows
+ * the other what the first is doing.
+ */
+export async function claimSlot(ctx: Context, claim: { job: string; slot: Date; kind: RunKind; params?: Record<string, unknown> }): Promise<Claim> {
+  return ledger(async () => {
+    const [made] = await ctx.db.query<Run>(
+      `insert into caretaker.runs (job, slot, kind, params, actor) values ($1, $2::timestamptz, $3, $4::jsonb, $5::jsonb)
+       on conflict (job, slot) do nothing returning ${runColumns}`,
+      [claim.job, claim.slot, claim.kind, JSON.stringify(claim.params ?? {}), JSON.stringify(ctx.actor)],
+    )
+    if (made !== undefined) return { run: made, claimed: true }
+    const [existing] = await ctx.db.query<Run>(`select ${runColumns} from caretaker.runs where job = $1 and slot = $2::timestamptz`, [claim.job, claim.slot])
+    if (existing === undefined) throw new CaretakerError('conflict', `The slot ${claim.slot.toISOString()} of ${claim.job} was claimed and removed at the same time; try again.`)
+    return { run: existing, claimed: false }
+  })
+}
+
+/** A run outside the schedule, asked for by a person: audited. Its slot is this very moment. */
+export async function claimManually(ctx: Context, job: string, params: Record<string, unknown> = {}): Promise<Run> {
+  return ledger(() =>
+    ctx.db.transaction(async (tx) => {
+      const [run] = await tx.query<Run>(
+        `insert into caretaker.runs (job, slot, kind, params, actor) values ($1, clock_timestamp(), 'manual', $2::jsonb, $3::jsonb) returning ${runColumns}`,
+        [job, JSON.stringify(params), JSON.stringify(ctx.actor)],
+      )
+      await appendAudit(tx, ctx, { action: 'job.requested', target: job })
+      return run as Run
+    }),
+  )
+}
+
+/**
+ * A run of a job that works off what is waiting, unless one is already queued. One that is running does not count: it
+ * may have looked at the queue for the last time just before the new work came.
+ */
+export async function claimIfIdle(ctx: Context, job: string): Promise<boolean> {
+  const inserted = await ctx.db.execute(
+    `insert into caretaker.runs (job, slot, kind, actor)
+     select $1, clock_timestamp(), 'planned', $2::jsonb
+     where not exists (select from caretaker.runs where job = $1 and state in ('queued', 'dispatched'))
+     on conflict (job, slot) do nothing`,
+    [job, JSON.stringify(ctx.actor)],
+  )
+  return inserted > 0
+}
+
+export async function findRun(db: Queryable, id: string): Promise<Run | null> {
+  const [run] = await db.query<Run>(`select ${runColumns} from caretaker.runs where id = $1::uuid`, [id])
+  return run ?? null
+}
+
+/** The newest runs first. */
+export async function listRuns(ctx: Context, filter: { job?: string; limit: number }): Promise<Run[]> {
+  return ledger(() =>
+    ctx.db.query<Run>(
+      `select ${runColumns} from caretaker.runs where ($1::text is null or job = $1) order by queued_at desc, slot desc limit $2::int`,
+      [filter.job ?? null, filter.limit],
+    ),
+  )
+}
+
+/** Says in words that the database has not been prepared, instead of "relation does not exist". */
+export async function ledger<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (sqlState(error) === '42P01' || sqlState(error) === '3F000')
+      throw new CaretakerError('not_configured', 'This database has no Caretaker tables yet. Run `caretaker db migrate` on it first.', { cause: error })
+    throw error
+  }
+}
