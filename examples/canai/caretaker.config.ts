@@ -1,0 +1,143 @@
+import { defineConfig } from '../../lib/config/index.ts'
+import type { Transaction } from '../../lib/platform/db.ts'
+
+/** CanAI: plans for founders. What keeps this app healthy, small and lawful. */
+export default defineConfig({
+  app: { name: 'CanAI', url: 'http://localhost:8888', timezone: 'UTC' },
+
+  health: {
+    checks: {
+      database: { critical: true },
+      supabase: { critical: true },
+      storage: {},
+      objects: {},
+      rls: {},
+      stripe: { critical: false },
+      homepage: { kind: 'url', url: 'http://localhost:8888/app', critical: false, timeoutMs: 3000 },
+    },
+  },
+
+  maintenance: {
+    vacuum: ['session_logs', 'initial_prompt_logs', 'spark_logs', 'payment_logs'],
+    reindex: ['idx_session_logs_user_id', 'idx_prompt_logs_user_id', 'idx_comparisons_trust_delta'],
+    refresh: ['daily_metrics'],
+  },
+
+  retention: [
+    { name: 'spark_cache', table: 'spark_cache', where: 'expires_at < now()', action: 'purge' },
+    { name: 'error_logs', table: 'error_logs', column: 'created_at', olderThan: '30 days', action: { archiveTo: 'error_logs_archive' } },
+    { name: 'session_logs', table: 'session_logs', column: 'created_at', olderThan: '24 months', action: 'purge' },
+    { name: 'initial_prompt_logs', table: 'initial_prompt_logs', column: 'created_at', olderThan: '24 months', action: 'purge' },
+    { name: 'error_logs_24_months', table: 'error_logs', column: 'created_at', olderThan: '24 months', action: 'purge' },
+    // Archived errors leave error_logs after 30 days: without this rule nothing would ever end their 24 months.
+    { name: 'error_logs_archive', table: 'error_logs_archive', column: 'created_at', olderThan: '24 months', action: 'purge' },
+    {
+      name: 'feedback_logs',
+      table: 'feedback_logs',
+      column: 'created_at',
+      olderThan: '12 months',
+      action: { anonymise: { comments: '[ANONYMIZED]', improvement_suggestions: '[ANONYMIZED]' } },
+      mark: 'anonymized',
+    },
+  ],
+
+  jobs: {
+    'daily-cleanup': {
+      description: 'Expired cache entries go, old errors are archived, and the tables they leave are vacuumed.',
+      schedule: '0 14 * * *',
+      steps: [{ retention: ['spark_cache', 'error_logs'] }, { vacuum: ['spark_cache', 'error_logs', 'error_logs_archive'] }],
+    },
+    'daily-maintenance': {
+      description: 'The busiest tables are vacuumed and the planner learns what they hold now.',
+      schedule: '0 2 * * *',
+      steps: [
+        { vacuum: ['session_logs', 'initial_prompt_logs', 'spark_logs', 'payment_logs'] },
+        { analyze: 'all' },
+        { retention: ['spark_cache', 'error_logs'] },
+      ],
+    },
+    'weekly-optimization': {
+      description: 'The indexes that every page waits for are rebuilt.',
+      schedule: '0 3 * * 0',
+      steps: [{ reindex: ['idx_session_logs_user_id', 'idx_prompt_logs_user_id', 'idx_comparisons_trust_delta'] }, { analyze: 'all' }],
+    },
+    'monthly-lifecycle': {
+      description: 'What is older than it may be goes or is made anonymous, and last month gets its report.',
+      schedule: '0 4 1 * *',
+      steps: [
+        { retention: ['session_logs', 'initial_prompt_logs', 'error_logs_24_months', 'error_logs_archive', 'feedback_logs'] },
+        {
+          // Of last month only, so the rules above took nothing from it; written twice it stays one row.
+          sql: `insert into performance_reports (month, avg_response_time, total_users, total_plans_created, avg_trust_delta, uptime_percentage)
+                select date_trunc('month', now() - interval '1 month')::date, avg(response_time_ms), count(distinct user_id),
+                  count(*) filter (where product_track = 'business_builder'), avg(trust_delta),
+                  calculate_uptime(date_trunc('month', now() - interval '1 month'))
+                from session_logs
+                where created_at >= date_trunc('month', now() - interval '1 month') and created_at < date_trunc('month', now())
+                on conflict (month) do update set avg_response_time = excluded.avg_response_time, total_users = excluded.total_users,
+                  total_plans_created = excluded.total_plans_created, avg_trust_delta = excluded.avg_trust_delta,
+                  uptime_percentage = excluded.uptime_percentage`,
+        },
+      ],
+    },
+    'refresh-daily-metrics': {
+      description: 'The figures of each day, for the dashboard.',
+      schedule: '0 1 * * *',
+      steps: [{ refresh: ['daily_metrics'] }],
+    },
+  },
+
+  // Recipients are not named here: the public keys come from the environment, so that each deployment has its own.
+  backup: { keep: { daily: 30, hourly: '7 days', config: '90 days' }, buckets: ['voice-notes'] },
+
+  gdpr: {
+    subject: { table: 'auth.users', id: 'id', email: 'email' },
+    tables: {
+      payment_logs: { erase: { keep: 'tax law', until: '10 years', anonymise: ['card_name'] } },
+      // Columns that name a person without a foreign key.
+      feedback_logs: { link: { column: 'contact_email', to: 'email' } },
+      share_logs: { link: { column: 'recipient_email', to: 'email' } },
+      error_logs_archive: { link: { column: 'user_id', to: 'id' } },
+    },
+    buckets: [{ bucket: 'voice-notes', prefix: '{id}/' }],
+  },
+
+  webhooks: {
+    stripe: { on: { 'invoice.paid': (event, tx) => recordPayment(paidInvoice(event.data.object), tx) } },
+  },
+})
+
+interface PaidInvoice {
+  id: string
+  customer: string | null
+  amountCents: number
+  currency: string
+  paidAt: Date | null
+}
+
+/** What of a Stripe invoice a payment is made of. */
+function paidInvoice(object: Record<string, unknown>): PaidInvoice {
+  const { id, customer, amount_paid: amount, currency, status_transitions: transitions } = object
+  if (typeof id !== 'string' || typeof amount !== 'number') throw new TypeError('invoice.paid: expected an invoice with "id" and "amount_paid"')
+  // The customer is an id, or the whole customer where the event was made with it expanded.
+  const who = typeof customer === 'object' && customer !== null && 'id' in customer ? customer.id : customer
+  const paid = typeof transitions === 'object' && transitions !== null && 'paid_at' in transitions ? transitions.paid_at : null
+  return {
+    id,
+    customer: typeof who === 'string' ? who : null,
+    amountCents: amount,
+    currency: typeof currency === 'string' ? currency : 'usd',
+    paidAt: typeof paid === 'number' ? new Date(paid * 1000) : null,
+  }
+}
+
+/** The invoice's payment is marked as paid; an invoice that was never seen gets one. */
+async function recordPayment(invoice: PaidInvoice, tx: Transaction): Promise<void> {
+  await tx.execute(
+    `insert into payment_logs (user_id, stripe_customer_id, stripe_invoice_id, amount_cents, currency, status, paid_at)
+     values ((select id from auth.users where raw_app_meta_data ->> 'stripe_customer_id' = $2), $2, $1, $3::int, $4, 'paid', coalesce($5::timestamptz, now()))
+     on conflict (stripe_invoice_id) do update
+       set status = 'paid', amount_cents = excluded.amount_cents, paid_at = excluded.paid_at`,
+    [invoice.id, invoice.customer, invoice.amountCents, invoice.currency, invoice.paidAt],
+  )
+}
