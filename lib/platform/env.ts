@@ -45,13 +45,16 @@ export const variables = {
 
   CRON_SECRET: variable('Caretaker', 'What hosts present to /api/cron and /api/worker. Unset means closed. At least 16 characters.', secret(16)),
   ENCRYPTION_KEY: variable('Caretaker', 'Field encryption and keyed hashes: 64 hexadecimal digits (openssl rand -hex 32).', hex64()),
-  PUBLIC_URL: variable('Caretaker', 'Where these functions are reached from outside; Twilio signs it. Default: the host\'s own.', httpUrl()),
+  PUBLIC_URL: variable('Caretaker', 'Where these functions are reached from outside; Twilio signs it. Netlify sets URL, Vercel VERCEL_URL.', httpUrl(), { aliases: ['URL'] }),
+  VERCEL_URL: variable('Caretaker', 'Set by Vercel: the deployment\'s host.', text()),
   CARETAKER_ENVIRONMENT: variable('Caretaker', 'production, staging or development. Default: what the host says.', text(), { aliases: ['VERCEL_ENV', 'CONTEXT', 'NODE_ENV'] }),
   APP_VERSION: variable('Caretaker', 'The release shown in /health. Default: the commit the host deployed.', text(), {
     aliases: ['VERCEL_GIT_COMMIT_SHA', 'COMMIT_REF'],
   }),
   LOG_LEVEL: variable('Caretaker', 'trace, debug, info, warn, error, fatal or silent.', level(), { example: 'info' }),
 
+  BACKUP_STORE: variable('Backups', 'file:///DIR, s3://BUCKET/PREFIX or supabase://BUCKET. Default: backup.store of the policy.', text()),
+  BACKUP_RECIPIENTS: variable('Backups', 'age1…, separated by commas: who can read the backups. Default: backup.recipients of the policy.', text()),
   S3_ENDPOINT: variable('Backups', 'The S3-compatible endpoint for an s3:// store.', httpUrl()),
   S3_REGION: variable('Backups', 'Its region; "auto" for R2.', text()),
   S3_ACCESS_KEY_ID: variable('Backups', 'Access key.', secret(), { aliases: ['AWS_ACCESS_KEY_ID'] }),

@@ -1,0 +1,70 @@
+import type { Output } from './command.ts'
+
+/** Writes for a person, or with `json` one document on stdout and all else on stderr. */
+export function createOutput(options: { json: boolean; stdout: NodeJS.WriteStream; stderr: NodeJS.WriteStream }): Output & { clear(): void } {
+  const { json, stdout, stderr } = options
+  let drawn = false
+  let last = 0
+  const clear = () => {
+    if (drawn) stderr.write('\r\u001b[2K')
+    drawn = false
+  }
+  return {
+    json,
+    clear,
+    result(value, human) {
+      clear()
+      stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : human === '' ? '' : `${human.replace(/\n+$/, '')}\n`)
+    },
+    line(text) {
+      clear()
+      ;(json ? stderr : stdout).write(`${text}\n`)
+    },
+    progress(text) {
+      if (stderr.isTTY) {
+        stderr.write(`\r\u001b[2K${text.slice(0, (stderr.columns ?? 80) - 1)}`)
+        drawn = true
+        return
+      }
+      const now = performance.now()
+      if (now - last < 1_000) return
+      last = now
+      stderr.write(`${text}\n`)
+    },
+  }
+}
+
+/** Rows under their headings, in columns as wide as they need to be. Numbers stand to the right. */
+export function table(headings: readonly string[], rows: readonly (readonly (string | number | null | undefined)[])[]): string {
+  const cells = rows.map((row) => row.map((cell) => (cell === null || cell === undefined ? '–' : String(cell))))
+  const numeric = headings.map((_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === 'number' || row[column] === null))
+  const widths = headings.map((heading, column) => Math.max(heading.length, ...cells.map((row) => row[column]?.length ?? 0)))
+  const draw = (row: readonly string[]) =>
+    row
+      .map((cell, column) => (numeric[column] ? cell.padStart(widths[column] as number) : cell.padEnd(widths[column] as number)))
+      .join('  ')
+      .trimEnd()
+  return [draw(headings), draw(widths.map((width) => '─'.repeat(width))), ...cells.map(draw)].join('\n')
+}
+
+/** "2 h 5 min", "340 ms": the two largest units. */
+export function duration(ms: number): string {
+  if (ms < 1_000) return `${Math.round(ms)} ms`
+  if (ms < 60_000) return `${(ms / 1_000).toFixed(1)} s`
+  const units: [string, number][] = [['d', 86_400_000], ['h', 3_600_000], ['min', 60_000], ['s', 1_000]]
+  const first = units.findIndex(([, size]) => ms >= size)
+  return units
+    .slice(first, first + 2)
+    .map(([unit, size], index) => [Math.floor((index === 0 ? ms : ms % (units[first]?.[1] ?? 1)) / size), unit] as const)
+    .filter(([count]) => count > 0)
+    .map(([count, unit]) => `${count} ${unit}`)
+    .join(' ')
+}
+
+/** "1.3 GB": decimal units, as disks are sold. */
+export function bytes(count: number): string {
+  if (count < 1_000) return `${count} B`
+  const units = ['kB', 'MB', 'GB', 'TB']
+  const power = Math.min(units.length, Math.floor(Math.log10(count) / 3))
+  return `${(count / 1_000 ** power).toFixed(1)} ${units[power - 1]}`
+}

@@ -1,0 +1,122 @@
+import type { JobStep, Policy, Schedule } from './config/index.ts'
+import { nearest } from './config/index.ts'
+import { assertSchedule, type Job, type JobSchedule } from './jobs/index.ts'
+import { CaretakerError } from './platform/errors.ts'
+
+/*
+ * The one list of jobs: name, schedule, verb. Verbs are imported when they run, so that a function which only claims
+ * slots does not carry what they need.
+ */
+
+interface BuiltIn extends Omit<Job, 'schedule'> {
+  /** Five cron fields, in the app's time zone; null for a job that runs when work waits for it. */
+  schedule: string | null
+  /** Whether the policy has the part this job works on. */
+  on(policy: Policy): boolean
+}
+
+const builtIn: readonly BuiltIn[] = [
+  {
+    name: 'health',
+    description: 'Check every dependency and store the report',
+    schedule: '*/5 * * * *',
+    on: () => true,
+    run: async (ctx, run) => (await import('./health/index.ts')).healthJob(ctx, run),
+    plan: async (ctx) => (await import('./health/index.ts')).planHealth(ctx),
+  },
+  {
+    name: 'webhooks',
+    description: 'Apply the webhook events that wait in the inbox',
+    schedule: null,
+    on: (policy) => policy.webhooks !== undefined,
+    run: async (ctx, run) => (await import('./webhooks/process.ts')).processInboxJob(ctx, run),
+    plan: async (ctx) => (await import('./webhooks/process.ts')).planInbox(ctx),
+    pending: async (ctx) => waits(ctx, `select exists (select from caretaker.inbox where state = 'received' and next_attempt_at <= now()) as waits`),
+  },
+  {
+    name: 'gdpr',
+    description: 'Carry out the requests of data subjects',
+    schedule: null,
+    on: (policy) => policy.gdpr !== undefined,
+    run: async (ctx, run) => (await import('./gdpr/index.ts')).processRequestsJob(ctx, run),
+    plan: async (ctx) => (await import('./gdpr/index.ts')).planRequests(ctx),
+    pending: async (ctx) => waits(ctx, `select exists (select from caretaker.gdpr_requests where state in ('verified', 'in_progress')) as waits`),
+  },
+  {
+    name: 'retention',
+    description: 'Purge, archive and anonymise by every retention rule',
+    schedule: null,
+    on: (policy) => (policy.retention?.length ?? 0) > 0,
+    ...steps([{ retention: 'all' }]),
+  },
+  {
+    name: 'backup',
+    description: 'Back up the database, encrypted to the recipients',
+    schedule: '0 3 * * *',
+    on: (policy) => policy.backup !== undefined,
+    run: async (ctx, run) => (await import('./backup/index.ts')).backupJob(ctx, run),
+    plan: async (ctx) => (await import('./backup/index.ts')).planBackup(ctx),
+  },
+]
+
+/**
+ * Every job of the policy: the built-in ones whose part is there, then the app's own.
+ * @throws {CaretakerError} `policy_invalid` for an unusable schedule, an unknown name in `schedules`, or a name taken twice.
+ */
+export function jobs(policy: Policy): Job[] {
+  const own = Object.entries(policy.jobs ?? {})
+  for (const [name] of own) {
+    if (!/^[a-z0-9][a-z0-9-]{0,62}$/.test(name))
+      throw new CaretakerError('policy_invalid', `jobs.${name}: found "${name}", expected lower-case letters, digits and hyphens.`)
+    if (name === 'tick' || builtIn.some((job) => job.name === name)) throw new CaretakerError('policy_invalid', `jobs.${name}: the name is taken by a built-in job.`)
+  }
+  const known = [...builtIn.map((job) => job.name), ...own.map(([name]) => name)]
+  for (const name of Object.keys(policy.schedules ?? {})) {
+    if (known.includes(name)) continue
+    const near = nearest(name, known)
+    throw new CaretakerError('policy_invalid', `schedules.${name}: there is no job of that name${near === undefined ? '' : `; did you mean "${near}"?`}`)
+  }
+  const schedule = (name: string, otherwise: Schedule | null | undefined): JobSchedule | null => {
+    const wanted = policy.schedules?.[name] ?? otherwise ?? null
+    if (wanted === null || wanted === false) return null
+    const full = typeof wanted === 'string' ? { cron: wanted } : wanted
+    const resolved: JobSchedule = { cron: full.cron, timezone: full.timezone ?? policy.app.timezone ?? 'UTC', missed: full.missed ?? 'last' }
+    assertSchedule(name, resolved)
+    return resolved
+  }
+  return [
+    ...builtIn.filter((job) => job.on(policy)).map(({ on: _on, ...job }) => ({ ...job, schedule: schedule(job.name, job.schedule) })),
+    ...own.map(([name, job]) => ({
+      name,
+      description: job.description ?? job.steps.map(describeStep).join(', '),
+      schedule: schedule(name, job.schedule),
+      ...steps(job.steps),
+    })),
+  ]
+}
+
+/** The job of that name. @throws {CaretakerError} `job_unknown`, with the nearest name. */
+export function findJob(all: readonly Job[], name: string): Job {
+  const job = all.find((one) => one.name === name)
+  if (job !== undefined) return job
+  const near = nearest(name, all.map((one) => one.name))
+  throw new CaretakerError('job_unknown', `There is no job "${name.slice(0, 60)}"${near === undefined ? '' : `; did you mean "${near}"?`} Known: ${all.map((one) => one.name).join(', ')}.`)
+}
+
+function steps(list: readonly JobStep[]): Pick<Job, 'run' | 'plan'> {
+  return {
+    run: async (ctx, run) => (await import('./maintenance/index.ts')).runSteps(ctx, list, run),
+    plan: async (ctx) => (await import('./maintenance/index.ts')).planSteps(ctx, list),
+  }
+}
+
+function describeStep(step: JobStep): string {
+  const [verb, what] = Object.entries(step)[0] as [string, string | string[]]
+  if (verb === 'sql') return 'run SQL'
+  return `${verb} ${typeof what === 'string' ? what : what.length > 3 ? `${what.length} of them` : what.join(', ')}`
+}
+
+async function waits(ctx: Parameters<NonNullable<Job['pending']>>[0], sql: string): Promise<boolean> {
+  const [row] = await ctx.db.query<{ waits: boolean }>(sql)
+  return row?.waits === true
+}

@@ -1,0 +1,43 @@
+import type { Actor } from '../platform/actor.ts'
+import type { Context } from '../platform/context.ts'
+import { CaretakerError, hasCode } from '../platform/errors.ts'
+import { describeError } from '../platform/log.ts'
+import type { Route } from './route.ts'
+
+const perMinute = { standard: 100, sensitive: 20 } as const
+const windowSeconds = 60
+
+/**
+ * Counts the request against its caller; returns the RateLimit fields of the answer.
+ * When the counter cannot be reached, a standard route answers anyway and a sensitive one refuses.
+ * @throws {CaretakerError} `rate_limited`
+ */
+export async function enforceLimit(ctx: Context, route: Route, actor: Actor, clientAddress: string): Promise<Record<string, string>> {
+  if (route.limit === 'none') return {}
+  const limit = perMinute[route.limit]
+  const caller = 'id' in actor ? `${actor.type}:${actor.id}` : `address:${clientAddress}`
+  const decision = await ctx.limiter.hit(`${route.path}|${caller}`, limit, windowSeconds).catch((error: unknown) => {
+    if (route.limit === 'sensitive' && !hasCode(error, 'database_unavailable'))
+      throw new CaretakerError('upstream_failed', 'The rate limit cannot be checked right now; try again shortly.', { cause: error, retryAfterSeconds: 10 })
+    if (route.limit === 'sensitive') throw error
+    ctx.log.warn({ err: describeError(error) }, 'rate limit not checked')
+    return null
+  })
+  if (decision === null) return {}
+  const fields = {
+    'ratelimit-policy': `"minute";q=${limit};w=${windowSeconds}`,
+    ratelimit: `"minute";r=${decision.remaining};t=${decision.resetSeconds}`,
+  }
+  if (decision.allowed) return fields
+  throw new CaretakerError('rate_limited', 'Rate limit exceeded. Please wait before trying again.', {
+    retryAfterSeconds: Math.max(1, decision.resetSeconds),
+  })
+}
+
+/** Counts a failed authentication against the address; rethrows `error`, or `rate_limited` when there were too many. */
+export async function refuseGuessing(ctx: Context, error: unknown, clientAddress: string): Promise<never> {
+  if (!hasCode(error, 'unauthorized')) throw error
+  const decision = await ctx.limiter.hit(`unauthorized|address:${clientAddress}`, perMinute.sensitive, windowSeconds).catch(() => null)
+  if (decision?.allowed !== false) throw error
+  throw new CaretakerError('rate_limited', 'Too many failed attempts. Please wait before trying again.', { retryAfterSeconds: Math.max(1, decision.resetSeconds) })
+}

@@ -1,0 +1,80 @@
+import type * as z from 'zod/mini'
+import type { Role } from '../platform/actor.ts'
+import type { Context } from '../platform/context.ts'
+
+export type Method = 'GET' | 'POST' | 'DELETE'
+
+/**
+ * Who may call: anyone; a provider whose signature the verb checks; a host that presents CRON_SECRET; an operator with
+ * one of the roles; the person the data is about (or an operator with one of the roles).
+ */
+export type Authentication = 'public' | 'signature' | 'cron' | { operator: readonly Role[] } | { subject: true; operator: readonly Role[] }
+
+export interface RequestInput<Query = Record<string, string>, Body = unknown> {
+  params: Record<string, string>
+  query: Query
+  body: Body
+  request: Request
+  requestId: string
+  /** Work after the answer, as far as the host allows: never anything that must not be lost. */
+  afterwards(work: Promise<unknown>): void
+}
+
+export interface Route {
+  methods: readonly Method[]
+  /** Segments; `:name` takes one. */
+  path: string
+  summary: string
+  auth: Authentication
+  /** Requests a minute and caller: 100 or, where it is sensitive, 20. `none`: whoever calls has a signature or a secret. */
+  limit: 'standard' | 'sensitive' | 'none'
+  query?: z.ZodMiniType
+  /** A zod schema for a JSON body, or `bytes` for the body as it came. */
+  body?: z.ZodMiniType | 'bytes'
+  /** Default 1 MiB. */
+  bodyLimitBytes?: number
+  handle(ctx: Context, input: RequestInput<never, never>): Promise<Response>
+}
+
+type Output<S, Otherwise> = S extends z.ZodMiniType<infer T> ? T : S extends 'bytes' ? Uint8Array : Otherwise
+
+/** One route, with the types of its query and body inferred from their schemas. */
+export function route<Q extends z.ZodMiniType | undefined = undefined, B extends z.ZodMiniType | 'bytes' | undefined = undefined>(
+  definition: Omit<Route, 'handle' | 'query' | 'body'> & {
+    query?: Q
+    body?: B
+    handle(ctx: Context, input: RequestInput<Output<Q, Record<string, string>>, Output<B, undefined>>): Promise<Response>
+  },
+): Route {
+  return definition as unknown as Route
+}
+
+/** JSON, as every API answer is. */
+export function json(value: unknown, init: ResponseInit = {}): Response {
+  const headers = new Headers(init.headers)
+  if (!headers.has('content-type')) headers.set('content-type', 'application/json; charset=utf-8')
+  return new Response(JSON.stringify(value), { ...init, headers })
+}
+
+/** The parameters when `path` matches `pattern`, or null. */
+export function matchPath(pattern: string, path: string): Record<string, string> | null {
+  const wanted = pattern.split('/')
+  const found = path.replace(/\/+$/, '').split('/')
+  if (path === '/' && pattern === '/') return {}
+  if (wanted.length !== found.length) return null
+  const params: Record<string, string> = {}
+  for (const [index, segment] of wanted.entries()) {
+    const value = found[index] as string
+    if (!segment.startsWith(':')) {
+      if (segment !== value) return null
+      continue
+    }
+    if (value === '') return null
+    try {
+      params[segment.slice(1)] = decodeURIComponent(value)
+    } catch {
+      return null
+    }
+  }
+  return params
+}

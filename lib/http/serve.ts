@@ -1,0 +1,92 @@
+import { randomUUID } from 'node:crypto'
+import type { Actor } from '../platform/actor.ts'
+import type { Context } from '../platform/context.ts'
+import { CaretakerError } from '../platform/errors.ts'
+import { describeError } from '../platform/log.ts'
+import { authenticate } from './authenticate.ts'
+import { enforceLimit, refuseGuessing } from './limit.ts'
+import { problemResponse } from './problem.ts'
+import { checked, readBytes, readJson } from './read-body.ts'
+import { type Route, type RequestInput, matchPath } from './route.ts'
+import { secured } from './security-headers.ts'
+
+/** What a host tells of an invocation, beside the request. */
+export interface Invocation {
+  /** The caller's address as the host, not the caller, states it. */
+  clientAddress: string
+  deadline: Date
+  waitUntil(work: Promise<unknown>): void
+}
+
+/** Makes the context of one request. */
+export type OpenContext = (request: { actor: Actor; requestId: string; signal: AbortSignal; deadline: Date }) => Context
+
+const defaultBodyLimit = 1024 * 1024
+
+/** Answers requests with the first route that matches. Never throws; every failure is a problem document. */
+export function serveRoutes(routes: readonly Route[], open: OpenContext) {
+  return async (request: Request, invocation: Invocation): Promise<Response> => {
+    const requestId = randomUUID()
+    let ctx: Context | undefined
+    try {
+      ctx = open({ actor: { type: 'anonymous' }, requestId, signal: request.signal, deadline: invocation.deadline })
+      const started = ctx.clock.monotonicMs()
+      const { response, route } = await answer(routes, ctx, request, requestId, invocation)
+      ctx.log.info({ method: request.method, route, status: response.status, ms: Math.round(ctx.clock.monotonicMs() - started) }, 'request')
+      return secured(request.method === 'HEAD' ? new Response(null, response) : response, requestId)
+    } catch (error) {
+      if (!(error instanceof CaretakerError) || error.code === 'internal') ctx?.log.error({ err: describeError(error) }, 'request failed')
+      else ctx?.log.info({ method: request.method, code: error.code, cause: error.cause === undefined ? undefined : describeError(error.cause) }, 'request refused')
+      const response = problemResponse(error, requestId)
+      if (error instanceof MethodNotAllowed) response.headers.set('allow', error.allowed.join(', '))
+      return secured(response, requestId)
+    }
+  }
+}
+
+class MethodNotAllowed extends CaretakerError {
+  readonly allowed: readonly string[]
+  constructor(method: string, allowed: readonly string[]) {
+    super('method_not_allowed', `${method} is not answered here; use ${allowed.join(' or ')}.`)
+    this.allowed = allowed
+  }
+}
+
+async function answer(
+  routes: readonly Route[],
+  ctx: Context,
+  request: Request,
+  requestId: string,
+  invocation: Invocation,
+): Promise<{ response: Response; route: string }> {
+  const url = new URL(request.url)
+  const { route, params } = find(routes, request.method === 'HEAD' ? 'GET' : request.method, url.pathname)
+  const actor = await authenticate(ctx, route.auth, request).catch((error: unknown) => refuseGuessing(ctx, error, invocation.clientAddress))
+  const rateHeaders = await enforceLimit(ctx, route, actor, invocation.clientAddress)
+  const query = Object.fromEntries(url.searchParams)
+  const limit = route.bodyLimitBytes ?? defaultBodyLimit
+  const input: RequestInput<unknown, unknown> = {
+    params,
+    query: route.query === undefined ? query : checked(route.query, query, 'query'),
+    body: route.body === undefined ? undefined : route.body === 'bytes' ? await readBytes(request, limit) : await readJson(request, route.body, limit),
+    request,
+    requestId,
+    afterwards: (work) =>
+      invocation.waitUntil(work.catch((error: unknown) => ctx.log.warn({ err: describeError(error) }, 'work after the answer failed'))),
+  }
+  const response = await route.handle({ ...ctx, actor }, input as never)
+  for (const [name, value] of Object.entries(rateHeaders)) response.headers.set(name, value)
+  return { response, route: route.path }
+}
+
+function find(routes: readonly Route[], method: string, path: string): { route: Route; params: Record<string, string> } {
+  const allowed = new Set<string>()
+  for (const route of routes) {
+    const params = matchPath(route.path, path)
+    if (params === null) continue
+    if ((route.methods as readonly string[]).includes(method)) return { route, params }
+    for (const one of route.methods) allowed.add(one)
+  }
+  if (allowed.size > 0) throw new MethodNotAllowed(method, [...allowed])
+  throw new CaretakerError('not_found', 'There is nothing at this address.')
+}
