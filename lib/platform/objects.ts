@@ -11,14 +11,16 @@ export interface PutOptions {
   /** Fail with `conflict` when the key exists (conditional create). */
   ifAbsent?: boolean
   contentType?: string
+  /** About how many bytes will come, where that is known: stores that take big objects in parts choose their size by it. */
+  expectedBytes?: number
   signal?: AbortSignal
 }
 
 /**
  * A place for named, immutable byte sequences. Keys are relative paths of `[A-Za-z0-9._/=-]` segments, never `..`.
  * `null` means absent and only reads return it; a write that did not store every byte throws `object_store_failed`
- * and leaves nothing visible under the key. Implementations are in `lib/drivers/objects/`, one conformance suite
- * (`tests/conformance/objects.ts`) holds them.
+ * and leaves nothing visible under the key (an error of the source passes as it is). Implementations are in
+ * `lib/drivers/objects/`, one conformance suite (`tests/conformance/objects.ts`) holds them.
  */
 export interface ObjectStore {
   /** For messages: never holds credentials. */

@@ -58,7 +58,7 @@ export function openFileStore(url: string): ObjectStore {
     async get(key, options = {}) {
       checkKey(key)
       if (options.range !== undefined) checkRange(options.range)
-      if ((await realFolder(root, key)) === null) return null
+      if ((await placeOf(root, key)) !== 'here') return null
       const handle = await open(join(root, key), constants.O_RDONLY | constants.O_NOFOLLOW).catch(absent('open'))
       if (handle === null) return null
       const stat = await handle.stat()
@@ -73,7 +73,7 @@ export function openFileStore(url: string): ObjectStore {
 
     async head(key) {
       checkKey(key)
-      if ((await realFolder(root, key)) === null) return null
+      if ((await placeOf(root, key)) !== 'here') return null
       return await inspect(root, key)
     },
 
@@ -84,7 +84,7 @@ export function openFileStore(url: string): ObjectStore {
 
     async delete(key) {
       checkKey(key)
-      if ((await realFolder(root, key)) === null) return
+      if ((await placeOf(root, key)) !== 'here') return
       const gone = await unlink(join(root, key)).catch(absent('delete'))
       if (gone === null) return
       await syncFolder(dirname(join(root, key)))
@@ -113,7 +113,8 @@ function rootOf(url: string): string {
   return fileURLToPath(parsed).replace(/\/+$/, '')
 }
 
-async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<number> {
+/** How many bytes were written: all of them. */
+export async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<number> {
   let offset = 0
   while (offset < chunk.length) {
     const { bytesWritten } = await handle.write(chunk, offset).catch(fail('write'))
@@ -122,33 +123,36 @@ async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<number> 
   return offset
 }
 
+/** A delete that empties a folder takes it along, also from under a put, which then makes it again. */
+const publishAttempts = 50
+
 /** Gives the finished file its name. `ifAbsent` is a hard link, which the file system refuses when the name is taken. */
 async function publish(temporary: string, root: string, key: string, ifAbsent: boolean): Promise<void> {
   const target = join(root, key)
   for (let attempt = 1; ; attempt++) {
-    const firstMade = await mkdir(dirname(target), { recursive: true }).catch(fail('make the folder for'))
-    if ((await realFolder(root, key)) === null) {
-      // A concurrent delete of the folder's last object took the folder along: make it again.
-      if (attempt < 5 && (await lstat(dirname(target)).catch(() => null)) === null) continue
-      throw new CaretakerError('object_store_failed', 'The folder cannot store the object: its path goes through a symbolic link.')
-    }
     try {
+      const firstMade = await mkdir(dirname(target), { recursive: true })
+      if ((await placeOf(root, key)) === 'elsewhere') throw new CaretakerError('object_store_failed', 'The folder cannot store the object: its path goes through a symbolic link.')
       await (ifAbsent ? link(temporary, target) : rename(temporary, target))
+      await syncFolders(dirname(target), firstMade === undefined ? dirname(target) : dirname(firstMade))
+      return
     } catch (error) {
       const code = codeOf(error)
-      if (code === 'ENOENT' && attempt < 5) continue
-      if (code === 'EEXIST' && ifAbsent) throw taken()
+      if (code === 'ENOENT' && attempt < publishAttempts) continue
+      if (error instanceof CaretakerError) throw error
+      if (code === 'EEXIST' && ifAbsent && (await inspect(root, key)) !== null) throw taken()
       if (ifAbsent && (code === 'EPERM' || code === 'ENOTSUP' || code === 'EOPNOTSUPP'))
         throw new CaretakerError('object_store_failed', `The folder's file system has no hard links (${code}), which creating an object only once needs.`)
       throw fail('name')(error)
     }
-    // A new name is durable once its folder is synced; a new folder, once the folder above is.
-    const last = firstMade === undefined ? dirname(target) : dirname(firstMade)
-    for (let folder = dirname(target); folder.length >= last.length; folder = dirname(folder)) {
-      await syncFolder(folder)
-      if (folder === dirname(folder)) break
-    }
-    return
+  }
+}
+
+/** A new name is durable once its folder is synced; a new folder, once the folder above is. */
+async function syncFolders(from: string, upTo: string): Promise<void> {
+  for (let folder = from; folder.length >= upTo.length; folder = dirname(folder)) {
+    await syncFolder(folder)
+    if (folder === dirname(folder)) break
   }
 }
 
@@ -169,12 +173,12 @@ async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** The folder of `key`, or null where there is none or a symbolic link leads to it. */
-async function realFolder(root: string, key: string): Promise<string | null> {
+/** Whether the folder of `key` is where it should be, is not there, or a symbolic link leads elsewhere. */
+async function placeOf(root: string, key: string): Promise<'here' | 'absent' | 'elsewhere'> {
   const base = await realpath(root).catch(absent('find'))
   const folder = await realpath(dirname(join(root, key))).catch(absent('find'))
-  if (base === null || folder === null) return null
-  return folder === join(base, dirname(key)) ? folder : null
+  if (base === null || folder === null) return 'absent'
+  return folder === join(base, dirname(key)) ? 'here' : 'elsewhere'
 }
 
 async function inspect(root: string, key: string): Promise<ObjectInfo | null> {

@@ -13,6 +13,8 @@ export async function openObjectStore(url: string, env: Env): Promise<ObjectStor
   switch (scheme) {
     case 'file':
       return (await import('./file.ts')).openFileStore(url)
+    case 's3':
+      return (await import('./s3.ts')).openS3Store(url, env)
     default:
       throw new CaretakerError('invalid_input', `store: found ${scheme === undefined ? 'no scheme' : `"${scheme}://"`}; expected file:///DIR, s3://BUCKET/PREFIX or supabase://BUCKET.`)
   }

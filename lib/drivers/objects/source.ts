@@ -48,7 +48,8 @@ async function* bytesOf(body: Readable, signal: AbortSignal | undefined): AsyncG
   if (isAborted(signal)) throw aborted(signal)
 }
 
-function isAborted(signal: AbortSignal | undefined): boolean {
+/** As a function, because TypeScript takes a property once read as settled. */
+export function isAborted(signal: AbortSignal | undefined): boolean {
   return signal?.aborted === true
 }
 
