@@ -29,8 +29,8 @@ const builtIn: readonly BuiltIn[] = [
     description: 'Apply the webhook events that wait in the inbox',
     schedule: null,
     on: (policy) => policy.webhooks !== undefined,
-    run: async (ctx, run) => (await import('./webhooks/process.ts')).processInboxJob(ctx, run),
-    plan: async (ctx) => (await import('./webhooks/process.ts')).planInbox(ctx),
+    run: async (ctx, run) => (await import('./webhooks/index.ts')).processInboxJob(ctx, run),
+    plan: async (ctx) => (await import('./webhooks/index.ts')).planInbox(ctx),
     pending: async (ctx) => waits(ctx, `select exists (select from caretaker.inbox where state = 'received' and next_attempt_at <= now()) as waits`),
   },
   {

@@ -1,0 +1,46 @@
+import * as z from 'zod/mini'
+import { findJob, jobs } from '../catalog.ts'
+import { json, type Route, route } from '../http/index.ts'
+import { claimManually, listRuns, nextSlots } from '../jobs/index.ts'
+import { type Wake, wakeWorker } from './wake-worker.ts'
+
+/** What an operator sees and does over HTTP. */
+export const ops = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => [
+  route({
+    methods: ['GET'],
+    path: '/api/ops/jobs',
+    summary: 'Every job with its schedule and next firing',
+    auth: { operator: ['admin', 'developer', 'support', 'viewer'] },
+    limit: 'standard',
+    async handle(ctx) {
+      const now = ctx.clock.now()
+      return json({
+        jobs: jobs(ctx.config).map(({ name, description, schedule }) => ({ name, description, schedule, next: schedule === null ? null : (nextSlots(schedule, now, 1)[0] ?? null) })),
+      })
+    },
+  }),
+  route({
+    methods: ['GET'],
+    path: '/api/ops/runs',
+    summary: 'The newest runs',
+    auth: { operator: ['admin', 'developer', 'support', 'viewer'] },
+    limit: 'standard',
+    query: z.object({ job: z.optional(z.string()), limit: z._default(z.string().check(z.regex(/^([1-9]\d{0,2}|1000)$/, 'expected a whole number from 1 to 1000')), '50') }),
+    async handle(ctx, { query }) {
+      return json({ runs: await listRuns(ctx, { ...(query.job === undefined ? {} : { job: query.job }), limit: Number(query.limit) }) })
+    },
+  }),
+  route({
+    methods: ['POST'],
+    path: '/api/ops/jobs/:job/run',
+    summary: 'Run a job now, beside its schedule',
+    auth: { operator: ['admin', 'developer'] },
+    limit: 'sensitive',
+    async handle(ctx, { params }) {
+      const job = findJob(jobs(ctx.config), params.job as string)
+      const run = await claimManually(ctx, job.name)
+      await wake(ctx)
+      return json({ job: job.name, run: run.id, slot: run.slot, state: run.state }, { status: 202 })
+    },
+  }),
+]
