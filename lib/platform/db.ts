@@ -34,6 +34,11 @@ export interface Database extends Queryable {
   /** Commits when `work` resolves, rolls back when it throws. */
   transaction<T>(work: (tx: Transaction) => Promise<T>, options?: TransactionOptions): Promise<T>
   session<T>(work: (session: Session) => Promise<T>): Promise<T>
+  /**
+   * One statement for health checks. When `signal` aborts it rejects with `timeout` and the connection is closed, so that
+   * a server which has stopped answering keeps neither the caller nor a place in the pool.
+   */
+  probe<T extends Row = Row>(sql: string, params: readonly unknown[], signal: AbortSignal): Promise<T[]>
   /** The session-mode connection string: for drivers that open sockets of their own (pg-boss, COPY, pg_dump). A secret. */
   readonly sessionUrl: string
   close(): Promise<void>
@@ -66,8 +71,7 @@ export function openDatabase(options: DatabaseOptions): Database {
       const isolation = tx.isolation === undefined ? '' : ` isolation level ${tx.isolation}`
       await client.query(`begin${isolation}${tx.readOnly === true ? ' read only' : ''}`)
       if (tx.lockTimeoutMs !== undefined) await client.query(`set local lock_timeout = ${Math.trunc(tx.lockTimeoutMs)}`)
-      if (tx.statementTimeoutMs !== undefined)
-        await client.query(`set local statement_timeout = ${Math.trunc(tx.statementTimeoutMs)}`)
+      if (tx.statementTimeoutMs !== undefined) await client.query(`set local statement_timeout = ${Math.trunc(tx.statementTimeoutMs)}`)
       const result = await work({ kind: 'transaction', ...on(client) })
       await client.query('commit')
       return result
@@ -97,10 +101,27 @@ export function openDatabase(options: DatabaseOptions): Database {
     }
   }
 
+  async function probe<T extends Row>(sql: string, params: readonly unknown[], signal: AbortSignal): Promise<T[]> {
+    const client = await beforeAbort(checkout(requestPool), signal, (late) => late.release())
+    let closed = false
+    const close = () => {
+      closed = true
+      client.release(true)
+    }
+    signal.addEventListener('abort', close, { once: true })
+    try {
+      return await beforeAbort(on(client).query<T>(sql, params), signal)
+    } finally {
+      signal.removeEventListener('abort', close)
+      if (!closed) client.release()
+    }
+  }
+
   return {
     ...on(requestPool),
     transaction,
     session,
+    probe,
     sessionUrl: options.sessionUrl,
     async close() {
       await Promise.all([sessionPool.end(), ...(requestPool === sessionPool ? [] : [requestPool.end()])])
@@ -158,6 +179,25 @@ async function checkout(from: pg.Pool): Promise<pg.PoolClient> {
   }
 }
 
+/** The result, or `timeout` as soon as `signal` aborts; what arrives after that is handed to `discard`. */
+function beforeAbort<T>(work: Promise<T>, signal: AbortSignal, discard: (late: T) => void = () => undefined): Promise<T> {
+  return new Promise((resolve, reject) => {
+    let late = false
+    const abort = () => {
+      late = true
+      reject(new CaretakerError('timeout', 'The database did not answer in time.'))
+    }
+    if (signal.aborted) abort()
+    else signal.addEventListener('abort', abort, { once: true })
+    work
+      .then(
+        (result) => (late ? discard(result) : resolve(result)),
+        (error: unknown) => reject(error),
+      )
+      .finally(() => signal.removeEventListener('abort', abort))
+  })
+}
+
 function on(target: pg.Pool | pg.ClientBase): Queryable {
   return {
     async query<T extends Row>(sql: string, params: readonly unknown[] = []) {
@@ -177,7 +217,17 @@ function on(target: pg.Pool | pg.ClientBase): Queryable {
   }
 }
 
-const unreachable = new Set(['ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'EPIPE', 'EAI_AGAIN', 'ENOENT'])
+const unreachable = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ENOTFOUND',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EPIPE',
+  'EAI_AGAIN',
+  'ENOENT',
+])
 const shuttingDown = new Set(['57P01', '57P02', '57P03', '53300', '08000', '08003', '08006', '28P01', '28000', '3D000'])
 
 /** Turns what a lost, refused or misdirected connection throws into `database_unavailable`; other errors pass as they are. */
@@ -185,9 +235,15 @@ function unavailable(error: unknown): unknown {
   if (error instanceof CaretakerError || !(error instanceof Error)) return error
   const state = sqlState(error)
   if (state !== undefined && shuttingDown.has(state))
-    return new CaretakerError('database_unavailable', connectionProblem[state] ?? `The database closed or refused the connection (SQLSTATE ${state}).`, { cause: error })
+    return new CaretakerError(
+      'database_unavailable',
+      connectionProblem[state] ?? `The database closed or refused the connection (SQLSTATE ${state}).`,
+      { cause: error },
+    )
   const code = (error as NodeJS.ErrnoException).code
-  const lost = (code !== undefined && unreachable.has(code)) || /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error/.test(error.message)
+  const lost =
+    (code !== undefined && unreachable.has(code)) ||
+    /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error/.test(error.message)
   if (!lost) return error
   return new CaretakerError('database_unavailable', `The database cannot be reached (${code ?? 'connection lost'}).`, { cause: error })
 }

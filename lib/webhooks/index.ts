@@ -1,0 +1,7 @@
+export { inboxStates, listInbox, showInbox } from './inbox-entries.ts'
+export { planInbox, processInboxJob } from './process.ts'
+export { type InboxOutcome, type ProcessInput, processInbox } from './process-inbox.ts'
+export type { InboxEntry, InboxState } from './queries.ts'
+export { type Receipt, receiveWebhook } from './receive-webhook.ts'
+export { type Replayed, replayEvents } from './replay-events.ts'
+export type { WebhookRequest } from './source.ts'

@@ -1,0 +1,45 @@
+import type { Context } from '../platform/context.ts'
+import { sqlState } from '../platform/errors.ts'
+import type { JobPlan, JobVerb, PlanLine } from '../platform/job.ts'
+import { handlersBySource } from './handlers.ts'
+import { type InboxOutcome, processInbox } from './process-inbox.ts'
+import { countOpen, type WaitingType } from './queries.ts'
+
+const batch = 100
+
+/** Applies everything that is due, a batch at a time. Its checkpoint holds only the counts: each event commits by itself. */
+export const processInboxJob: JobVerb = async (ctx, run) => {
+  const total: InboxOutcome = { applied: 0, ignored: 0, failed: 0, dead: 0, ...(run.checkpoint as Partial<InboxOutcome> | null) }
+  for (;;) {
+    const done = await processInbox(ctx, { limit: batch })
+    for (const key of Object.keys(done) as (keyof InboxOutcome)[]) total[key] += done[key]
+    if (ctx.signal.aborted || run.shouldHandOver()) {
+      await run.save(total)
+      return { status: 'hand-over' }
+    }
+    if (done.applied + done.ignored + done.failed + done.dead < batch) return { status: 'done', result: { ...total } }
+  }
+}
+
+/** What waits in the inbox now, by type, and what died there. */
+export const planInbox: JobPlan = async (ctx) => {
+  const handlers = handlersBySource(ctx.config)
+  const open = await openEvents(ctx)
+  return open.map((row): PlanLine => {
+    const handled = handlers.get(row.source)?.has(row.type) === true
+    const line = { target: 'caretaker.inbox', count: row.count, unit: 'rows' as const }
+    if (row.state === 'dead')
+      return { ...line, action: `nothing: ${row.source} ${row.type} are dead letters`, warnings: [`${row.count} failed ${row.type} events wait for \`webhooks replay\`.`] }
+    return { ...line, action: handled ? `apply ${row.source} ${row.type}` : `set aside ${row.source} ${row.type} (no handler in the policy)` }
+  })
+}
+
+async function openEvents(ctx: Context): Promise<WaitingType[]> {
+  try {
+    return await countOpen(ctx.db)
+  } catch (error) {
+    // A database that has never seen Caretaker has no inbox, and nothing in it.
+    if (sqlState(error) === '42P01' || sqlState(error) === '3F000') return []
+    throw error
+  }
+}

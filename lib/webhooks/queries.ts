@@ -1,0 +1,164 @@
+import type { Queryable, Row, Transaction } from '../platform/db.ts'
+
+export type InboxState = 'received' | 'applied' | 'ignored' | 'dead'
+
+export interface NewEvent {
+  source: string
+  eventId: string
+  type: string
+  occurredAt: Date
+  receivedAt: Date
+  objectTag: Buffer | null
+  payload: Buffer
+}
+
+/** False when the event is there already. A concurrent insert of the same event is waited for: both answers follow a commit. */
+export async function insertEvent(db: Queryable, event: NewEvent): Promise<boolean> {
+  const inserted = await db.execute(
+    `insert into caretaker.inbox (source, event_id, type, occurred_at, received_at, next_attempt_at, object_tag, payload)
+     values ($1::text, $2::text, $3::text, $4::timestamptz, $5::timestamptz, $5::timestamptz, $6::bytea, $7::bytea)
+     on conflict (source, event_id) do nothing`,
+    [event.source, event.eventId, event.type, event.occurredAt, event.receivedAt, event.objectTag, event.payload],
+  )
+  return inserted === 1
+}
+
+export interface ClaimedEvent extends Row {
+  id: string
+  source: string
+  eventId: string
+  type: string
+  payload: Buffer
+  attempts: number
+}
+
+interface Due {
+  source: string
+  types: readonly string[]
+  now: Date
+  /** Only these rows; null for any. */
+  ids: readonly string[] | null
+}
+
+/**
+ * Locks the oldest due event that no earlier event of its object stands before, until the transaction ends.
+ * An earlier one that another worker is applying is still 'received' in this snapshot, so nothing overtakes it;
+ * one that failed and waits for its next attempt holds its object's later events back until it is applied or dead.
+ */
+export async function claimEvent(tx: Transaction, due: Due): Promise<ClaimedEvent | undefined> {
+  const [row] = await tx.query<ClaimedEvent & { object: string | null }>(
+    `select i.id::text as id, i.source, i.event_id as "eventId", i.type, i.payload, i.attempts, encode(i.object_tag, 'hex') as object
+     from caretaker.inbox i
+     where i.state = 'received' and i.source = $1::text and i.type = any($2::text[]) and i.next_attempt_at <= $3::timestamptz
+       and ($4::bigint[] is null or i.id = any($4::bigint[]))
+       and not exists (
+         select from caretaker.inbox earlier
+         where earlier.state = 'received' and earlier.source = i.source and earlier.object_tag = i.object_tag
+           and earlier.type = any($2::text[]) and (earlier.occurred_at, earlier.id) < (i.occurred_at, i.id))
+     order by i.occurred_at, i.id
+     limit 1
+     for update skip locked`,
+    [due.source, due.types, due.now, due.ids],
+  )
+  if (row === undefined) return undefined
+  // An earlier event may arrive while a later one of its object is being applied: it waits here, so that two handlers
+  // never work on one object at a time.
+  if (row.object !== null) await tx.query('select pg_advisory_xact_lock(hashtextextended($1::text, 0))', [`caretaker:inbox:${row.source}:${row.object}`])
+  return row
+}
+
+export async function markApplied(tx: Transaction, id: string, at: Date): Promise<void> {
+  await tx.execute(
+    `update caretaker.inbox set state = 'applied', applied_at = $2::timestamptz, attempts = attempts + 1, error = null
+     where id = $1::bigint and state = 'received'`,
+    [id, at],
+  )
+}
+
+/** Sets events of types that the policy has no handler for aside, at most `limit`. @returns how many */
+export function ignoreUnhandled(db: Queryable, due: Due, limit: number): Promise<number> {
+  return db.execute(
+    `update caretaker.inbox set state = 'ignored'
+     where id in (
+       select id from caretaker.inbox
+       where state = 'received' and source = $1::text and not type = any($2::text[]) and next_attempt_at <= $3::timestamptz
+         and ($4::bigint[] is null or id = any($4::bigint[]))
+       order by occurred_at, id limit $5::int for update skip locked)`,
+    [due.source, due.types, due.now, due.ids, limit],
+  )
+}
+
+/**
+ * Counts a failed attempt, unless another worker has counted or applied it meanwhile.
+ * @returns whether it was counted here
+ */
+export async function recordFailure(
+  tx: Transaction,
+  event: Pick<ClaimedEvent, 'id' | 'attempts'>,
+  failure: { state: 'received' | 'dead'; nextAttemptAt: Date; error: Record<string, unknown> },
+): Promise<boolean> {
+  const updated = await tx.execute(
+    `update caretaker.inbox set attempts = attempts + 1, state = $3::text, next_attempt_at = $4::timestamptz, error = $5::jsonb
+     where id = $1::bigint and attempts = $2::int and state = 'received'`,
+    [event.id, event.attempts, failure.state, failure.nextAttemptAt, JSON.stringify(failure.error)],
+  )
+  return updated === 1
+}
+
+export interface InboxEntry extends Row {
+  id: string
+  source: string
+  eventId: string
+  type: string
+  state: InboxState
+  attempts: number
+  occurredAt: Date | null
+  receivedAt: Date
+  nextAttemptAt: Date
+  appliedAt: Date | null
+  error: { code: string } | null
+}
+
+const entryColumns = `id::text as id, source, event_id as "eventId", type, state, attempts, occurred_at as "occurredAt",
+  received_at as "receivedAt", next_attempt_at as "nextAttemptAt", applied_at as "appliedAt", error`
+
+/** The newest entries first. */
+export function selectEntries(db: Queryable, filter: { state: InboxState | null; source: string | null; type: string | null; limit: number }): Promise<InboxEntry[]> {
+  return db.query<InboxEntry>(
+    `select ${entryColumns} from caretaker.inbox
+     where ($1::text is null or state = $1::text) and ($2::text is null or source = $2::text) and ($3::text is null or type = $3::text)
+     order by id desc limit $4::int`,
+    [filter.state, filter.source, filter.type, filter.limit],
+  )
+}
+
+/** By the inbox's number or by the provider's id (which two providers could share: then the oldest). */
+export async function selectEntry(db: Queryable, id: string, lock: 'for update' | '' = ''): Promise<(InboxEntry & { payload: Buffer }) | undefined> {
+  const number = /^[1-9]\d{0,17}$/.test(id) ? id : null
+  const [row] = await db.query<InboxEntry & { payload: Buffer }>(
+    `select ${entryColumns}, payload from caretaker.inbox where id = $1::bigint or event_id = $2::text order by id limit 1 ${lock}`,
+    [number, id],
+  )
+  return row
+}
+
+export async function makeDue(tx: Transaction, id: string, now: Date): Promise<void> {
+  await tx.execute(
+    `update caretaker.inbox set state = 'received', attempts = 0, next_attempt_at = $2::timestamptz, error = null where id = $1::bigint`,
+    [id, now],
+  )
+}
+
+export interface WaitingType extends Row {
+  source: string
+  type: string
+  state: 'received' | 'dead'
+  count: number
+}
+
+export function countOpen(db: Queryable): Promise<WaitingType[]> {
+  return db.query<WaitingType>(
+    `select source, type, state, count(*)::int as count from caretaker.inbox
+     where state in ('received', 'dead') group by source, type, state order by source, type, state`,
+  )
+}
