@@ -2,8 +2,8 @@
 import { parseArgs } from 'node:util'
 import { CaretakerError } from '../lib/platform/errors.ts'
 import type { Command } from './command.ts'
-import { createOutput } from './output.ts'
 import { openContext } from './open-context.ts'
+import { createOutput } from './output.ts'
 
 /** Where each first word's commands are; loaded when one of them is called. */
 const groups: Record<string, () => Promise<{ commands: Command[] }>> = {
@@ -36,21 +36,35 @@ async function main(argv: string[]): Promise<number> {
   const first = argv.find((word) => !word.startsWith('-'))
   if (first === undefined || first === 'help') {
     const all = (await Promise.all(Object.values(groups).map((load) => load()))).flatMap((group) => group.commands)
-    out.result(all.map(({ name, usage, summary }) => ({ name, usage, summary })), overview(all))
+    out.result(
+      all.map(({ name, usage, summary }) => ({ name, usage, summary })),
+      overview(all),
+    )
     return first === undefined && !argv.includes('--help') && !argv.includes('-h') ? 2 : 0
   }
   const load = Object.hasOwn(groups, first) ? groups[first] : undefined
-  if (load === undefined) return usageError(out, `There is no command "${first}". \`caretaker --help\` lists them.`, await near(first, Object.keys(groups)))
+  if (load === undefined)
+    return usageError(out, `There is no command "${first}". \`caretaker --help\` lists them.`, await near(first, Object.keys(groups)))
   const { commands } = await load()
   const words = argv.filter((word) => !word.startsWith('-'))
   const command = commands.find((one) => one.name === words.slice(0, one.name.split(' ').length).join(' '))
   if (command === undefined) {
     if (argv.includes('--help') || argv.includes('-h')) {
-      out.result(commands.map(({ name, usage, summary }) => ({ name, usage, summary })), overview(commands))
+      out.result(
+        commands.map(({ name, usage, summary }) => ({ name, usage, summary })),
+        overview(commands),
+      )
       return 0
     }
     const wanted = words.slice(0, 2).join(' ')
-    return usageError(out, words.length === 1 ? `"${first}" needs one of its commands:\n${overview(commands)}` : `There is no command "${wanted}".`, await near(wanted, commands.map((one) => one.name)))
+    return usageError(
+      out,
+      words.length === 1 ? `"${first}" needs one of its commands:\n${overview(commands)}` : `There is no command "${wanted}".`,
+      await near(
+        wanted,
+        commands.map((one) => one.name),
+      ),
+    )
   }
   let parsed: ReturnType<typeof parseCommand>
   try {
@@ -76,19 +90,33 @@ async function main(argv: string[]): Promise<number> {
 }
 
 function parseCommand(command: Command, argv: string[]) {
-  const { values, positionals } = parseArgs({ args: argv, options: { ...common, ...command.options }, allowPositionals: true, strict: true })
-  return { flags: values as Record<string, string | boolean | string[] | undefined>, args: positionals.slice(command.name.split(' ').length) }
+  const { values, positionals } = parseArgs({
+    args: argv,
+    options: { ...common, ...command.options },
+    allowPositionals: true,
+    strict: true,
+  })
+  return {
+    flags: values as Record<string, string | boolean | string[] | undefined>,
+    args: positionals.slice(command.name.split(' ').length),
+  }
 }
 
 /** Says what went wrong: a coded error in its own words, anything else with its stack, because it is a defect. */
 function report(error: unknown, json: boolean): number {
   const usage = error instanceof CaretakerError && (error.code === 'bad_request' || error.code === 'invalid_input')
   if (json) {
-    const body = error instanceof CaretakerError ? { code: error.code, detail: error.detail, issues: error.issues } : { code: 'internal', detail: error instanceof Error ? error.message : 'unknown' }
+    const body =
+      error instanceof CaretakerError
+        ? { code: error.code, detail: error.detail, issues: error.issues }
+        : { code: 'internal', detail: error instanceof Error ? error.message : 'unknown' }
     process.stdout.write(`${JSON.stringify({ error: body }, null, 2)}\n`)
   }
   if (error instanceof CaretakerError) process.stderr.write(`caretaker: ${error.detail} (${error.code})\n`)
-  else process.stderr.write(`caretaker: ${error instanceof Error ? (error.stack ?? error.message) : 'something that is not an error was thrown'}\n`)
+  else
+    process.stderr.write(
+      `caretaker: ${error instanceof Error ? (error.stack ?? error.message) : 'something that is not an error was thrown'}\n`,
+    )
   return usage ? 2 : 1
 }
 
@@ -110,7 +138,10 @@ function overview(commands: readonly Command[]): string {
 
 function help(command: Command): string {
   const options = { ...command.options, json: common.json, 'database-url': common['database-url'], config: common.config }
-  const lines = Object.entries(options).map(([name, option]) => `  --${name}${option.type === 'string' ? ' VALUE' : ''}${'multiple' in option && option.multiple === true ? ' (repeatable)' : ''}`)
+  const lines = Object.entries(options).map(
+    ([name, option]) =>
+      `  --${name}${option.type === 'string' ? ' VALUE' : ''}${'multiple' in option && option.multiple === true ? ' (repeatable)' : ''}`,
+  )
   return `${command.summary}.\n\ncaretaker ${command.name} ${command.usage ?? ''}\n\n${lines.join('\n')}`
 }
 

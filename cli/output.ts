@@ -1,7 +1,11 @@
 import type { Output } from './command.ts'
 
 /** Writes for a person, or with `json` one document on stdout and all else on stderr. */
-export function createOutput(options: { json: boolean; stdout: NodeJS.WriteStream; stderr: NodeJS.WriteStream }): Output & { clear(): void } {
+export function createOutput(options: {
+  json: boolean
+  stdout: NodeJS.WriteStream
+  stderr: NodeJS.WriteStream
+}): Output & { clear(): void } {
   const { json, stdout, stderr } = options
   let drawn = false
   let last = 0
@@ -37,7 +41,9 @@ export function createOutput(options: { json: boolean; stdout: NodeJS.WriteStrea
 /** Rows under their headings, in columns as wide as they need to be. Numbers stand to the right. */
 export function table(headings: readonly string[], rows: readonly (readonly (string | number | null | undefined)[])[]): string {
   const cells = rows.map((row) => row.map((cell) => (cell === null || cell === undefined ? '–' : String(cell))))
-  const numeric = headings.map((_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === 'number' || row[column] === null))
+  const numeric = headings.map(
+    (_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === 'number' || row[column] === null),
+  )
   const widths = headings.map((heading, column) => Math.max(heading.length, ...cells.map((row) => row[column]?.length ?? 0)))
   const draw = (row: readonly string[]) =>
     row
@@ -51,7 +57,12 @@ export function table(headings: readonly string[], rows: readonly (readonly (str
 export function duration(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)} ms`
   if (ms < 60_000) return `${(ms / 1_000).toFixed(1)} s`
-  const units: [string, number][] = [['d', 86_400_000], ['h', 3_600_000], ['min', 60_000], ['s', 1_000]]
+  const units: [string, number][] = [
+    ['d', 86_400_000],
+    ['h', 3_600_000],
+    ['min', 60_000],
+    ['s', 1_000],
+  ]
   const first = units.findIndex(([, size]) => ms >= size)
   return units
     .slice(first, first + 2)

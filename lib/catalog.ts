@@ -31,7 +31,8 @@ const builtIn: readonly BuiltIn[] = [
     on: (policy) => policy.webhooks !== undefined,
     run: async (ctx, run) => (await import('./webhooks/index.ts')).processInboxJob(ctx, run),
     plan: async (ctx) => (await import('./webhooks/index.ts')).planInbox(ctx),
-    pending: async (ctx) => waits(ctx, `select exists (select from caretaker.inbox where state = 'received' and next_attempt_at <= now()) as waits`),
+    pending: async (ctx) =>
+      waits(ctx, `select exists (select from caretaker.inbox where state = 'received' and next_attempt_at <= now()) as waits`),
   },
   {
     name: 'gdpr',
@@ -40,7 +41,8 @@ const builtIn: readonly BuiltIn[] = [
     on: (policy) => policy.gdpr !== undefined,
     run: async (ctx, run) => (await import('./gdpr/index.ts')).processRequestsJob(ctx, run),
     plan: async (ctx) => (await import('./gdpr/index.ts')).planRequests(ctx),
-    pending: async (ctx) => waits(ctx, `select exists (select from caretaker.gdpr_requests where state in ('verified', 'in_progress')) as waits`),
+    pending: async (ctx) =>
+      waits(ctx, `select exists (select from caretaker.gdpr_requests where state in ('verified', 'in_progress')) as waits`),
   },
   {
     name: 'retention',
@@ -68,19 +70,27 @@ export function jobs(policy: Policy): Job[] {
   for (const [name] of own) {
     if (!/^[a-z0-9][a-z0-9-]{0,62}$/.test(name))
       throw new CaretakerError('policy_invalid', `jobs.${name}: found "${name}", expected lower-case letters, digits and hyphens.`)
-    if (name === 'tick' || builtIn.some((job) => job.name === name)) throw new CaretakerError('policy_invalid', `jobs.${name}: the name is taken by a built-in job.`)
+    if (name === 'tick' || builtIn.some((job) => job.name === name))
+      throw new CaretakerError('policy_invalid', `jobs.${name}: the name is taken by a built-in job.`)
   }
   const known = [...builtIn.map((job) => job.name), ...own.map(([name]) => name)]
   for (const name of Object.keys(policy.schedules ?? {})) {
     if (known.includes(name)) continue
     const near = nearest(name, known)
-    throw new CaretakerError('policy_invalid', `schedules.${name}: there is no job of that name${near === undefined ? '' : `; did you mean "${near}"?`}`)
+    throw new CaretakerError(
+      'policy_invalid',
+      `schedules.${name}: there is no job of that name${near === undefined ? '' : `; did you mean "${near}"?`}`,
+    )
   }
   const schedule = (name: string, otherwise: Schedule | null | undefined): JobSchedule | null => {
     const wanted = policy.schedules?.[name] ?? otherwise ?? null
     if (wanted === null || wanted === false) return null
     const full = typeof wanted === 'string' ? { cron: wanted } : wanted
-    const resolved: JobSchedule = { cron: full.cron, timezone: full.timezone ?? policy.app.timezone ?? 'UTC', missed: full.missed ?? 'last' }
+    const resolved: JobSchedule = {
+      cron: full.cron,
+      timezone: full.timezone ?? policy.app.timezone ?? 'UTC',
+      missed: full.missed ?? 'last',
+    }
     assertSchedule(name, resolved)
     return resolved
   }
@@ -99,11 +109,17 @@ export function jobs(policy: Policy): Job[] {
 export function findJob(all: readonly Job[], name: string): Job {
   const job = all.find((one) => one.name === name)
   if (job !== undefined) return job
-  const near = nearest(name, all.map((one) => one.name))
-  throw new CaretakerError('job_unknown', `There is no job "${name.slice(0, 60)}"${near === undefined ? '' : `; did you mean "${near}"?`} Known: ${all.map((one) => one.name).join(', ')}.`)
+  const near = nearest(
+    name,
+    all.map((one) => one.name),
+  )
+  throw new CaretakerError(
+    'job_unknown',
+    `There is no job "${name.slice(0, 60)}"${near === undefined ? '' : `; did you mean "${near}"?`} Known: ${all.map((one) => one.name).join(', ')}.`,
+  )
 }
 
-function steps(list: readonly JobStep[]): Pick<Job, 'run' | 'plan'> {
+function steps(list: JobStep[]): Pick<Job, 'run' | 'plan'> {
   return {
     run: async (ctx, run) => (await import('./maintenance/index.ts')).runSteps(ctx, list, run),
     plan: async (ctx) => (await import('./maintenance/index.ts')).planSteps(ctx, list),

@@ -37,7 +37,10 @@ export interface Runtime {
  */
 export function createRuntime(options: RuntimeOptions): Runtime {
   const env = readEnv(options.environment)
-  const policy = withBackupTarget(options.policy, { store: options.store ?? env.BACKUP_STORE, recipients: options.recipients ?? env.BACKUP_RECIPIENTS?.split(',') })
+  const policy = withBackupTarget(options.policy, {
+    store: options.store ?? env.BACKUP_STORE,
+    recipients: options.recipients ?? env.BACKUP_RECIPIENTS?.split(','),
+  })
   const clock = options.clock ?? systemClock
   const log = options.log ?? createLog({ level: env.LOG_LEVEL })
   let database: Database | undefined
@@ -89,14 +92,16 @@ export function createRuntime(options: RuntimeOptions): Runtime {
 function withBackupTarget(policy: Policy, target: { store?: string | undefined; recipients?: readonly string[] | undefined }): Policy {
   if (target.store === undefined && target.recipients === undefined) return policy
   const backup = { ...policy.backup, ...(target.store === undefined ? {} : { store: target.store }) }
-  if (target.recipients !== undefined) backup.recipients = target.recipients.map((recipient) => recipient.trim()).filter((recipient) => recipient !== '')
+  if (target.recipients !== undefined)
+    backup.recipients = target.recipients.map((recipient) => recipient.trim()).filter((recipient) => recipient !== '')
   // Said at run time, it is held to the same rules as in the policy.
   const { backup: checked } = defineConfig({ app: policy.app, backup })
   return checked === undefined ? policy : { ...policy, backup: checked }
 }
 
 async function openStore(url: string | undefined, env: Env): Promise<ObjectStore> {
-  if (url === undefined) throw new CaretakerError('not_configured', 'There is no object store: set `backup.store` in the policy, or pass --store.')
+  if (url === undefined)
+    throw new CaretakerError('not_configured', 'There is no object store: set `backup.store` in the policy, or pass --store.')
   const { openObjectStore } = await import('./drivers/objects/index.ts')
   return openObjectStore(url, env)
 }

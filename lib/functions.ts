@@ -1,9 +1,9 @@
-import type { Policy } from './config/index.ts'
 import { createRuntime, type Runtime } from './compose.ts'
+import type { Policy } from './config/index.ts'
 import { type NetlifyContext, netlifyInvocation, netlifyLimitsMs } from './http/hosts/netlify.ts'
-import { systemClock } from './platform/clock.ts'
 import { vercelInvocation } from './http/hosts/vercel.ts'
-import { type Invocation, type Route, problemResponse, serveRoutes } from './http/index.ts'
+import { type Invocation, problemResponse, type Route, serveRoutes } from './http/index.ts'
+import { systemClock } from './platform/clock.ts'
 
 /** A function's routes, made for one process. */
 export type FunctionRoutes = (runtime: Runtime) => readonly Route[]
@@ -30,7 +30,10 @@ function lazyHandler(policy: Policy, routes: FunctionRoutes): Handler {
 /** A Netlify function: `export default onNetlify(health, policy)`. */
 export function onNetlify(routes: FunctionRoutes, policy: Policy, kind: keyof typeof netlifyLimitsMs = 'synchronous') {
   const handle = lazyHandler(policy, routes)
-  return { fetch: (request: Request, context?: NetlifyContext) => handle(request, netlifyInvocation(context, systemClock.now(), netlifyLimitsMs[kind])) }
+  return {
+    fetch: (request: Request, context?: NetlifyContext) =>
+      handle(request, netlifyInvocation(context, systemClock.now(), netlifyLimitsMs[kind])),
+  }
 }
 
 /** A Vercel function: `export default onVercel(health, policy)`; `maxDurationSeconds` as in vercel.json. */

@@ -24,7 +24,10 @@ const ping: Command = {
       `select current_setting('server_version') as version, current_database() as database, current_user as user`,
     )
     const ms = ctx.clock.monotonicMs() - started
-    out.result({ ...row, ms: Math.round(ms * 10) / 10 }, `PostgreSQL ${row?.version} answers as "${row?.user}" on "${row?.database}" in ${duration(ms)}.`)
+    out.result(
+      { ...row, ms: Math.round(ms * 10) / 10 },
+      `PostgreSQL ${row?.version} answers as "${row?.user}" on "${row?.database}" in ${duration(ms)}.`,
+    )
   },
 }
 

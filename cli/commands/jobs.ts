@@ -22,7 +22,13 @@ const list: Command = {
       rows,
       table(
         ['job', 'schedule', 'next', 'last', 'what it does'],
-        rows.map((row) => [row.name, row.schedule === null ? 'when work waits' : `${row.schedule.cron} ${row.schedule.timezone}`, minute(row.next), row.last === null ? null : `${row.last.state} ${minute(row.last.slot)}`, row.description]),
+        rows.map((row) => [
+          row.name,
+          row.schedule === null ? 'when work waits' : `${row.schedule.cron} ${row.schedule.timezone}`,
+          minute(row.next),
+          row.last === null ? null : `${row.last.state} ${minute(row.last.slot)}`,
+          row.description,
+        ]),
       ),
     )
   },
@@ -35,20 +41,41 @@ const run: Command = {
   options: { 'dry-run': { type: 'boolean' }, again: { type: 'boolean' } },
   async run({ args, flags, context, out }) {
     const [name, ...rest] = args
-    if (name === undefined || rest.length > 0) throw new CaretakerError('bad_request', `\`caretaker jobs run\` takes the name of one job, found ${args.length === 0 ? 'none' : args.map((arg) => `"${arg}"`).join(', ')}.`)
+    if (name === undefined || rest.length > 0)
+      throw new CaretakerError(
+        'bad_request',
+        `\`caretaker jobs run\` takes the name of one job, found ${args.length === 0 ? 'none' : args.map((arg) => `"${arg}"`).join(', ')}.`,
+      )
     const ctx = await context()
     const all = jobs(ctx.config)
     const job = findJob(all, name)
     if (flags['dry-run'] === true) {
       const lines = await job.plan(ctx)
-      out.result({ job: job.name, dryRun: true, plan: lines }, table(['action', 'target', 'count', 'unit'], lines.map((line) => [line.action, line.target, line.count, line.unit])))
+      out.result(
+        { job: job.name, dryRun: true, plan: lines },
+        table(
+          ['action', 'target', 'count', 'unit'],
+          lines.map((line) => [line.action, line.target, line.count, line.unit]),
+        ),
+      )
       return
     }
     const { run: claimed, mine } = await claim(ctx, job, flags.again === true)
     out.progress(mine ? `${job.name}: working` : `${job.name}: this slot was claimed before`)
     await work(ctx, all, { until: claimed.id, onRun: (event, what) => out.progress(`${event.job}: ${what}`) })
     const ended = (await findRun(ctx.db, claimed.id)) ?? claimed
-    const value = { job: job.name, slot: ended.slot, run: ended.id, state: ended.state, repeated: !mine, attempt: ended.attempt, result: ended.result, error: ended.error, startedAt: ended.started_at, finishedAt: ended.finished_at }
+    const value = {
+      job: job.name,
+      slot: ended.slot,
+      run: ended.id,
+      state: ended.state,
+      repeated: !mine,
+      attempt: ended.attempt,
+      result: ended.result,
+      error: ended.error,
+      startedAt: ended.started_at,
+      finishedAt: ended.finished_at,
+    }
     out.result(value, describe(ended, mine))
     if (ended.state === 'failed') process.exitCode = 1
   },
@@ -61,7 +88,8 @@ const history: Command = {
   options: { limit: { type: 'string' } },
   async run({ args, flags, context, out }) {
     const limit = Number(flags.limit ?? 20)
-    if (!Number.isInteger(limit) || limit < 1 || limit > 1_000) throw new CaretakerError('invalid_input', `--limit: found "${String(flags.limit)}", expected a whole number from 1 to 1000.`)
+    if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
+      throw new CaretakerError('invalid_input', `--limit: found "${String(flags.limit)}", expected a whole number from 1 to 1000.`)
     const ctx = await context()
     if (args[0] !== undefined) findJob(jobs(ctx.config), args[0])
     const runs = await listRuns(ctx, { ...(args[0] === undefined ? {} : { job: args[0] }), limit })
@@ -69,7 +97,15 @@ const history: Command = {
       runs,
       table(
         ['job', 'slot', 'kind', 'state', 'attempt', 'took', 'result'],
-        runs.map((one) => [one.job, minute(one.slot), one.kind, one.state, one.attempt, took(one), one.error?.detail ?? (one.result === null ? null : brief(one.result))]),
+        runs.map((one) => [
+          one.job,
+          minute(one.slot),
+          one.kind,
+          one.state,
+          one.attempt,
+          took(one),
+          one.error?.detail ?? (one.result === null ? null : brief(one.result)),
+        ]),
       ),
     )
   },
@@ -85,15 +121,22 @@ async function claim(ctx: Context, job: Job, again: boolean): Promise<{ run: Run
 }
 
 async function lastRuns(ctx: Context): Promise<Map<string, { state: string; slot: Date }>> {
-  const rows = await ctx.db.query<{ job: string; state: string; slot: Date }>('select distinct on (job) job, state, slot from caretaker.runs order by job, slot desc')
+  const rows = await ctx.db.query<{ job: string; state: string; slot: Date }>(
+    'select distinct on (job) job, state, slot from caretaker.runs order by job, slot desc',
+  )
   return new Map(rows.map((row) => [row.job, row]))
 }
 
 function describe(ended: Run, mine: boolean): string {
   const slot = minute(ended.slot)
   if (ended.state === 'failed') return `${ended.job} failed: ${ended.error?.detail ?? 'no reason was recorded'}`
-  const took = ended.started_at === null || ended.finished_at === null ? '' : ` in ${duration(ended.finished_at.getTime() - ended.started_at.getTime())}`
-  const done = mine ? `${ended.job} is ${ended.state}${took} (slot ${slot})` : `The slot ${slot} of ${ended.job} was worked before: it is ${ended.state}. Nothing was done again; --again runs it beside its schedule.`
+  const took =
+    ended.started_at === null || ended.finished_at === null
+      ? ''
+      : ` in ${duration(ended.finished_at.getTime() - ended.started_at.getTime())}`
+  const done = mine
+    ? `${ended.job} is ${ended.state}${took} (slot ${slot})`
+    : `The slot ${slot} of ${ended.job} was worked before: it is ${ended.state}. Nothing was done again; --again runs it beside its schedule.`
   return ended.result === null ? done : `${done}\n${JSON.stringify(ended.result, null, 2)}`
 }
 

@@ -12,12 +12,19 @@ const create: Command = {
   options: { role: { type: 'string' }, name: { type: 'string' } },
   async run({ flags, context, out }) {
     const role = roles.find((one) => one === flags.role)
-    if (role === undefined) throw new CaretakerError('invalid_input', `--role: found ${flags.role === undefined ? 'nothing' : `"${String(flags.role)}"`}, expected ${roles.join(', ')}.`)
+    if (role === undefined)
+      throw new CaretakerError(
+        'invalid_input',
+        `--role: found ${flags.role === undefined ? 'nothing' : `"${String(flags.role)}"`}, expected ${roles.join(', ')}.`,
+      )
     const ctx = await context()
     const key = `ck_${randomBytes(32).toString('base64url')}`
     const name = typeof flags.name === 'string' ? flags.name : role
     const id = await ctx.db.transaction(async (tx) => {
-      const [row] = await tx.query<{ id: string }>('insert into caretaker.api_keys (name, role, hash) values ($1, $2, $3::bytea) returning id::text', [name, role, keyHash(key)])
+      const [row] = await tx.query<{ id: string }>(
+        'insert into caretaker.api_keys (name, role, hash) values ($1, $2, $3::bytea) returning id::text',
+        [name, role, keyHash(key)],
+      )
       await appendAudit(tx, ctx, { action: 'key.created', target: row?.id ?? '', detail: { role } })
       return row?.id
     })

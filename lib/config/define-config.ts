@@ -12,7 +12,9 @@ export function defineConfig(input: PolicyInput): Policy {
   const parsed = policySchema.safeParse(input)
   if (parsed.success) return parsed.data
   const issues = parsed.error.issues.flatMap((issue) => describe(issue, input))
-  throw new CaretakerError('policy_invalid', `The policy is not usable:\n${issues.map((i) => `  ${i.path}: ${i.message}`).join('\n')}`, { issues })
+  throw new CaretakerError('policy_invalid', `The policy is not usable:\n${issues.map((i) => `  ${i.path}: ${i.message}`).join('\n')}`, {
+    issues,
+  })
 }
 
 interface Described {
@@ -28,7 +30,10 @@ function describe(issue: z.core.$ZodIssue, input: unknown, prefix: readonly Prop
     case 'unrecognized_keys':
       return issue.keys.map((key) => {
         const near = nearest(key, knownKeys(at))
-        return { path: [...at, key].map(String).join('.'), message: `not a known key${near === undefined ? '' : `; did you mean "${near}"?`}` }
+        return {
+          path: [...at, key].map(String).join('.'),
+          message: `not a known key${near === undefined ? '' : `; did you mean "${near}"?`}`,
+        }
       })
     case 'invalid_union': {
       // The branch that got furthest is the one that was meant.
@@ -75,7 +80,14 @@ function knownKeys(path: readonly PropertyKey[]): string[] {
   return schemas.flatMap(shapes).flatMap((shape) => Object.keys(shape))
 }
 
-type Def = { type: string; shape?: Record<string, unknown>; innerType?: unknown; options?: unknown[]; valueType?: unknown; element?: unknown }
+type Def = {
+  type: string
+  shape?: Record<string, unknown>
+  innerType?: unknown
+  options?: unknown[]
+  valueType?: unknown
+  element?: unknown
+}
 const definition = (schema: unknown): Def => (schema as { _zod: { def: Def } })._zod.def
 
 function unwrap(schema: unknown): unknown[] {
@@ -88,7 +100,14 @@ function unwrap(schema: unknown): unknown[] {
 function children(schema: unknown, key: PropertyKey): unknown[] {
   return unwrap(schema).flatMap((one) => {
     const def = definition(one)
-    const child = def.type === 'object' ? def.shape?.[String(key)] : def.type === 'record' ? def.valueType : def.type === 'array' ? def.element : undefined
+    const child =
+      def.type === 'object'
+        ? def.shape?.[String(key)]
+        : def.type === 'record'
+          ? def.valueType
+          : def.type === 'array'
+            ? def.element
+            : undefined
     return child === undefined ? [] : [child]
   })
 }

@@ -2,5 +2,13 @@ export { defineConfig } from './define-config.ts'
 export { durationMs } from './duration.ts'
 export { nearest } from './nearest.ts'
 export type {
-  ErasePolicy, HealthCheckPolicy, JobStep, MissedPolicy, Policy, PolicyInput, RetentionRule, Schedule, WebhookHandler,
+  ErasePolicy,
+  HealthCheckPolicy,
+  JobStep,
+  MissedPolicy,
+  Policy,
+  PolicyInput,
+  RetentionRule,
+  Schedule,
+  WebhookHandler,
 } from './schema.ts'

@@ -15,10 +15,7 @@ const cron = z.string().check(z.regex(/^\S+(\s+\S+){4}$/, 'expected a cron expre
 const url = z.string().check(z.regex(/^https?:\/\/\S+$/, 'expected an http:// or https:// URL'))
 
 const missed = z.enum(['last', 'all', 'skip'])
-const schedule = z.union([
-  cron,
-  z.strictObject({ cron, timezone: z.optional(z.string()), missed: z.optional(missed) }),
-])
+const schedule = z.union([cron, z.strictObject({ cron, timezone: z.optional(z.string()), missed: z.optional(missed) })])
 
 const check = z.strictObject({
   /** A checker's name; the key of the entry where it is absent. `url` checks any address. */
@@ -59,7 +56,11 @@ const step = z.union([
   z.strictObject({ sql: name }),
 ])
 
-const job = z.strictObject({ schedule: z.optional(schedule), description: z.optional(z.string()), steps: z.array(step).check(z.minLength(1)) })
+const job = z.strictObject({
+  schedule: z.optional(schedule),
+  description: z.optional(z.string()),
+  steps: z.array(step).check(z.minLength(1)),
+})
 
 const erase = z.union([
   z.literal('delete'),
@@ -82,9 +83,7 @@ export const policySchema = z.strictObject({
       maxAgeSeconds: z.optional(z.int().check(z.gte(1), z.lte(300))),
     }),
   ),
-  maintenance: z.optional(
-    z.strictObject({ vacuum: z.optional(tables), reindex: z.optional(z.array(name)), refresh: z.optional(tables) }),
-  ),
+  maintenance: z.optional(z.strictObject({ vacuum: z.optional(tables), reindex: z.optional(z.array(name)), refresh: z.optional(tables) })),
   retention: z.optional(z.array(retentionRule)),
   /** Jobs of the app's own, by name. */
   jobs: z.optional(z.record(z.string(), job)),
@@ -92,14 +91,26 @@ export const policySchema = z.strictObject({
   schedules: z.optional(z.record(z.string(), z.union([schedule, z.literal(false)]))),
   backup: z.optional(
     z.strictObject({
-      store: z.optional(z.string().check(z.regex(/^(file|s3|supabase):\/\/\S+$/, 'expected file:///DIR, s3://BUCKET/PREFIX or supabase://BUCKET'))),
-      recipients: z.optional(z.array(z.string().check(z.regex(/^age1[0-9a-z]{58}$/, 'expected an age recipient: "age1" and 58 characters')))),
+      store: z.optional(
+        z.string().check(z.regex(/^(file|s3|supabase):\/\/\S+$/, 'expected file:///DIR, s3://BUCKET/PREFIX or supabase://BUCKET')),
+      ),
+      recipients: z.optional(
+        z.array(z.string().check(z.regex(/^age1[0-9a-z]{58}$/, 'expected an age recipient: "age1" and 58 characters'))),
+      ),
       encryption: z.optional(z.literal('none')),
       /** Parallel connections. Default 2. */
       connections: z.optional(z.int().check(z.gte(1), z.lte(16))),
       /** Schemas to leave out beside PostgreSQL's own. */
       excludeSchemas: z.optional(z.array(name)),
-      keep: z.optional(z.strictObject({ daily: z.optional(z.int()), hourly: z.optional(duration), config: z.optional(duration), weekly: z.optional(z.int()), monthly: z.optional(z.int()) })),
+      keep: z.optional(
+        z.strictObject({
+          daily: z.optional(z.int()),
+          hourly: z.optional(duration),
+          config: z.optional(duration),
+          weekly: z.optional(z.int()),
+          monthly: z.optional(z.int()),
+        }),
+      ),
       buckets: z.optional(z.array(name)),
     }),
   ),
@@ -115,6 +126,8 @@ export const policySchema = z.strictObject({
             erase: z.optional(erase),
             /** A column that names the person without a foreign key: an id, or an e-mail address. */
             link: z.optional(z.strictObject({ column: name, to: z.optional(z.enum(['id', 'email'])) })),
+            /** Foreign-key columns that do not make a row the person's: the project a member was added to by its owner. */
+            ignore: z.optional(z.array(name)),
           }),
         ),
       ),
@@ -125,7 +138,12 @@ export const policySchema = z.strictObject({
   ),
   webhooks: z.optional(
     z.strictObject({
-      stripe: z.optional(z.strictObject({ on: z.optional(z.record(z.string(), handler)), toleranceSeconds: z.optional(z.int().check(z.gte(1), z.lte(3600))) })),
+      stripe: z.optional(
+        z.strictObject({
+          on: z.optional(z.record(z.string(), handler)),
+          toleranceSeconds: z.optional(z.int().check(z.gte(1), z.lte(3600))),
+        }),
+      ),
     }),
   ),
 })

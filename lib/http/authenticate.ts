@@ -58,7 +58,8 @@ async function operatorByKey(ctx: Context, key: string): Promise<Actor> {
 async function actorByToken(ctx: Context, token: string): Promise<Actor> {
   const supabase = await ctx.supabase()
   const { data, error } = await supabase.auth.getClaims(token).catch((cause: unknown) => ({ data: null, error: cause }))
-  if (error !== null || data === null) throw new CaretakerError('unauthorized', 'The access token is not valid, or has expired.', { cause: error })
+  if (error !== null || data === null)
+    throw new CaretakerError('unauthorized', 'The access token is not valid, or has expired.', { cause: error })
   const { sub, app_metadata: metadata } = data.claims
   if (typeof sub !== 'string' || sub === '') throw new CaretakerError('unauthorized', 'The access token names nobody.')
   const role = (metadata as Record<string, unknown> | undefined)?.caretaker_role

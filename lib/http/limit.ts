@@ -1,7 +1,6 @@
 import type { Actor } from '../platform/actor.ts'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError, hasCode } from '../platform/errors.ts'
-import { describeError } from '../platform/log.ts'
 import type { Route } from './route.ts'
 
 const perMinute = { standard: 100, sensitive: 20 } as const
@@ -18,9 +17,12 @@ export async function enforceLimit(ctx: Context, route: Route, actor: Actor, cli
   const caller = 'id' in actor ? `${actor.type}:${actor.id}` : `address:${clientAddress}`
   const decision = await ctx.limiter.hit(`${route.path}|${caller}`, limit, windowSeconds).catch((error: unknown) => {
     if (route.limit === 'sensitive' && !hasCode(error, 'database_unavailable'))
-      throw new CaretakerError('upstream_failed', 'The rate limit cannot be checked right now; try again shortly.', { cause: error, retryAfterSeconds: 10 })
+      throw new CaretakerError('upstream_failed', 'The rate limit cannot be checked right now; try again shortly.', {
+        cause: error,
+        retryAfterSeconds: 10,
+      })
     if (route.limit === 'sensitive') throw error
-    ctx.log.warn({ err: describeError(error) }, 'rate limit not checked')
+    ctx.log.warn({ err: error }, 'rate limit not checked')
     return null
   })
   if (decision === null) return {}
@@ -39,5 +41,7 @@ export async function refuseGuessing(ctx: Context, error: unknown, clientAddress
   if (!hasCode(error, 'unauthorized')) throw error
   const decision = await ctx.limiter.hit(`unauthorized|address:${clientAddress}`, perMinute.sensitive, windowSeconds).catch(() => null)
   if (decision?.allowed !== false) throw error
-  throw new CaretakerError('rate_limited', 'Too many failed attempts. Please wait before trying again.', { retryAfterSeconds: Math.max(1, decision.resetSeconds) })
+  throw new CaretakerError('rate_limited', 'Too many failed attempts. Please wait before trying again.', {
+    retryAfterSeconds: Math.max(1, decision.resetSeconds),
+  })
 }

@@ -45,7 +45,11 @@ export function checked(schema: z.ZodMiniType, value: unknown, where: 'body' | '
     const found = issue.path.reduce<unknown>((inner, key) => (inner as Record<PropertyKey, unknown> | undefined)?.[key], value)
     return { path, message: `found ${kind(found)}, ${expectation(issue)}` }
   })
-  throw new CaretakerError('invalid_input', `The ${where} is not accepted: ${issues.map((issue) => `${issue.path}: ${issue.message}`).join('; ')}.`, { issues })
+  throw new CaretakerError(
+    'invalid_input',
+    `The ${where} is not accepted: ${issues.map((issue) => `${issue.path}: ${issue.message}`).join('; ')}.`,
+    { issues },
+  )
 }
 
 function expectation(issue: z.core.$ZodIssue): string {

@@ -7,7 +7,7 @@ import { authenticate } from './authenticate.ts'
 import { enforceLimit, refuseGuessing } from './limit.ts'
 import { problemResponse } from './problem.ts'
 import { checked, readBytes, readJson } from './read-body.ts'
-import { type Route, type RequestInput, matchPath } from './route.ts'
+import { matchPath, type RequestInput, type Route } from './route.ts'
 import { secured } from './security-headers.ts'
 
 /** What a host tells of an invocation, beside the request. */
@@ -35,8 +35,12 @@ export function serveRoutes(routes: readonly Route[], open: OpenContext) {
       ctx.log.info({ method: request.method, route, status: response.status, ms: Math.round(ctx.clock.monotonicMs() - started) }, 'request')
       return secured(request.method === 'HEAD' ? new Response(null, response) : response, requestId)
     } catch (error) {
-      if (!(error instanceof CaretakerError) || error.code === 'internal') ctx?.log.error({ err: describeError(error) }, 'request failed')
-      else ctx?.log.info({ method: request.method, code: error.code, cause: error.cause === undefined ? undefined : describeError(error.cause) }, 'request refused')
+      if (!(error instanceof CaretakerError) || error.code === 'internal') ctx?.log.error({ err: error }, 'request failed')
+      else
+        ctx?.log.info(
+          { method: request.method, code: error.code, cause: error.cause === undefined ? undefined : describeError(error.cause) },
+          'request refused',
+        )
       const response = problemResponse(error, requestId)
       if (error instanceof MethodNotAllowed) response.headers.set('allow', error.allowed.join(', '))
       return secured(response, requestId)
@@ -68,11 +72,16 @@ async function answer(
   const input: RequestInput<unknown, unknown> = {
     params,
     query: route.query === undefined ? query : checked(route.query, query, 'query'),
-    body: route.body === undefined ? undefined : route.body === 'bytes' ? await readBytes(request, limit) : await readJson(request, route.body, limit),
+    body:
+      route.body === undefined
+        ? undefined
+        : route.body === 'bytes'
+          ? await readBytes(request, limit)
+          : await readJson(request, route.body, limit),
     request,
     requestId,
     afterwards: (work) =>
-      invocation.waitUntil(work.catch((error: unknown) => ctx.log.warn({ err: describeError(error) }, 'work after the answer failed'))),
+      invocation.waitUntil(work.catch((error: unknown) => ctx.log.warn({ err: error }, 'work after the answer failed'))),
   }
   const response = await route.handle({ ...ctx, actor }, input as never)
   for (const [name, value] of Object.entries(rateHeaders)) response.headers.set(name, value)

@@ -37,7 +37,10 @@ export interface Claim {
  * Claims a slot of a job. Two hosts firing at once both come here; the unique (job, slot) lets one through and shows
  * the other what the first is doing.
  */
-export async function claimSlot(ctx: Context, claim: { job: string; slot: Date; kind: RunKind; params?: Record<string, unknown> }): Promise<Claim> {
+export async function claimSlot(
+  ctx: Context,
+  claim: { job: string; slot: Date; kind: RunKind; params?: Record<string, unknown> },
+): Promise<Claim> {
   return ledger(async () => {
     const [made] = await ctx.db.query<Run>(
       `insert into caretaker.runs (job, slot, kind, params, actor) values ($1, $2::timestamptz, $3, $4::jsonb, $5::jsonb)
@@ -45,8 +48,15 @@ export async function claimSlot(ctx: Context, claim: { job: string; slot: Date; 
       [claim.job, claim.slot, claim.kind, JSON.stringify(claim.params ?? {}), JSON.stringify(ctx.actor)],
     )
     if (made !== undefined) return { run: made, claimed: true }
-    const [existing] = await ctx.db.query<Run>(`select ${runColumns} from caretaker.runs where job = $1 and slot = $2::timestamptz`, [claim.job, claim.slot])
-    if (existing === undefined) throw new CaretakerError('conflict', `The slot ${claim.slot.toISOString()} of ${claim.job} was claimed and removed at the same time; try again.`)
+    const [existing] = await ctx.db.query<Run>(`select ${runColumns} from caretaker.runs where job = $1 and slot = $2::timestamptz`, [
+      claim.job,
+      claim.slot,
+    ])
+    if (existing === undefined)
+      throw new CaretakerError(
+        'conflict',
+        `The slot ${claim.slot.toISOString()} of ${claim.job} was claimed and removed at the same time; try again.`,
+      )
     return { run: existing, claimed: false }
   })
 }
@@ -101,7 +111,9 @@ export async function ledger<T>(work: () => Promise<T>): Promise<T> {
     return await work()
   } catch (error) {
     if (sqlState(error) === '42P01' || sqlState(error) === '3F000')
-      throw new CaretakerError('not_configured', 'This database has no Caretaker tables yet. Run `caretaker db migrate` on it first.', { cause: error })
+      throw new CaretakerError('not_configured', 'This database has no Caretaker tables yet. Run `caretaker db migrate` on it first.', {
+        cause: error,
+      })
     throw error
   }
 }

@@ -1,7 +1,6 @@
-import type { IDatabase, PgBoss } from './pg-boss.ts'
 import type { Context } from '../platform/context.ts'
 import type { Queryable } from '../platform/db.ts'
-import { describeError } from '../platform/log.ts'
+import type { IDatabase, PgBoss } from './pg-boss.ts'
 
 export const queueName = 'caretaker'
 /** A worker that has not been heard of for so long is dead; pg-boss gives its job to another. */
@@ -33,7 +32,7 @@ export async function openQueue(ctx: Context): Promise<PgBoss> {
     reindex: false,
     monitorVacuum: false,
   })
-  boss.on('error', (error) => ctx.log.error({ err: describeError(error) }, 'queue error'))
+  boss.on('error', (error) => ctx.log.error({ err: error }, 'queue error'))
   if (await installed(ctx)) await boss.start()
   else await install(ctx, boss)
   return boss

@@ -36,7 +36,11 @@ export function assertSchedule(name: string, schedule: Pick<JobSchedule, 'cron' 
   try {
     pattern(schedule).nextRun()
   } catch (cause) {
-    throw new CaretakerError('policy_invalid', `The schedule of "${name}" is not usable: found "${schedule.cron}" in zone "${schedule.timezone}", expected five cron fields and an IANA time zone such as "Europe/Berlin".`, { cause })
+    throw new CaretakerError(
+      'policy_invalid',
+      `The schedule of "${name}" is not usable: found "${schedule.cron}" in zone "${schedule.timezone}", expected five cron fields and an IANA time zone such as "Europe/Berlin".`,
+      { cause },
+    )
   }
 }
 

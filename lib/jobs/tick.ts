@@ -28,7 +28,9 @@ export async function tick(ctx: Context, jobs: readonly Job[]): Promise<TickRepo
       if (job.schedule !== null) await claimDue(ctx, { ...job, schedule: job.schedule }, now, report)
       if (job.pending !== undefined && (await job.pending(ctx))) await claimIfIdle(ctx, job.name)
     }
-    const [open] = await ctx.db.query<{ open: boolean }>(`select exists (select from caretaker.runs where state in ('queued', 'dispatched', 'running')) as open`)
+    const [open] = await ctx.db.query<{ open: boolean }>(
+      `select exists (select from caretaker.runs where state in ('queued', 'dispatched', 'running')) as open`,
+    )
     report.wake = open?.open === true
     return report
   })
@@ -50,14 +52,22 @@ async function claimDue(ctx: Context, job: Job & { schedule: NonNullable<Job['sc
   if (due.length === 0) return
   const late = (slot: Date) => now.getTime() - slot.getTime() > startGraceMs
   const missed = due.filter(late)
-  const run = new Set(job.schedule.missed === 'all' ? due : job.schedule.missed === 'last' ? due.slice(-1) : due.filter((slot) => !late(slot)))
+  const run = new Set(
+    job.schedule.missed === 'all' ? due : job.schedule.missed === 'last' ? due.slice(-1) : due.filter((slot) => !late(slot)),
+  )
   await ctx.db.transaction(async (tx) => {
     for (const slot of due) {
       const wanted = run.has(slot)
       const inserted = await tx.execute(
         `insert into caretaker.runs (job, slot, kind, state, actor, finished_at)
          values ($1, $2::timestamptz, $3, $4, $5::jsonb, case when $4 = 'skipped' then now() end) on conflict (job, slot) do nothing`,
-        [job.name, slot, late(slot) ? 'caught-up' : 'planned', wanted ? 'queued' : 'skipped', JSON.stringify({ type: 'system', job: 'tick' })],
+        [
+          job.name,
+          slot,
+          late(slot) ? 'caught-up' : 'planned',
+          wanted ? 'queued' : 'skipped',
+          JSON.stringify({ type: 'system', job: 'tick' }),
+        ],
       )
       if (inserted === 0) continue
       if (wanted) report.claimed.push({ job: job.name, slot, late: late(slot) })

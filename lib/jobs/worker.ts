@@ -5,7 +5,7 @@ import type { JobRun } from '../platform/job.ts'
 import { describeError } from '../platform/log.ts'
 import { emitEvent } from '../platform/outbox.ts'
 import type { Job } from './job.ts'
-import { type Run, ledger, runColumns } from './ledger.ts'
+import { ledger, type Run, runColumns } from './ledger.ts'
 import type { JobWithMetadata, PgBoss } from './pg-boss.ts'
 import { bossDatabase, heartbeatSeconds, openQueue, queueName, retryLimit } from './queue.ts'
 
@@ -72,7 +72,10 @@ export async function supervise(ctx: Context, boss: PgBoss): Promise<void> {
   for (const run of open) {
     const [queued] = await boss.findJobs(queueName, { id: dispatchId(run) })
     if (queued !== undefined && queued.state !== 'failed' && queued.state !== 'cancelled') continue
-    await closeFailed(ctx, run, { code: 'job_failed', detail: `The worker died in each of ${run.attempt} attempts, or the queue lost the job.` })
+    await closeFailed(ctx, run, {
+      code: 'job_failed',
+      detail: `The worker died in each of ${run.attempt} attempts, or the queue lost the job.`,
+    })
   }
 }
 
@@ -88,7 +91,11 @@ async function dispatch(ctx: Context, boss: PgBoss): Promise<void> {
       `select ${runColumns} from caretaker.runs where state = 'queued' order by queued_at limit 100 for update skip locked`,
     )
     for (const run of queued) {
-      await boss.send(queueName, { runId: run.id, dispatch: run.dispatch }, { id: dispatchId(run), singletonKey: run.job, db: bossDatabase(tx) })
+      await boss.send(
+        queueName,
+        { runId: run.id, dispatch: run.dispatch },
+        { id: dispatchId(run), singletonKey: run.job, db: bossDatabase(tx) },
+      )
       await tx.execute(`update caretaker.runs set state = 'dispatched', heartbeat_at = now() where id = $1::uuid`, [run.id])
     }
   })
@@ -117,12 +124,15 @@ async function take(
   const job = jobs.find((candidate) => candidate.name === run.job)
   const log = ctx.log.child({ job: run.job, slot: run.slot, run: run.id, attempt: run.attempt })
   const lost = new AbortController()
-  const beat = setInterval(() => {
-    void heartbeat(ctx, boss, run, lease).then(
-      (alive) => alive || lost.abort(new CaretakerError('lease_lost', `Another worker has taken over ${run.job}.`)),
-      (error: unknown) => log.warn({ err: describeError(error) }, 'heartbeat failed'),
-    )
-  }, (heartbeatSeconds * 1_000) / 3)
+  const beat = setInterval(
+    () => {
+      void heartbeat(ctx, boss, run, lease).then(
+        (alive) => alive || lost.abort(new CaretakerError('lease_lost', `Another worker has taken over ${run.job}.`)),
+        (error: unknown) => log.warn({ err: error }, 'heartbeat failed'),
+      )
+    },
+    (heartbeatSeconds * 1_000) / 3,
+  )
   options.onRun?.(run, 'started')
   try {
     if (job === undefined) throw new CaretakerError('job_unknown', `The policy has no job "${run.job}" any more.`)
@@ -132,13 +142,16 @@ async function take(
     await settle(ctx, boss, run, lease, outcome)
     if (outcome.status === 'hand-over') report.handedOver++
     else report.finished++
-    options.onRun?.({ ...run, result: outcome.status === 'done' ? outcome.result : null }, outcome.status === 'done' ? 'done' : 'handed over')
+    options.onRun?.(
+      { ...run, result: outcome.status === 'done' ? outcome.result : null },
+      outcome.status === 'done' ? 'done' : 'handed over',
+    )
   } catch (error) {
     if (hasCode(error, 'lease_lost')) {
       log.warn('lost the lease; another worker has this run')
       return
     }
-    log.error({ err: describeError(error) }, 'run failed')
+    log.error({ err: error }, 'run failed')
     const described = publicError(error)
     const last = taken.retryCount >= retryLimit || final(error)
     await fail(ctx, boss, run, lease, described, last)
@@ -175,7 +188,13 @@ function handle(ctx: Context, run: Run): JobRun {
   }
 }
 
-async function settle(ctx: Context, boss: PgBoss, run: Run, lease: Lease, outcome: { status: 'done'; result: Record<string, unknown> } | { status: 'hand-over' }): Promise<void> {
+async function settle(
+  ctx: Context,
+  boss: PgBoss,
+  run: Run,
+  lease: Lease,
+  outcome: { status: 'done'; result: Record<string, unknown> } | { status: 'hand-over' },
+): Promise<void> {
   await ctx.db.transaction(async (tx) => {
     const settled =
       outcome.status === 'done'
@@ -240,22 +259,33 @@ function publicError(error: unknown): RunError {
 
 /** Errors that the same attempt would only repeat. */
 function final(error: unknown): boolean {
-  return error instanceof CaretakerError && ['policy_invalid', 'not_configured', 'job_unknown', 'invalid_input', 'env_invalid'].includes(error.code)
+  return (
+    error instanceof CaretakerError &&
+    ['policy_invalid', 'not_configured', 'job_unknown', 'invalid_input', 'env_invalid'].includes(error.code)
+  )
 }
 
 async function heartbeat(ctx: Context, boss: PgBoss, run: Run, lease: Lease): Promise<boolean> {
   await boss.touch(queueName, lease)
-  const mine = await ctx.db.execute(`update caretaker.runs set heartbeat_at = now() where id = $1::uuid and attempt = $2::int and state = 'running'`, [run.id, run.attempt])
+  const mine = await ctx.db.execute(
+    `update caretaker.runs set heartbeat_at = now() where id = $1::uuid and attempt = $2::int and state = 'running'`,
+    [run.id, run.attempt],
+  )
   return mine > 0
 }
 
 async function hasEnded(ctx: Context, id: string): Promise<boolean> {
-  const [row] = await ctx.db.query<{ ended: boolean }>(`select state in ('done', 'failed', 'skipped') as ended from caretaker.runs where id = $1::uuid`, [id])
+  const [row] = await ctx.db.query<{ ended: boolean }>(
+    `select state in ('done', 'failed', 'skipped') as ended from caretaker.runs where id = $1::uuid`,
+    [id],
+  )
   return row?.ended ?? true
 }
 
 async function hasOpenRuns(ctx: Context): Promise<boolean> {
-  const [row] = await ctx.db.query<{ open: boolean }>(`select exists (select from caretaker.runs where state in ('queued', 'dispatched')) as open`)
+  const [row] = await ctx.db.query<{ open: boolean }>(
+    `select exists (select from caretaker.runs where state in ('queued', 'dispatched')) as open`,
+  )
   return row?.open === true
 }
 

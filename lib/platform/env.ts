@@ -11,7 +11,12 @@ interface Variable<T> {
   example?: string
 }
 
-function variable<T>(group: string, doc: string, schema: z.ZodMiniType<T>, more: Pick<Variable<T>, 'aliases' | 'example'> = {}): Variable<T> {
+function variable<T>(
+  group: string,
+  doc: string,
+  schema: z.ZodMiniType<T>,
+  more: Pick<Variable<T>, 'aliases' | 'example'> = {},
+): Variable<T> {
   return { group, doc, schema, ...more }
 }
 
@@ -20,7 +25,8 @@ const secret = (minimum = 8) => z.optional(z.string().check(z.minLength(minimum,
 const httpUrl = () => z.optional(z.string().check(z.regex(/^https?:\/\/[^\s]+$/, 'expected an http:// or https:// URL')))
 const postgresUrl = () =>
   z.optional(z.string().check(z.regex(/^postgres(ql)?:\/\/[^\s]+$/, 'expected postgres://USER:PASSWORD@HOST:PORT/DATABASE')))
-const hex64 = () => z.optional(z.string().check(z.regex(/^[0-9a-fA-F]{64}$/, 'expected exactly 64 hexadecimal digits (openssl rand -hex 32)')))
+const hex64 = () =>
+  z.optional(z.string().check(z.regex(/^[0-9a-fA-F]{64}$/, 'expected exactly 64 hexadecimal digits (openssl rand -hex 32)')))
 const count = (fallback: number) =>
   z.pipe(
     z._default(z.string().check(z.regex(/^[1-9]\d{0,4}$/, 'expected a whole number from 1 to 99999')), String(fallback)),
@@ -31,30 +37,58 @@ const level = () =>
 
 /** Every environment variable a function or the CLI reads. `.env.example` is generated from here and a test holds it so. */
 export const variables = {
-  DATABASE_URL: variable('Database', 'Direct connection or Supavisor session mode (port 5432). Jobs, backups and restores use it.', postgresUrl(), {
-    aliases: ['SUPABASE_DB_URL'],
-  }),
-  DATABASE_POOLED_URL: variable('Database', 'Supavisor transaction mode (port 6543), for request handlers. Default: DATABASE_URL.', postgresUrl()),
+  DATABASE_URL: variable(
+    'Database',
+    'Direct connection or Supavisor session mode (port 5432). Jobs, backups and restores use it.',
+    postgresUrl(),
+    {
+      aliases: ['SUPABASE_DB_URL'],
+    },
+  ),
+  DATABASE_POOLED_URL: variable(
+    'Database',
+    'Supavisor transaction mode (port 6543), for request handlers. Default: DATABASE_URL.',
+    postgresUrl(),
+  ),
   DATABASE_POOL_MAX: variable('Database', 'Connections one function instance may hold.', count(5), { example: '5' }),
-  DATABASE_CA: variable('Database', 'PEM (or a path to it) of the database\'s certificate authority; with it the server is verified.', text()),
+  DATABASE_CA: variable(
+    'Database',
+    "PEM (or a path to it) of the database's certificate authority; with it the server is verified.",
+    text(),
+  ),
   DRILL_DATABASE_URL: variable('Database', 'A scratch database that restore drills may overwrite.', postgresUrl()),
 
   SUPABASE_URL: variable('Supabase', 'https://PROJECT.supabase.co', httpUrl(), { aliases: ['NEXT_PUBLIC_SUPABASE_URL'] }),
   SUPABASE_ANON_KEY: variable('Supabase', 'The publishable (anon) key.', secret(16), { aliases: ['NEXT_PUBLIC_SUPABASE_ANON_KEY'] }),
   SUPABASE_SERVICE_ROLE_KEY: variable('Supabase', 'The secret (service role) key.', secret(16), { aliases: ['SUPABASE_SERVICE_KEY'] }),
 
-  CRON_SECRET: variable('Caretaker', 'What hosts present to /api/cron and /api/worker. Unset means closed. At least 16 characters.', secret(16)),
+  CRON_SECRET: variable(
+    'Caretaker',
+    'What hosts present to /api/cron and /api/worker. Unset means closed. At least 16 characters.',
+    secret(16),
+  ),
   ENCRYPTION_KEY: variable('Caretaker', 'Field encryption and keyed hashes: 64 hexadecimal digits (openssl rand -hex 32).', hex64()),
-  PUBLIC_URL: variable('Caretaker', 'Where these functions are reached from outside; Twilio signs it. Netlify sets URL, Vercel VERCEL_URL.', httpUrl(), { aliases: ['URL'] }),
-  VERCEL_URL: variable('Caretaker', 'Set by Vercel: the deployment\'s host.', text()),
-  CARETAKER_ENVIRONMENT: variable('Caretaker', 'production, staging or development. Default: what the host says.', text(), { aliases: ['VERCEL_ENV', 'CONTEXT', 'NODE_ENV'] }),
+  PUBLIC_URL: variable(
+    'Caretaker',
+    'Where these functions are reached from outside; Twilio signs it. Netlify sets URL, Vercel VERCEL_URL.',
+    httpUrl(),
+    { aliases: ['URL'] },
+  ),
+  VERCEL_URL: variable('Caretaker', "Set by Vercel: the deployment's host.", text()),
+  CARETAKER_ENVIRONMENT: variable('Caretaker', 'production, staging or development. Default: what the host says.', text(), {
+    aliases: ['VERCEL_ENV', 'CONTEXT', 'NODE_ENV'],
+  }),
   APP_VERSION: variable('Caretaker', 'The release shown in /health. Default: the commit the host deployed.', text(), {
     aliases: ['VERCEL_GIT_COMMIT_SHA', 'COMMIT_REF'],
   }),
   LOG_LEVEL: variable('Caretaker', 'trace, debug, info, warn, error, fatal or silent.', level(), { example: 'info' }),
 
   BACKUP_STORE: variable('Backups', 'file:///DIR, s3://BUCKET/PREFIX or supabase://BUCKET. Default: backup.store of the policy.', text()),
-  BACKUP_RECIPIENTS: variable('Backups', 'age1…, separated by commas: who can read the backups. Default: backup.recipients of the policy.', text()),
+  BACKUP_RECIPIENTS: variable(
+    'Backups',
+    'age1…, separated by commas: who can read the backups. Default: backup.recipients of the policy.',
+    text(),
+  ),
   S3_ENDPOINT: variable('Backups', 'The S3-compatible endpoint for an s3:// store.', httpUrl()),
   S3_REGION: variable('Backups', 'Its region; "auto" for R2.', text()),
   S3_ACCESS_KEY_ID: variable('Backups', 'Access key.', secret(), { aliases: ['AWS_ACCESS_KEY_ID'] }),
@@ -70,7 +104,7 @@ export const variables = {
   TWILIO_PHONE_NUMBER: variable('Providers', 'The sending number, as +1234567890.', text()),
   SENDGRID_API_KEY: variable('Providers', 'SendGrid API key.', secret()),
   SENDGRID_FROM_EMAIL: variable('Providers', 'The verified sender.', text()),
-  SENDGRID_WEBHOOK_PUBLIC_KEY: variable('Providers', 'The signed event webhook\'s verification key.', secret()),
+  SENDGRID_WEBHOOK_PUBLIC_KEY: variable('Providers', "The signed event webhook's verification key.", secret()),
   OPENAI_API_KEY: variable('Providers', 'OpenAI, for its health check.', secret()),
   HUME_API_KEY: variable('Providers', 'Hume AI, for its health check.', secret()),
   MEMBERSTACK_SECRET_KEY: variable('Providers', 'Memberstack, for its health check and erasures.', secret()),

@@ -6,8 +6,24 @@ export type Log = pino.Logger
 
 /** Fields that never reach a log line, at any of the depths pino can redact without walking whole objects. */
 const secretFields = [
-  'authorization', 'cookie', 'password', 'secret', 'token', 'apikey', 'api_key', 'apiKey', 'identity', 'email', 'phone',
-  'url', 'databaseUrl', 'sessionUrl', 'connectionString', 'payload', 'body', 'stripe-signature',
+  'authorization',
+  'cookie',
+  'password',
+  'secret',
+  'token',
+  'apikey',
+  'api_key',
+  'apiKey',
+  'identity',
+  'email',
+  'phone',
+  'url',
+  'databaseUrl',
+  'sessionUrl',
+  'connectionString',
+  'payload',
+  'body',
+  'stripe-signature',
 ]
 
 /**

@@ -35,12 +35,20 @@ export async function applyMigrations(db: Database): Promise<string[]> {
     // Two deploys at once: the second waits here and then finds nothing to do.
     await tx.query(`select pg_advisory_xact_lock(hashtextextended('caretaker:migrations', 0))`)
     await tx.execute('create schema if not exists supabase_migrations')
-    await tx.execute('create table if not exists supabase_migrations.schema_migrations (version text primary key, statements text[], name text)')
-    const done = new Set((await tx.query<{ version: string }>('select version from supabase_migrations.schema_migrations')).map((row) => row.version))
+    await tx.execute(
+      'create table if not exists supabase_migrations.schema_migrations (version text primary key, statements text[], name text)',
+    )
+    const done = new Set(
+      (await tx.query<{ version: string }>('select version from supabase_migrations.schema_migrations')).map((row) => row.version),
+    )
     for (const migration of all) {
       if (done.has(migration.version)) continue
       await tx.execute(migration.sql)
-      await tx.execute('insert into supabase_migrations.schema_migrations (version, name, statements) values ($1, $2, $3)', [migration.version, migration.name, [migration.sql]])
+      await tx.execute('insert into supabase_migrations.schema_migrations (version, name, statements) values ($1, $2, $3)', [
+        migration.version,
+        migration.name,
+        [migration.sql],
+      ])
       applied.push(migration.version)
     }
   })

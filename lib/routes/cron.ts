@@ -17,7 +17,10 @@ export const cron = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => [
       if (params.job === 'tick') return json(await runTick(ctx, all, wake), { status: 202 })
       const job = findJob(all, params.job as string)
       const slot = firingSlot(job, ctx.clock.now())
-      const claim = slot === null ? { run: await claimManually(ctx, job.name), claimed: true } : await claimSlot(ctx, { job: job.name, slot, kind: 'planned' })
+      const claim =
+        slot === null
+          ? { run: await claimManually(ctx, job.name), claimed: true }
+          : await claimSlot(ctx, { job: job.name, slot, kind: 'planned' })
       if (claim.claimed) await wake(ctx)
       const { id, state } = claim.run
       return json({ job: job.name, slot: claim.run.slot, run: id, state, claimed: claim.claimed }, { status: claim.claimed ? 202 : 200 })

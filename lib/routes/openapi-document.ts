@@ -12,10 +12,19 @@ export function describeApi(routes: readonly Route[], title: string): Record<str
   const paths: Record<string, Record<string, unknown>> = {}
   for (const route of routes) {
     const path = route.path.replaceAll(/:(\w+)/g, '{$1}')
-    const parameters: unknown[] = [...route.path.matchAll(/:(\w+)/g)].map(([, name]) => ({ name, in: 'path', required: true, schema: { type: 'string' } }))
+    const parameters: unknown[] = [...route.path.matchAll(/:(\w+)/g)].map(([, name]) => ({
+      name,
+      in: 'path',
+      required: true,
+      schema: { type: 'string' },
+    }))
     if (route.query !== undefined) {
-      const { properties = {}, required = [] } = z.toJSONSchema(route.query, { io: 'input' }) as { properties?: Record<string, unknown>; required?: string[] }
-      for (const [name, schema] of Object.entries(properties)) parameters.push({ name, in: 'query', required: required.includes(name), schema })
+      const { properties = {}, required = [] } = z.toJSONSchema(route.query, { io: 'input' }) as {
+        properties?: Record<string, unknown>
+        required?: string[]
+      }
+      for (const [name, schema] of Object.entries(properties))
+        parameters.push({ name, in: 'query', required: required.includes(name), schema })
     }
     for (const method of route.methods) {
       const operation: Record<string, unknown> = {
@@ -23,10 +32,17 @@ export function describeApi(routes: readonly Route[], title: string): Record<str
         summary: route.summary,
         parameters,
         security: securityOf(route.auth),
-        responses: { '2XX': { description: 'Done.' }, default: { description: 'A problem.', content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } } } },
+        responses: {
+          '2XX': { description: 'Done.' },
+          default: {
+            description: 'A problem.',
+            content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
+          },
+        },
       }
       if (route.body === 'bytes') operation.requestBody = { required: true, content: { '*/*': {} } }
-      else if (route.body !== undefined) operation.requestBody = { required: true, content: { 'application/json': { schema: z.toJSONSchema(route.body, { io: 'input' }) } } }
+      else if (route.body !== undefined)
+        operation.requestBody = { required: true, content: { 'application/json': { schema: z.toJSONSchema(route.body, { io: 'input' }) } } }
       paths[path] = { ...paths[path], [method.toLowerCase()]: operation }
     }
   }

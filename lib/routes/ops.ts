@@ -15,7 +15,12 @@ export const ops = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => [
     async handle(ctx) {
       const now = ctx.clock.now()
       return json({
-        jobs: jobs(ctx.config).map(({ name, description, schedule }) => ({ name, description, schedule, next: schedule === null ? null : (nextSlots(schedule, now, 1)[0] ?? null) })),
+        jobs: jobs(ctx.config).map(({ name, description, schedule }) => ({
+          name,
+          description,
+          schedule,
+          next: schedule === null ? null : (nextSlots(schedule, now, 1)[0] ?? null),
+        })),
       })
     },
   }),
@@ -25,7 +30,10 @@ export const ops = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => [
     summary: 'The newest runs',
     auth: { operator: ['admin', 'developer', 'support', 'viewer'] },
     limit: 'standard',
-    query: z.object({ job: z.optional(z.string()), limit: z._default(z.string().check(z.regex(/^([1-9]\d{0,2}|1000)$/, 'expected a whole number from 1 to 1000')), '50') }),
+    query: z.object({
+      job: z.optional(z.string()),
+      limit: z._default(z.string().check(z.regex(/^([1-9]\d{0,2}|1000)$/, 'expected a whole number from 1 to 1000')), '50'),
+    }),
     async handle(ctx, { query }) {
       return json({ runs: await listRuns(ctx, { ...(query.job === undefined ? {} : { job: query.job }), limit: Number(query.limit) }) })
     },

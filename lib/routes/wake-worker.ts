@@ -1,5 +1,4 @@
 import type { Context } from '../platform/context.ts'
-import { describeError } from '../platform/log.ts'
 
 export type Wake = (ctx: Context) => Promise<void>
 
@@ -27,7 +26,7 @@ export async function wakeWorker(ctx: Context): Promise<void> {
     if (!response.ok) ctx.log.warn({ status: response.status }, 'the worker refused to wake')
   } catch (error) {
     if (error instanceof Error && error.name === 'TimeoutError') return
-    ctx.log.warn({ err: describeError(error) }, 'the worker was not woken')
+    ctx.log.warn({ err: error }, 'the worker was not woken')
   }
 }
 
