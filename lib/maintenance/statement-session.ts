@@ -1,0 +1,70 @@
+import type { Context } from '../platform/context.ts'
+import { remainingMs } from '../platform/context.ts'
+import type { Session } from '../platform/db.ts'
+import { CaretakerError, sqlState } from '../platform/errors.ts'
+import { withLockRetry } from './lock-retry.ts'
+import type { TaskProgress } from './task.ts'
+
+/** How long one try waits for its lock, milliseconds. Everybody who comes after a waiting strong lock waits too. */
+export const lockTimeoutMs = 2_000
+/** Kept free before the deadline, for the checkpoint and the answer. */
+const marginMs = 3_000
+/** Less than this is not worth beginning: the next invocation has its whole time. */
+const leastBudgetMs = 5_000
+
+interface Attempt {
+  /** How often the statement ran out of an invocation's time. */
+  ranOut: number
+}
+
+/**
+ * Runs one statement that PostgreSQL refuses inside a transaction, alone on a session of its own, tried again while
+ * its lock is taken. What does not fit into the rest of this invocation gets one whole invocation, and then fails.
+ * @returns 'hand-over' when it should be tried by the next invocation
+ * @throws {CaretakerError} `conflict` when the lock stays taken, `timeout` when a whole invocation is not enough,
+ * `job_failed` when PostgreSQL only warned that it did nothing
+ */
+export async function runAlone(ctx: Context, label: string, statement: string, progress: TaskProgress): Promise<'done' | 'hand-over'> {
+  const ranOut = (progress.inner as Attempt | null)?.ranOut ?? 0
+  const warnings: string[] = []
+  try {
+    return await withLockRetry(ctx, label, { tries: 5, firstPauseMs: 250, stop: progress.stop }, async () => {
+      const budget = remainingMs(ctx) - marginMs
+      if (budget < leastBudgetMs) return 'hand-over'
+      await ctx.db.session(async (session) => {
+        const listening = listenForRefusals(session, warnings)
+        try {
+          await session.execute(`set lock_timeout = ${lockTimeoutMs}`)
+          await session.execute(`set statement_timeout = ${Math.trunc(budget)}`)
+          // Settings that Supabase gives its roles, and that would end this early.
+          await session.execute('set idle_in_transaction_session_timeout = 0')
+          await session.execute(statement)
+        } finally {
+          listening.end()
+        }
+      })
+      // PostgreSQL answers VACUUM of a table that one may not vacuum with a warning and "VACUUM".
+      if (warnings.length > 0) throw new CaretakerError('job_failed', `${label}: PostgreSQL did nothing: ${warnings.join('; ')}`)
+      return 'done'
+    })
+  } catch (error) {
+    // 57014: the statement timeout set above, or an operator's cancel.
+    if (sqlState(error) !== '57014') throw error
+    if (ranOut > 0 || !(error instanceof Error && error.message.includes('statement timeout')))
+      throw new CaretakerError('timeout', `${label} was cancelled before it was done${ranOut > 0 ? ', twice: it needs more time than one invocation has. Run it from a machine of your own: caretaker jobs run' : ''}.`, { cause: error })
+    await progress.save({ ranOut: ranOut + 1 } satisfies Attempt, progress.counts)
+    return 'hand-over'
+  }
+}
+
+function listenForRefusals(session: Session, warnings: string[]): { end(): void } {
+  const hear = (notice: { severity?: string | undefined; message?: string | undefined }) => {
+    if (notice.severity === 'WARNING' && /permission denied|skipping|only .* can/i.test(notice.message ?? '')) warnings.push(notice.message ?? '')
+  }
+  session.client.on('notice', hear)
+  return {
+    end() {
+      session.client.removeListener('notice', hear)
+    },
+  }
+}

@@ -1,0 +1,36 @@
+import type { JobStep } from '../config/index.ts'
+import type { Context } from '../platform/context.ts'
+import { analyzeTasks } from './analyze.ts'
+import { refreshTasks } from './refresh.ts'
+import { reindexTasks } from './reindex.ts'
+import { retentionTasks } from './retention.ts'
+import { sqlTasks } from './sql.ts'
+import type { Task } from './task.ts'
+import { vacuumTasks } from './vacuum.ts'
+
+/** The tasks of a job in their order, each with a label of its own. */
+export function tasksOf(ctx: Pick<Context, 'config'>, steps: readonly JobStep[]): Task[] {
+  const base = stepsPath(ctx, steps)
+  const seen = new Map<string, number>()
+  return steps.flatMap((step, index) => tasksOfStep(ctx, step, index, `${base}.${index}`)).map((task) => {
+    // A job may vacuum before and after: the second one is a task too.
+    const times = (seen.get(task.label) ?? 0) + 1
+    seen.set(task.label, times)
+    return times === 1 ? task : { ...task, label: `${task.label} #${times}` }
+  })
+}
+
+function tasksOfStep(ctx: Pick<Context, 'config'>, step: JobStep, index: number, path: string): Task[] {
+  if ('vacuum' in step) return vacuumTasks(index, step.vacuum, `${path}.vacuum`)
+  if ('analyze' in step) return analyzeTasks(index, step.analyze, `${path}.analyze`)
+  if ('reindex' in step) return reindexTasks(index, step.reindex, `${path}.reindex`)
+  if ('refresh' in step) return refreshTasks(index, step.refresh, `${path}.refresh`)
+  if ('retention' in step) return retentionTasks(ctx, index, step.retention, `${path}.retention`)
+  return sqlTasks(index, step.sql, `${path}.sql`)
+}
+
+/** Where the steps stand in the policy; "steps" for those of a built-in job. */
+export function stepsPath(ctx: Pick<Context, 'config'>, steps: readonly JobStep[]): string {
+  for (const [name, job] of Object.entries(ctx.config.jobs ?? {})) if (job.steps === steps) return `jobs.${name}.steps`
+  return 'steps'
+}
