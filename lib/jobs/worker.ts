@@ -35,6 +35,7 @@ export async function work(ctx: Context, jobs: readonly Job[], options: WorkOpti
   return ledger(async () => {
     const boss = await openQueue(ctx)
     const report: WorkReport = { finished: 0, failed: 0, handedOver: 0, more: false }
+    const firstSeen = new Map<string, number>()
     try {
       for (;;) {
         if (ctx.signal.aborted || remainingMs(ctx) < 2 * handOverMarginMs) {
@@ -48,9 +49,9 @@ export async function work(ctx: Context, jobs: readonly Job[], options: WorkOpti
           await take(ctx, boss, jobs, job, report, options)
           continue
         }
-        if (options.until === undefined && !(await mayHaveDied(ctx))) return report
+        if (options.until === undefined && !(await mayHaveDied(ctx, firstSeen))) return report
         // Somebody else's run is open: wait for its heartbeat to come or to lapse, then look again.
-        await pause(ctx.signal, options.until === undefined ? 2_000 : 250)
+        await pause(ctx.signal, options.until === undefined ? 1_000 : 250)
         await supervise(ctx, boss)
       }
     } finally {
@@ -289,16 +290,23 @@ async function hasOpenRuns(ctx: Context): Promise<boolean> {
   return row?.open === true
 }
 
-/** A run whose heartbeat is late but not yet lapsed, or that waits for its retry: worth staying for, up to a minute. */
-async function mayHaveDied(ctx: Context): Promise<boolean> {
-  const [row] = await ctx.db.query<{ doubtful: boolean }>(
-    `select exists (
-       select from caretaker.runs where state in ('dispatched', 'running')
-       and heartbeat_at between now() - make_interval(secs => $1::int) and now() - make_interval(secs => $2::int)
-     ) as doubtful`,
-    [6 * heartbeatSeconds, heartbeatSeconds / 2],
+/**
+ * Whether a run of another worker may be a dead one's: its heartbeat has not moved since this worker first saw it, or it
+ * waits for its retry. Worth staying for up to a minute; a living worker's heartbeat moves within seconds.
+ */
+async function mayHaveDied(ctx: Context, firstSeen: Map<string, number>): Promise<boolean> {
+  const open = await ctx.db.query<{ id: string; heartbeat: Date }>(
+    `select id::text, heartbeat_at as heartbeat from caretaker.runs
+     where (state = 'running' or (state = 'dispatched' and attempt > 0)) and heartbeat_at > now() - make_interval(secs => $1::int)`,
+    [6 * heartbeatSeconds],
   )
-  return row?.doubtful === true
+  let doubtful = false
+  for (const { id, heartbeat } of open) {
+    const seen = firstSeen.get(id)
+    if (seen === undefined) firstSeen.set(id, heartbeat.getTime())
+    if (seen === undefined || seen === heartbeat.getTime()) doubtful = true
+  }
+  return doubtful
 }
 
 function pause(signal: AbortSignal, ms: number): Promise<void> {

@@ -9,7 +9,14 @@ import { useTestDatabase } from '../support/database.ts'
 const test = useTestDatabase()
 
 function job(run: JobVerb, more: Partial<Job> = {}): Job {
-  return { name: 'sweep', description: '', schedule: { cron: '0 2 * * *', timezone: 'UTC', missed: 'last' }, run, plan: async () => [], ...more }
+  return {
+    name: 'sweep',
+    description: '',
+    schedule: { cron: '0 2 * * *', timezone: 'UTC', missed: 'last' },
+    run,
+    plan: async () => [],
+    ...more,
+  }
 }
 
 const slot = new Date('2026-11-21T02:00:00Z')
@@ -29,7 +36,10 @@ describe('claimSlot', () => {
   it('says what to do on a database without the tables', async () => {
     const bare = testContext(test.db)
     await test.db.execute('alter schema caretaker rename to hidden')
-    await expect(claimSlot(bare, { job: 'sweep', slot, kind: 'planned' })).rejects.toMatchObject({ code: 'not_configured', detail: expect.stringContaining('db migrate') })
+    await expect(claimSlot(bare, { job: 'sweep', slot, kind: 'planned' })).rejects.toMatchObject({
+      code: 'not_configured',
+      detail: expect.stringContaining('db migrate'),
+    })
     await test.db.execute('alter schema hidden rename to caretaker')
   })
 })
@@ -102,7 +112,8 @@ describe('work', () => {
   })
 
   it('stops a worker whose run was taken by another', async () => {
-    const ctx = testContext(test.db)
+    // So near its deadline the worker does not stay to see whether the other one lives.
+    const ctx = testContext(test.db, { deadline: new Date(Date.now() + 10_700) })
     const { run } = await claimSlot(ctx, { job: 'sweep', slot, kind: 'planned' })
     let saved: unknown
     const jobs = [
@@ -144,7 +155,9 @@ describe('tick', () => {
     clock.advance(3 * 86_400_000)
     await tick(ctx, jobs)
     expect((await states()).map((row) => row.state)).toEqual(expected)
-    expect(await test.db.query(`select payload->>'slots' as slots from caretaker.outbox where topic = 'job.missed'`)).toEqual([{ slots: '3' }])
+    expect(await test.db.query(`select payload->>'slots' as slots from caretaker.outbox where topic = 'job.missed'`)).toEqual([
+      { slots: '3' },
+    ])
     await tick(ctx, jobs)
     expect(await states()).toHaveLength(3)
   })

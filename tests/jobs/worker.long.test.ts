@@ -1,0 +1,33 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
+import { expect, it } from 'vitest'
+import { claimManually, findRun } from '../../lib/jobs/index.ts'
+import { testContext } from '../support/context.ts'
+import { useTestDatabase } from '../support/database.ts'
+
+const test = useTestDatabase()
+
+it('ends with the same result however often its worker is killed', { timeout: 300_000 }, async () => {
+  await test.db.execute('create table counted (number int)')
+  const ctx = testContext(test.db)
+  const start = () =>
+    spawn(process.execPath, [new URL('counting-worker.child.ts', import.meta.url).pathname, test.url], { stdio: 'inherit' })
+  // pg-boss is installed by the first worker; kill that one too.
+  const run = await claimManually(ctx, 'count')
+  for (let kill = 0; kill < 3; kill++) {
+    const child = start()
+    await delay(400 + Math.random() * 600)
+    child.kill('SIGKILL')
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
+    if ((await findRun(test.db, run.id))?.state === 'done') break
+  }
+  // The tick after a death wakes a worker, which stays until the dead one's heartbeat has lapsed: within a minute.
+  const before = Date.now()
+  const last = start()
+  await once(last, 'exit')
+  expect(await findRun(test.db, run.id)).toMatchObject({ state: 'done', result: { counted: 40 } })
+  expect(Date.now() - before).toBeLessThan(60_000)
+  const rows = await test.db.query<{ number: number }>('select number from counted order by number')
+  expect(rows.map((row) => row.number)).toEqual(Array.from({ length: 40 }, (_, index) => index + 1))
+})
