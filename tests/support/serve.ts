@@ -7,7 +7,7 @@ export function testServer(routes: readonly Route[], ctx: Context) {
   const after: Promise<unknown>[] = []
   return {
     request(path: string, init: RequestInit & { address?: string } = {}) {
-      const deadline = new Date(Date.now() + 60_000)
+      const deadline = new Date(ctx.clock.now().getTime() + 60_000)
       return handle(new Request(`http://localhost${path}`, init), {
         clientAddress: init.address ?? '203.0.113.7',
         deadline,

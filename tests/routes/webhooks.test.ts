@@ -1,0 +1,91 @@
+import { randomBytes } from 'node:crypto'
+import Stripe from 'stripe'
+import { beforeAll, expect, it } from 'vitest'
+import { jobs } from '../../lib/catalog.ts'
+import { defineConfig } from '../../lib/config/index.ts'
+import { work } from '../../lib/jobs/index.ts'
+import { readEnv } from '../../lib/platform/env.ts'
+import { webhooks } from '../../lib/routes/webhooks.ts'
+import { testContext } from '../support/context.ts'
+import { useTestDatabase } from '../support/database.ts'
+import { testServer } from '../support/serve.ts'
+
+const test = useTestDatabase()
+const secret = 'whsec_test_secret_of_the_endpoint'
+const stripe = new Stripe('sk_test_x')
+
+const policy = defineConfig({
+  app: { name: 'Test' },
+  webhooks: {
+    stripe: {
+      on: {
+        'invoice.paid': async (event, tx) => {
+          await tx.execute('insert into payments (invoice) values ($1)', [event.data.object.id])
+        },
+      },
+    },
+  },
+})
+
+function setup(environment: Record<string, string> = { STRIPE_WEBHOOK_SECRET: secret }) {
+  const env = readEnv({ ENCRYPTION_KEY: randomBytes(32).toString('hex'), ...environment })
+  const ctx = testContext(test.db, { config: policy, env })
+  return { ctx, ...testServer(webhooks({ wake: async () => {} }), ctx) }
+}
+
+function signed(id: string, signingSecret = secret): RequestInit {
+  const payload = JSON.stringify({
+    id,
+    object: 'event',
+    type: 'invoice.paid',
+    created: Math.floor(Date.now() / 1000),
+    data: { object: { id: `in_${id}`, object: 'invoice' } },
+  })
+  return {
+    method: 'POST',
+    body: payload,
+    headers: {
+      'content-type': 'application/json',
+      'stripe-signature': stripe.webhooks.generateTestHeaderString({ payload, secret: signingSecret }),
+    },
+  }
+}
+
+beforeAll(async () => {
+  await test.db.execute('create table payments (invoice text)')
+})
+
+it('a signed event is accepted and applied once, however often it comes', async () => {
+  const { ctx, request, settled } = setup()
+  const event = signed('evt_1')
+  expect(await (await request('/api/webhooks/stripe', event)).json()).toEqual({ received: true, duplicate: false })
+  await settled()
+  await work(ctx, jobs(policy))
+  const repeat = await request('/api/webhooks/stripe', event)
+  expect(repeat.status).toBe(200)
+  expect(await repeat.json()).toEqual({ received: true, duplicate: true })
+  await settled()
+  await work(ctx, jobs(policy))
+  expect(await test.db.query('select invoice from payments')).toEqual([{ invoice: 'in_evt_1' }])
+})
+
+it('a wrong signature is 400 and stores nothing', async () => {
+  const { request } = setup()
+  const response = await request('/api/webhooks/stripe', signed('evt_2', 'whsec_another_secret_entirely'))
+  expect(response.status).toBe(400)
+  expect(await response.json()).toMatchObject({ code: 'signature_invalid' })
+  expect(await test.db.query(`select from caretaker.inbox where event_id = 'evt_2'`)).toHaveLength(0)
+})
+
+it('an unset secret is 503, never an open door', async () => {
+  const response = await setup({}).request('/api/webhooks/stripe', signed('evt_3'))
+  expect(response.status).toBe(503)
+  expect(await response.json()).toMatchObject({ code: 'not_configured' })
+})
+
+it('an unknown source is 404, another method 405, too large a body 413', async () => {
+  const { request } = setup()
+  expect((await request('/api/webhooks/stripo', signed('evt_4'))).status).toBe(404)
+  expect((await request('/api/webhooks/stripe')).status).toBe(405)
+  expect((await request('/api/webhooks/stripe', { method: 'POST', body: 'x'.repeat(4_600_000) })).status).toBe(413)
+})
