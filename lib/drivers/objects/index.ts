@@ -15,6 +15,8 @@ export async function openObjectStore(url: string, env: Env): Promise<ObjectStor
       return (await import('./file.ts')).openFileStore(url)
     case 's3':
       return (await import('./s3.ts')).openS3Store(url, env)
+    case 'supabase':
+      return (await import('./supabase.ts')).openSupabaseStore(url, env)
     default:
       throw new CaretakerError('invalid_input', `store: found ${scheme === undefined ? 'no scheme' : `"${scheme}://"`}; expected file:///DIR, s3://BUCKET/PREFIX or supabase://BUCKET.`)
   }

@@ -1,0 +1,363 @@
+import { randomUUID } from 'node:crypto'
+import { Readable } from 'node:stream'
+import { type Env, requireEnv } from '../../platform/env.ts'
+import { CaretakerError } from '../../platform/errors.ts'
+import type { ObjectInfo, ObjectStore, PutOptions } from '../../platform/objects.ts'
+import { checkKey, checkPrefix, checkRange, isKey, type Range } from './key.ts'
+import { inParts, type Part } from './parts.ts'
+import { networkCode } from './s3-api.ts'
+import { aborted, isAborted, withSource } from './source.ts'
+
+/** Supabase's advice for one plain request; what is larger is streamed. */
+const bufferedBytes = 6 * 1_048_576
+const pageSize = 1_000
+
+export interface SupabaseStoreOptions {
+  fetch?: typeof globalThis.fetch
+  /** How long a request without a body of its own may take, milliseconds. */
+  timeoutMs?: number
+}
+
+/**
+ * A bucket of Supabase Storage: `supabase://BUCKET[/PREFIX]` in the project of `SUPABASE_URL`, with the service key.
+ * Storage shows an object only when its upload has ended, and `x-upsert: false` refuses a second one of the same name.
+ *
+ * What is larger than 6 MiB goes up in one streamed request that cannot be tried again, within the bucket's own size
+ * limit. For big backups use the project's S3 endpoint (`https://PROJECT.supabase.co/storage/v1/s3`) with `s3://`.
+ */
+export function openSupabaseStore(url: string, env: Env, options: SupabaseStoreOptions = {}): ObjectStore {
+  const { bucket, prefix } = parse(url)
+  const call = caller(env, options)
+  const pathOf = (key: string) => `${bucket}/${`${prefix}${key}`.split('/').map(encodeURIComponent).join('/')}`
+
+  async function head(key: string): Promise<Stored | null> {
+    const answer = await call('GET', `/object/info/${pathOf(key)}`)
+    const problem = await problemOf(answer)
+    if (problem === null) {
+      const info = (await answer.json()) as { size?: number; last_modified?: string; created_at?: string; metadata?: Marked | null; user_metadata?: Marked | null }
+      const put = info.user_metadata?.caretakerPut ?? info.metadata?.caretakerPut ?? null
+      return { info: { key, bytes: Number(info.size), modifiedAt: new Date(info.last_modified ?? info.created_at ?? 0) }, put }
+    }
+    if (isAbsent(problem)) return null
+    throw failure('looking up an object', problem)
+  }
+
+  async function remove(key: string): Promise<void> {
+    const answer = await call('DELETE', `/object/${bucket}`, { json: { prefixes: [`${prefix}${key}`] } })
+    const problem = await problemOf(answer)
+    if (problem !== null && !isAbsent(problem)) throw failure('deleting an object', problem)
+    await answer.body?.cancel()
+  }
+
+  return {
+    url,
+
+    put(key, body, put = {}) {
+      return withSource(body, put.signal, async (chunks) => {
+        checkKey(key)
+        if (put.ifAbsent === true && (await head(key)) !== null) throw taken()
+        const parts = inParts(chunks, bufferedBytes)
+        const first = (await parts.next()).value as Part
+        const send = { call, path: `/object/${pathOf(key)}`, put, id: randomUUID() }
+        const bytes = first.last ? await sendWhole(send, first.bytes) : await sendStream(send, first, parts)
+        const stored = await head(key)
+        if (stored === null) throw new CaretakerError('object_store_failed', 'Supabase Storage took the object and then did not have it.')
+        // Another writer may have replaced it since; then its size says nothing about ours.
+        const replaced = stored.put !== null && stored.put !== send.id
+        if (!replaced && stored.info.bytes !== bytes) {
+          await remove(key).catch(() => undefined)
+          throw new CaretakerError('object_store_failed', `Supabase Storage kept ${stored.info.bytes} of ${bytes} bytes; what it kept was deleted.`)
+        }
+        return { ...stored.info, bytes }
+      })
+    },
+
+    async get(key, get = {}) {
+      checkKey(key)
+      const { range, signal } = get
+      if (range !== undefined) {
+        checkRange(range)
+        // HTTP has no empty range.
+        if (range.start === range.end) return (await head(key)) === null ? null : Readable.from([], { objectMode: false })
+      }
+      const headers = range === undefined ? {} : { range: `bytes=${range.start}-${range.end - 1}` }
+      const answer = await call('GET', `/object/authenticated/${pathOf(key)}`, { headers, signal, streams: true })
+      if (answer.status === 416) return Readable.from([], { objectMode: false })
+      const problem = await problemOf(answer)
+      if (problem === null) return Readable.from(download(answer, range, signal), { objectMode: false })
+      if (isAbsent(problem)) return null
+      // Behind some proxies a range past the end comes as a 400.
+      if (problem.statusCode === 416) return Readable.from([], { objectMode: false })
+      throw failure('reading an object', problem)
+    },
+
+    async head(key) {
+      checkKey(key)
+      return (await head(key))?.info ?? null
+    },
+
+    async *list(under) {
+      checkPrefix(under)
+      const listing = { call, bucket, prefix: `${prefix}${under}` }
+      const entries = (await hasFlatListing(listing)) ? flatListing(listing) : folderListing(listing, listing.prefix.slice(0, listing.prefix.lastIndexOf('/') + 1))
+      for await (const entry of entries) {
+        const key = entry.name.slice(prefix.length)
+        // The dashboard keeps empty folders alive with a file of this name.
+        if (isKey(key) && !key.endsWith('.emptyFolderPlaceholder')) yield { key, bytes: entry.bytes, modifiedAt: entry.modifiedAt }
+      }
+    },
+
+    async delete(key) {
+      checkKey(key)
+      await remove(key)
+    },
+  }
+}
+
+/** Tells our own object from that of another writer. Kept by Storage with the object. */
+interface Marked {
+  caretakerPut?: string
+}
+
+interface Stored {
+  info: ObjectInfo
+  put: string | null
+}
+
+function parse(url: string): { bucket: string; prefix: string } {
+  const match = /^supabase:\/\/([A-Za-z0-9._-]{1,100})(?:\/(.*))?$/.exec(url)
+  if (match === null) throw new CaretakerError('invalid_input', `store: found "${url}"; expected supabase://BUCKET or supabase://BUCKET/PREFIX.`)
+  const prefix = (match[2] ?? '').replace(/\/$/, '')
+  if (prefix !== '') checkKey(prefix)
+  return { bucket: match[1] as string, prefix: prefix === '' ? '' : `${prefix}/` }
+}
+
+interface CallOptions {
+  headers?: Record<string, string>
+  json?: unknown
+  body?: Uint8Array | ReadableStream<Uint8Array>
+  signal?: AbortSignal | undefined
+  /** The answer or the request is a stream that may take its time: only the caller's signal ends it. */
+  streams?: boolean
+}
+
+type Caller = (method: string, path: string, options?: CallOptions) => Promise<Response>
+
+function caller(env: Env, options: SupabaseStoreOptions): Caller {
+  const base = `${requireEnv(env, 'SUPABASE_URL', 'A supabase:// store').replace(/\/+$/, '')}/storage/v1`
+  const key = requireEnv(env, 'SUPABASE_SERVICE_ROLE_KEY', 'A supabase:// store')
+  const fetch = options.fetch ?? globalThis.fetch
+  const timeoutMs = options.timeoutMs ?? 60_000
+  return async (method, path, { headers, json, body, signal, streams } = {}) => {
+    const timeout = streams === true ? undefined : AbortSignal.timeout(timeoutMs)
+    const signals = [signal, timeout].filter((one) => one !== undefined)
+    try {
+      return await fetch(`${base}${path}`, {
+        method,
+        headers: { apikey: key, authorization: `Bearer ${key}`, 'accept-encoding': 'identity', ...(json === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
+        redirect: 'manual',
+        ...(signals.length === 0 ? {} : { signal: AbortSignal.any(signals) }),
+        ...(json === undefined ? {} : { body: JSON.stringify(json) }),
+        ...(body === undefined ? {} : { body: body as NonNullable<RequestInit['body']>, duplex: 'half' as const }),
+      })
+    } catch (error) {
+      if (isAborted(signal)) throw aborted(signal)
+      const why = isAborted(timeout) ? `did not answer within ${timeoutMs} ms` : `cannot be reached (${networkCode(error)})`
+      throw new CaretakerError('object_store_failed', `Supabase Storage ${why}.`)
+    }
+  }
+}
+
+interface Problem {
+  statusCode: number
+  code: string
+}
+
+/** Storage answers 400 to nearly everything; the status it means is in the body. `null` for success. */
+async function problemOf(answer: Response): Promise<Problem | null> {
+  if (answer.ok) return null
+  const text = await answer.text().catch(() => '')
+  let body: { statusCode?: unknown; code?: unknown; error?: unknown } = {}
+  try {
+    body = (JSON.parse(text) ?? {}) as typeof body
+  } catch {
+    // Not Storage's own answer: a gateway's. Its status must do.
+  }
+  const statusCode = Number(body.statusCode)
+  const code = [body.code, body.error].find((one) => typeof one === 'string' && /^[\w ]{1,64}$/.test(one))
+  return { statusCode: Number.isInteger(statusCode) ? statusCode : answer.status, code: typeof code === 'string' ? code : '' }
+}
+
+function isAbsent(problem: Problem): boolean {
+  return problem.statusCode === 404 && !['NoSuchBucket', 'Bucket not found'].includes(problem.code)
+}
+
+const advice: Record<number, string> = {
+  401: ' Check SUPABASE_SERVICE_ROLE_KEY.',
+  403: ' Check SUPABASE_SERVICE_ROLE_KEY: only the service key may write to every bucket.',
+  404: ' Check the bucket\'s name in the store\'s URL.',
+  413: ' The bucket\'s or the project\'s size limit is smaller than this object.',
+  415: ' The bucket does not allow this content type.',
+}
+
+function failure(doing: string, problem: Problem): CaretakerError {
+  return new CaretakerError('object_store_failed', `Supabase Storage answered ${problem.statusCode}${problem.code === '' ? '' : ` ${problem.code}`} to ${doing}.${advice[problem.statusCode] ?? ''}`)
+}
+
+function taken(): CaretakerError {
+  return new CaretakerError('conflict', 'An object of that name exists already.')
+}
+
+interface Send {
+  call: Caller
+  path: string
+  put: PutOptions
+  id: string
+}
+
+async function sendWhole(send: Send, body: Uint8Array): Promise<number> {
+  const { call, path, put } = send
+  for (let attempt = 1; ; attempt++) {
+    const problem = await problemOf(await call('POST', path, { headers: uploadHeaders(send), body, signal: put.signal }))
+    if (problem === null) return body.length
+    const duplicate = problem.statusCode === 409
+    if (duplicate && put.ifAbsent === true) throw taken()
+    // Without ifAbsent: 409 is another writer's upload of the same name at the same moment. A conditional create is
+    // never sent twice, because the first may have succeeded.
+    const again = (duplicate || problem.statusCode >= 500 || problem.statusCode === 429) && put.ifAbsent !== true
+    if (!again || attempt === 5) throw failure('storing an object', problem)
+  }
+}
+
+async function sendStream(send: Send, first: Part, rest: AsyncGenerator<Part, void, undefined>): Promise<number> {
+  const { call, path, put } = send
+  let bytes = 0
+  let broken: { error: unknown } | undefined
+  const source = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      bytes += first.bytes.length
+      yield first.bytes
+      for await (const part of rest) {
+        bytes += part.bytes.length
+        yield part.bytes
+      }
+    } catch (error) {
+      broken = { error }
+      throw error
+    }
+  }
+  try {
+    const body = Readable.toWeb(Readable.from(source(), { objectMode: false })) as ReadableStream<Uint8Array>
+    const problem = await problemOf(await call('POST', path, { headers: uploadHeaders(send), body, signal: put.signal, streams: true }))
+    if (problem?.statusCode === 409) throw taken()
+    if (problem !== null) throw failure('storing an object', problem)
+    return bytes
+  } catch (error) {
+    // fetch says only that it failed: what failed was the source.
+    if (broken !== undefined) throw (broken as { error: unknown }).error
+    throw error
+  }
+}
+
+function uploadHeaders({ put, id }: Send): Record<string, string> {
+  const marked: Marked = { caretakerPut: id }
+  return {
+    'content-type': put.contentType ?? 'application/octet-stream',
+    'x-upsert': put.ifAbsent === true ? 'false' : 'true',
+    'x-metadata': Buffer.from(JSON.stringify(marked)).toString('base64'),
+    'cache-control': 'no-cache',
+  }
+}
+
+async function* download(answer: Response, range: Range | undefined, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array, void, undefined> {
+  // Without 206 the whole object comes: cut the range out of it.
+  const cut = range !== undefined && answer.status !== 206
+  const skip = cut ? range.start : 0
+  const take = cut ? range.end - range.start : Number.POSITIVE_INFINITY
+  const declared = answer.headers.get('content-length')
+  let received = 0
+  const reader = answer.body?.getReader()
+  try {
+    for (;;) {
+      const read = await reader?.read().catch((error: unknown) => {
+        if (isAborted(signal)) throw aborted(signal)
+        throw new CaretakerError('object_store_failed', `The download broke after ${received} bytes (${networkCode(error)}).`)
+      })
+      if (read?.value === undefined) break
+      const before = received
+      received += read.value.length
+      const piece = read.value.subarray(Math.max(0, skip - before), Math.max(0, Math.min(read.value.length, skip + take - before)))
+      if (piece.length > 0) yield piece
+      if (received >= skip + take) return
+    }
+    if (declared !== null && received !== Number(declared)) throw new CaretakerError('object_store_failed', `The download broke after ${received} of ${declared} bytes.`)
+  } finally {
+    await reader?.cancel().catch(() => undefined)
+  }
+}
+
+interface Listing {
+  call: Caller
+  bucket: string
+  /** The store's prefix and the caller's. */
+  prefix: string
+}
+
+interface Entry {
+  name: string
+  bytes: number
+  modifiedAt: Date
+}
+
+interface ListedObject {
+  name: string
+  key?: string
+  id: string | null
+  updated_at: string | null
+  created_at: string | null
+  metadata: { size?: number } | null
+}
+
+/** True where Storage lists whole names, page by page. Older ones take this path for an upload to a bucket of that name. */
+async function hasFlatListing(listing: Listing): Promise<boolean> {
+  const answer = await listing.call('POST', `/object/list-v2/${listing.bucket}`, { json: { prefix: listing.prefix, limit: 1 } })
+  await answer.body?.cancel()
+  return answer.ok
+}
+
+async function* flatListing({ call, bucket, prefix }: Listing): AsyncGenerator<Entry, void, undefined> {
+  let cursor: string | undefined
+  do {
+    const json = { prefix, limit: pageSize, with_delimiter: false, sortBy: { column: 'name', order: 'asc' }, ...(cursor === undefined ? {} : { cursor }) }
+    const answer = await call('POST', `/object/list-v2/${bucket}`, { json })
+    const problem = await problemOf(answer)
+    if (problem !== null) throw failure('listing objects', problem)
+    const page = (await answer.json()) as { objects: ListedObject[]; hasNext: boolean; nextCursor?: string }
+    // Both fields hold the whole name; where one is only its last part, the other ends with it.
+    for (const object of page.objects) yield entryOf(object, object.key?.endsWith(object.name) === true ? object.key : object.name)
+    cursor = page.hasNext ? page.nextCursor : undefined
+  } while (cursor !== undefined)
+}
+
+/** Folder by folder, in the order of whole names. A page shifts when names before it come or go while it is read. */
+async function* folderListing(listing: Listing, folder: string): AsyncGenerator<Entry, void, undefined> {
+  const { call, bucket, prefix } = listing
+  const found: { path: string; object: ListedObject | null }[] = []
+  for (let offset = 0; ; offset += pageSize) {
+    const answer = await call('POST', `/object/list/${bucket}`, { json: { prefix: folder, limit: pageSize, offset, sortBy: { column: 'name', order: 'asc' } } })
+    const problem = await problemOf(answer)
+    if (problem !== null) throw failure('listing objects', problem)
+    const page = (await answer.json()) as ListedObject[]
+    for (const entry of page) found.push(entry.id === null ? { path: `${folder}${entry.name}/`, object: null } : { path: `${folder}${entry.name}`, object: entry })
+    if (page.length < pageSize) break
+  }
+  for (const { path, object } of found.sort((a, b) => (a.path < b.path ? -1 : 1))) {
+    if (object !== null) {
+      if (path.startsWith(prefix)) yield entryOf(object, path)
+    } else if (path.startsWith(prefix) || prefix.startsWith(path)) yield* folderListing(listing, path)
+  }
+}
+
+function entryOf(object: ListedObject, name: string): Entry {
+  return { name, bytes: Number(object.metadata?.size ?? 0), modifiedAt: new Date(object.updated_at ?? object.created_at ?? 0) }
+}
