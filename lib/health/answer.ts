@@ -62,7 +62,9 @@ export function toHealthJson(report: HealthReport): HealthJson {
     ]
   }
   checks.uptime = [{ componentType: 'system', observedValue: report.uptime, observedUnit: 's', status: 'pass', time }]
-  checks['memory:utilization'] = [{ componentType: 'system', observedValue: report.performance.memory.rss, observedUnit: 'bytes', status: 'pass', time }]
+  checks['memory:utilization'] = [
+    { componentType: 'system', observedValue: report.performance.memory.rss, observedUnit: 'bytes', status: 'pass', time },
+  ]
   return { status: statusWords[report.status], version: report.version.split('.')[0] ?? report.version, releaseId: report.version, checks }
 }
 

@@ -5,42 +5,79 @@ import { CaretakerError, sqlState } from '../platform/errors.ts'
  * `words` says it to a person; `advice` says what to do, to the operator.
  */
 export const causes = {
-  timeout: { words: 'did not answer in time', advice: 'Look at the load and the provider\'s status page; raise timeoutMs if it is always this slow.' },
+  timeout: {
+    words: 'did not answer in time',
+    advice: "Look at the load and the provider's status page; raise timeoutMs if it is always this slow.",
+  },
   refused: { words: 'refused the connection', advice: 'Start it, or correct the host and port it is reached under.' },
   dns: { words: 'its name does not resolve', advice: 'Correct the host name, or wait for the DNS change to spread.' },
   tls: { words: 'its certificate is not accepted', advice: 'Renew the certificate, or set the authority that signed it.' },
-  connection_lost: { words: 'broke the connection', advice: 'Try again; if it stays, look at the provider\'s status page.' },
+  connection_lost: { words: 'broke the connection', advice: "Try again; if it stays, look at the provider's status page." },
   unauthorized: { words: 'does not accept the credentials', advice: 'Set the current key or password; it may have been rotated.' },
   forbidden: { words: 'accepts the key but not for this', advice: 'Give the key the permission to read what is checked.' },
   http_4xx: { words: 'answered with a client error', advice: 'Check the address and the settings it is called with.' },
   http_5xx: { words: 'answered with a server error', advice: 'Look at its logs and its status page.' },
   rate_limited: { words: 'limits the rate of requests', advice: 'Raise health.maxAgeSeconds, or the limit.' },
-  redirected: { words: 'redirects to another host', advice: 'Check the address it redirects to, or set expectStatus to the redirect\'s status.' },
+  redirected: {
+    words: 'redirects to another host',
+    advice: "Check the address it redirects to, or set expectStatus to the redirect's status.",
+  },
   bad_answer: { words: 'answered something unexpected', advice: 'Check that the address is that of the right service.' },
   connections_exhausted: { words: 'has no connection left', advice: 'Use the pooler, or lower DATABASE_POOL_MAX.' },
   no_database: { words: 'has no database of that name', advice: 'Correct the last part of the database URL.' },
   starting: { words: 'is starting up or shutting down', advice: 'Wait a minute and look again.' },
-  rls_off: { words: 'tables are readable without row level security', advice: 'Run `alter table … enable row level security` on the tables listed, and add policies.' },
-  write_failed: { words: 'did not store, return or delete an object', advice: 'Check the bucket, the key\'s permissions and the free space.' },
+  rls_off: {
+    words: 'tables are readable without row level security',
+    advice: 'Run `alter table … enable row level security` on the tables listed, and add policies.',
+  },
+  write_failed: {
+    words: 'did not store, return or delete an object',
+    advice: "Check the bucket, the key's permissions and the free space.",
+  },
   not_configured: { words: 'not configured', advice: 'Set what it needs, or leave the check out of the policy.' },
-  misconfigured: { words: 'the policy\'s entry cannot be run', advice: 'Run `caretaker plan`: it says what is wrong with the entry.' },
+  misconfigured: { words: "the policy's entry cannot be run", advice: 'Run `caretaker plan`: it says what is wrong with the entry.' },
   internal: { words: 'the check itself failed', advice: 'The log has the cause.' },
 } as const
 
 export type CauseCode = keyof typeof causes
 
 const byErrorCode: Record<string, CauseCode> = {
-  ECONNREFUSED: 'refused', EACCES: 'write_failed', EROFS: 'write_failed', ENOSPC: 'write_failed',
-  ENOTFOUND: 'dns', EAI_AGAIN: 'dns', EAI_FAIL: 'dns',
-  ETIMEDOUT: 'timeout', UND_ERR_CONNECT_TIMEOUT: 'timeout', UND_ERR_HEADERS_TIMEOUT: 'timeout', UND_ERR_BODY_TIMEOUT: 'timeout', ABORT_ERR: 'timeout',
-  ECONNRESET: 'connection_lost', EPIPE: 'connection_lost', UND_ERR_SOCKET: 'connection_lost', EHOSTUNREACH: 'refused', ENETUNREACH: 'refused',
-  EPROTO: 'tls', DEPTH_ZERO_SELF_SIGNED_CERT: 'tls', SELF_SIGNED_CERT_IN_CHAIN: 'tls', UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'tls', UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'tls', HOSTNAME_MISMATCH: 'tls',
+  ECONNREFUSED: 'refused',
+  EACCES: 'write_failed',
+  EROFS: 'write_failed',
+  ENOSPC: 'write_failed',
+  ENOTFOUND: 'dns',
+  EAI_AGAIN: 'dns',
+  EAI_FAIL: 'dns',
+  ETIMEDOUT: 'timeout',
+  UND_ERR_CONNECT_TIMEOUT: 'timeout',
+  UND_ERR_HEADERS_TIMEOUT: 'timeout',
+  UND_ERR_BODY_TIMEOUT: 'timeout',
+  ABORT_ERR: 'timeout',
+  ECONNRESET: 'connection_lost',
+  EPIPE: 'connection_lost',
+  UND_ERR_SOCKET: 'connection_lost',
+  EHOSTUNREACH: 'refused',
+  ENETUNREACH: 'refused',
+  EPROTO: 'tls',
+  DEPTH_ZERO_SELF_SIGNED_CERT: 'tls',
+  SELF_SIGNED_CERT_IN_CHAIN: 'tls',
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'tls',
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'tls',
+  HOSTNAME_MISMATCH: 'tls',
 }
 
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 const bySqlState: Record<string, CauseCode> = {
-  '28P01': 'unauthorized', '28000': 'unauthorized', '42501': 'forbidden', '3D000': 'no_database', '53300': 'connections_exhausted',
-  '57P01': 'starting', '57P02': 'starting', '57P03': 'starting', '57014': 'timeout',
+  '28P01': 'unauthorized',
+  '28000': 'unauthorized',
+  '42501': 'forbidden',
+  '3D000': 'no_database',
+  '53300': 'connections_exhausted',
+  '57P01': 'starting',
+  '57P02': 'starting',
+  '57P03': 'starting',
+  '57014': 'timeout',
 }
 
 /** What an exception of a driver, of fetch or of Caretaker means, looking through its chain of causes. */
@@ -55,7 +92,12 @@ export function causeOf(error: unknown): CauseCode {
 }
 
 const byCaretakerCode: Partial<Record<string, CauseCode>> = {
-  timeout: 'timeout', database_unavailable: 'connection_lost', object_store_failed: 'write_failed', upstream_failed: 'bad_answer', not_configured: 'not_configured', invalid_input: 'misconfigured',
+  timeout: 'timeout',
+  database_unavailable: 'connection_lost',
+  object_store_failed: 'write_failed',
+  upstream_failed: 'bad_answer',
+  not_configured: 'not_configured',
+  invalid_input: 'misconfigured',
 }
 
 function causeOfOne(error: Error): CauseCode | undefined {

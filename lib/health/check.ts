@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import type { HealthCheckPolicy, Policy } from '../config/index.ts'
 import { canonicalJson } from '../platform/audit.ts'
 import type { Env } from '../platform/env.ts'
-import { canonicalName, findKind } from './checkers/index.ts'
 import type { CheckerKind } from './checker.ts'
+import { canonicalName, findKind } from './checkers/index.ts'
 
 /** One check of the policy, resolved: what it runs, and everything the policy left to the default. */
 export interface Check {
@@ -32,7 +32,13 @@ export function policyChecks(config: Policy, env: Env): Check[] {
 export function resolveCheck(name: string, policy: HealthCheckPolicy): Check {
   const found = findKind(policy.kind ?? name)
   const kind = 'kind' in found ? found.kind : undefined
-  return { name, policy, kind, critical: policy.critical ?? kind?.critical ?? false, timeoutMs: policy.timeoutMs ?? kind?.timeoutMs ?? 3_000 }
+  return {
+    name,
+    policy,
+    kind,
+    critical: policy.critical ?? kind?.critical ?? false,
+    timeoutMs: policy.timeoutMs ?? kind?.timeoutMs ?? 3_000,
+  }
 }
 
 /** What is wrong with the policy's entry, or undefined. */
@@ -50,6 +56,9 @@ export function misconfiguration(check: Check): string | undefined {
  * name is another dependency: a preview deployment that shares the database must not answer for production.
  */
 export function snapshotScope(check: Check, env: Env): string {
-  const entry = createHash('sha256').update(canonicalJson([check.policy, check.critical])).digest('hex').slice(0, 8)
+  const entry = createHash('sha256')
+    .update(canonicalJson([check.policy, check.critical]))
+    .digest('hex')
+    .slice(0, 8)
   return `check:${env.CARETAKER_ENVIRONMENT ?? ''}:${check.name}:${entry}`
 }

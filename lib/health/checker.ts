@@ -36,7 +36,12 @@ export const unhealthy = (cause: CauseCode, measures?: Finding['measures']): Fin
 export const notConfigured: Finding = { status: 'not_configured', cause: 'not_configured' }
 
 /** Gives the connection back without reading what nobody needs, and judges the status. */
-export async function judgeStatus(response: Response, expected: (status: number) => boolean = (status) => status >= 200 && status < 300): Promise<Finding> {
+export async function judgeStatus(
+  response: Response,
+  expected: (status: number) => boolean = (status) => status >= 200 && status < 300,
+): Promise<Finding> {
   await response.body?.cancel()
-  return expected(response.status) ? healthy({ httpStatus: response.status }) : unhealthy(causeOfStatus(response.status), { httpStatus: response.status })
+  return expected(response.status)
+    ? healthy({ httpStatus: response.status })
+    : unhealthy(causeOfStatus(response.status), { httpStatus: response.status })
 }

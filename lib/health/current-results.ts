@@ -1,7 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Context } from '../platform/context.ts'
 import type { Database, Row } from '../platform/db.ts'
-import { describeError } from '../platform/log.ts'
 import { type Check, snapshotScope } from './check.ts'
 import { claimSnapshots, type Snapshot, storeSnapshots } from './queries.ts'
 import { type CheckResult, runCheck } from './run-check.ts'
@@ -97,9 +96,11 @@ async function load(ctx: Context, wanted: ReadonlyMap<string, Check>, maxAgeMs: 
     const mine: { scope: string; check: Check; lease: string | null }[] = []
     for (const [scope, check] of left) {
       const row = seen?.get(scope)
-      if (row !== undefined && row.lease === null && row.result !== null && row.ageMs !== null && row.ageMs < maxAgeMs) settle(scope, row.result, row.ageMs)
+      if (row !== undefined && row.lease === null && row.result !== null && row.ageMs !== null && row.ageMs < maxAgeMs)
+        settle(scope, row.result, row.ageMs)
       // Another instance is at it. What it replaces was good a moment ago; something older is waited for.
-      else if (row !== undefined && row.lease === null && row.result !== null && row.ageMs !== null && row.ageMs < maxAgeMs + leaseMs) settle(scope, row.result, row.ageMs)
+      else if (row !== undefined && row.lease === null && row.result !== null && row.ageMs !== null && row.ageMs < maxAgeMs + leaseMs)
+        settle(scope, row.result, row.ageMs)
       else if (row === undefined || row.lease !== null || waited) mine.push({ scope, check, lease: row?.lease ?? null })
     }
     if (mine.length > 0) {
@@ -113,7 +114,12 @@ async function load(ctx: Context, wanted: ReadonlyMap<string, Check>, maxAgeMs: 
 }
 
 /** Snapshots by scope; undefined where they cannot be read: the database is down, read-only, or has never seen Caretaker. */
-async function claim(ctx: Context, scopes: string[], maxAgeMs: number, leaseMs: number): Promise<Map<string, Snapshot<CheckResult>> | undefined> {
+async function claim(
+  ctx: Context,
+  scopes: string[],
+  maxAgeMs: number,
+  leaseMs: number,
+): Promise<Map<string, Snapshot<CheckResult>> | undefined> {
   try {
     const rows = await claimSnapshots<CheckResult>((sql, params) => limitedProbe(ctx, sql, params), { scopes, maxAgeMs, leaseMs })
     return new Map(rows.map((row) => [row.scope, row]))

@@ -1,4 +1,3 @@
-import { describeError } from '../platform/log.ts'
 import type { JobPlan, JobVerb, PlanLine } from '../platform/job.ts'
 import { misconfiguration, policyChecks } from './check.ts'
 import { deleteOldSnapshots } from './queries.ts'

@@ -42,7 +42,10 @@ export function claimSnapshots<T>(
 }
 
 /** Stores results. One with a lease is dropped where the lease has passed to another, whose result is newer. */
-export async function storeSnapshots(db: Pick<Queryable, 'execute'>, rows: readonly { scope: string; result: unknown; lease: string | null }[]): Promise<void> {
+export async function storeSnapshots(
+  db: Pick<Queryable, 'execute'>,
+  rows: readonly { scope: string; result: unknown; lease: string | null }[],
+): Promise<void> {
   await db.execute(
     `insert into caretaker.health_snapshots as s (scope, report, taken_at, lease_until)
      select r.scope, r.result, clock_timestamp(), r.lease::timestamptz
@@ -56,5 +59,7 @@ export async function storeSnapshots(db: Pick<Queryable, 'execute'>, rows: reado
 
 /** Forgets checks that left the policy, and environments that are gone. */
 export function deleteOldSnapshots(db: Pick<Queryable, 'execute'>): Promise<number> {
-  return db.execute(`delete from caretaker.health_snapshots where taken_at < now() - interval '7 days' and (lease_until is null or lease_until < now())`)
+  return db.execute(
+    `delete from caretaker.health_snapshots where taken_at < now() - interval '7 days' and (lease_until is null or lease_until < now())`,
+  )
 }

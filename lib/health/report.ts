@@ -64,7 +64,11 @@ export async function reportHealth(ctx: Context, input: ReportInput = {}): Promi
 
 /** Only what is critical: may this instance be sent requests? */
 export function ready(ctx: Context): Promise<DetailedReport> {
-  return assemble(ctx, policyChecks(ctx.config, ctx.env).filter((check) => check.critical), false)
+  return assemble(
+    ctx,
+    policyChecks(ctx.config, ctx.env).filter((check) => check.critical),
+    false,
+  )
 }
 
 /**
@@ -90,7 +94,10 @@ function findCheck(all: readonly Check[], name: string): Check {
   if (listed !== undefined) return listed
   if (checkerKinds.has(wanted) && wanted !== 'url') return resolveCheck(wanted, {})
   const near = nearest(wanted, [...all.map((check) => check.name), ...checkerKinds.keys()])
-  throw new CaretakerError('not_found', `There is no health check of that name.${near === undefined ? '' : ` Did you mean "${near}"?`} Checks: ${all.map((check) => check.name).join(', ')}.`)
+  throw new CaretakerError(
+    'not_found',
+    `There is no health check of that name.${near === undefined ? '' : ` Did you mean "${near}"?`} Checks: ${all.map((check) => check.name).join(', ')}.`,
+  )
 }
 
 async function assemble(ctx: Context, checks: readonly Check[], fresh: boolean): Promise<DetailedReport> {
@@ -103,7 +110,11 @@ async function assemble(ctx: Context, checks: readonly Check[], fresh: boolean):
     uptime: uptimeSeconds(),
     environment: ctx.env.CARETAKER_ENVIRONMENT ?? 'development',
     services: Object.fromEntries(results.map((result) => [result.name, serviceHealth(result)])),
-    performance: { memory: process.memoryUsage(), cpu: process.cpuUsage(), activeConnections: typeof connections === 'number' ? connections : null },
+    performance: {
+      memory: process.memoryUsage(),
+      cpu: process.cpuUsage(),
+      activeConnections: typeof connections === 'number' ? connections : null,
+    },
   }
   return { report, results }
 }

@@ -1,9 +1,8 @@
 import type { Context } from '../platform/context.ts'
 import { hasCode } from '../platform/errors.ts'
-import { describeError } from '../platform/log.ts'
 import { type CauseCode, causeOf } from './causes.ts'
-import { type CheckStatus, type Finding, notConfigured, unhealthy } from './checker.ts'
 import { type Check, misconfiguration } from './check.ts'
+import { type CheckStatus, type Finding, notConfigured, unhealthy } from './checker.ts'
 
 /** The outcome of one check, as it is stored and reported. */
 export interface CheckResult {

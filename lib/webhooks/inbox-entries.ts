@@ -8,7 +8,10 @@ import { type InboxEntry, type InboxState, selectEntries, selectEntry } from './
 export const inboxStates = ['received', 'applied', 'ignored', 'dead'] as const satisfies readonly InboxState[]
 
 /** Inbox entries, newest first, without their payloads. `limit` defaults to 50, at most 1,000. */
-export function listInbox(ctx: Context, filter: { state?: InboxState; source?: string; type?: string; limit?: number } = {}): Promise<InboxEntry[]> {
+export function listInbox(
+  ctx: Context,
+  filter: { state?: InboxState; source?: string; type?: string; limit?: number } = {},
+): Promise<InboxEntry[]> {
   const limit = Math.min(1_000, Math.max(1, filter.limit ?? 50))
   return selectEntries(ctx.db, { state: filter.state ?? null, source: filter.source ?? null, type: filter.type ?? null, limit })
 }
@@ -17,9 +20,14 @@ export function listInbox(ctx: Context, filter: { state?: InboxState; source?: s
  * One entry by its number or by the provider's event id; the payload (personal data) only where it is asked for.
  * @throws {CaretakerError} `not_found`
  */
-export async function showInbox(ctx: Context, id: string, options: { payload?: boolean } = {}): Promise<InboxEntry & { payload?: WebhookEvent }> {
+export async function showInbox(
+  ctx: Context,
+  id: string,
+  options: { payload?: boolean } = {},
+): Promise<InboxEntry & { payload?: WebhookEvent }> {
   const found = await selectEntry(ctx.db, id)
-  if (found === undefined) throw new CaretakerError('not_found', `There is no webhook event "${id}" in the inbox. \`webhooks list\` shows what there is.`)
+  if (found === undefined)
+    throw new CaretakerError('not_found', `There is no webhook event "${id}" in the inbox. \`webhooks list\` shows what there is.`)
   const { payload, ...entry } = found
   if (options.payload !== true) return entry
   const cipher = fieldCipher(requireEnv(ctx.env, 'ENCRYPTION_KEY', 'Reading a webhook payload'))

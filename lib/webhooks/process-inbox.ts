@@ -98,7 +98,8 @@ async function applyNext(
 async function runHandler(ctx: Context, handler: WebhookHandler, event: WebhookEvent, tx: Transaction): Promise<void> {
   let open = true
   const guard = () => {
-    if (!open) throw new CaretakerError('internal', `The handler of ${event.type} used its transaction after it had ended: await every query.`)
+    if (!open)
+      throw new CaretakerError('internal', `The handler of ${event.type} used its transaction after it had ended: await every query.`)
   }
   const fenced: Transaction = {
     kind: 'transaction',
@@ -114,7 +115,10 @@ async function runHandler(ctx: Context, handler: WebhookHandler, event: WebhookE
   const limitMs = Math.min(handlerLimitMs, remainingMs(ctx))
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new CaretakerError('timeout', `The handler of ${event.type} took longer than ${Math.round(limitMs / 1000)} seconds.`)), limitMs)
+    timer = setTimeout(
+      () => reject(new CaretakerError('timeout', `The handler of ${event.type} took longer than ${Math.round(limitMs / 1000)} seconds.`)),
+      limitMs,
+    )
   })
   try {
     await Promise.race([handler(event, fenced), late])
@@ -131,7 +135,15 @@ async function fail(ctx: Context, event: ClaimedEvent, thrown: unknown): Promise
   const nextAttemptAt = new Date(ctx.clock.now().getTime() + retryDelayMs(attempts))
   const counted = await ctx.db.transaction(async (tx) => {
     const updated = await recordFailure(tx, event, { state: dead ? 'dead' : 'received', nextAttemptAt, error })
-    if (updated && dead) await emitEvent(tx, 'webhooks.dead', { inboxId: event.id, source: event.source, eventId: event.eventId, type: event.type, code: error.code, attempts })
+    if (updated && dead)
+      await emitEvent(tx, 'webhooks.dead', {
+        inboxId: event.id,
+        source: event.source,
+        eventId: event.eventId,
+        type: event.type,
+        code: error.code,
+        attempts,
+      })
     return updated
   })
   // Not the message: handlers quote what they were given, and that is personal data.
@@ -157,5 +169,9 @@ function failureCode(thrown: unknown): string {
 
 function stackFrames(thrown: unknown): string[] {
   const stack = thrown instanceof Error ? (thrown.stack ?? '') : ''
-  return stack.split('\n').filter((line) => /^\s+at /.test(line)).slice(0, 8).map((line) => line.trim())
+  return stack
+    .split('\n')
+    .filter((line) => /^\s+at /.test(line))
+    .slice(0, 8)
+    .map((line) => line.trim())
 }

@@ -29,8 +29,15 @@ export const planInbox: JobPlan = async (ctx) => {
     const handled = handlers.get(row.source)?.has(row.type) === true
     const line = { target: 'caretaker.inbox', count: row.count, unit: 'rows' as const }
     if (row.state === 'dead')
-      return { ...line, action: `nothing: ${row.source} ${row.type} are dead letters`, warnings: [`${row.count} failed ${row.type} events wait for \`webhooks replay\`.`] }
-    return { ...line, action: handled ? `apply ${row.source} ${row.type}` : `set aside ${row.source} ${row.type} (no handler in the policy)` }
+      return {
+        ...line,
+        action: `nothing: ${row.source} ${row.type} are dead letters`,
+        warnings: [`${row.count} failed ${row.type} events wait for \`webhooks replay\`.`],
+      }
+    return {
+      ...line,
+      action: handled ? `apply ${row.source} ${row.type}` : `set aside ${row.source} ${row.type} (no handler in the policy)`,
+    }
   })
 }
 

@@ -63,7 +63,8 @@ export async function claimEvent(tx: Transaction, due: Due): Promise<ClaimedEven
   if (row === undefined) return undefined
   // An earlier event may arrive while a later one of its object is being applied: it waits here, so that two handlers
   // never work on one object at a time.
-  if (row.object !== null) await tx.query('select pg_advisory_xact_lock(hashtextextended($1::text, 0))', [`caretaker:inbox:${row.source}:${row.object}`])
+  if (row.object !== null)
+    await tx.query('select pg_advisory_xact_lock(hashtextextended($1::text, 0))', [`caretaker:inbox:${row.source}:${row.object}`])
   return row
 }
 
@@ -123,7 +124,10 @@ const entryColumns = `id::text as id, source, event_id as "eventId", type, state
   received_at as "receivedAt", next_attempt_at as "nextAttemptAt", applied_at as "appliedAt", error`
 
 /** The newest entries first. */
-export function selectEntries(db: Queryable, filter: { state: InboxState | null; source: string | null; type: string | null; limit: number }): Promise<InboxEntry[]> {
+export function selectEntries(
+  db: Queryable,
+  filter: { state: InboxState | null; source: string | null; type: string | null; limit: number },
+): Promise<InboxEntry[]> {
   return db.query<InboxEntry>(
     `select ${entryColumns} from caretaker.inbox
      where ($1::text is null or state = $1::text) and ($2::text is null or source = $2::text) and ($3::text is null or type = $3::text)
@@ -133,7 +137,11 @@ export function selectEntries(db: Queryable, filter: { state: InboxState | null;
 }
 
 /** By the inbox's number or by the provider's id (which two providers could share: then the oldest). */
-export async function selectEntry(db: Queryable, id: string, lock: 'for update' | '' = ''): Promise<(InboxEntry & { payload: Buffer }) | undefined> {
+export async function selectEntry(
+  db: Queryable,
+  id: string,
+  lock: 'for update' | '' = '',
+): Promise<(InboxEntry & { payload: Buffer }) | undefined> {
   const number = /^[1-9]\d{0,17}$/.test(id) ? id : null
   const [row] = await db.query<InboxEntry & { payload: Buffer }>(
     `select ${entryColumns}, payload from caretaker.inbox where id = $1::bigint or event_id = $2::text order by id limit 1 ${lock}`,

@@ -23,12 +23,19 @@ export function replayEvents(ctx: Context, ids: readonly string[]): Promise<Repl
       const entry = await selectEntry(tx, id, 'for update')
       if (entry === undefined) throw new CaretakerError('not_found', `There is no webhook event "${id}" in the inbox.`)
       if (entry.state === 'applied')
-        throw new CaretakerError('conflict', `Event ${entry.eventId} (${entry.type}) was applied at ${entry.appliedAt?.toISOString() ?? 'an unknown time'}; replaying it would repeat its effects.`)
+        throw new CaretakerError(
+          'conflict',
+          `Event ${entry.eventId} (${entry.type}) was applied at ${entry.appliedAt?.toISOString() ?? 'an unknown time'}; replaying it would repeat its effects.`,
+        )
       await makeDue(tx, entry.id, ctx.clock.now())
       replayed.push({ id: entry.id, source: entry.source, eventId: entry.eventId, type: entry.type })
     }
     for (const entry of replayed)
-      await appendAudit(tx, ctx, { action: 'webhooks.replayed', target: `inbox/${entry.id}`, detail: { source: entry.source, eventId: entry.eventId, type: entry.type } })
+      await appendAudit(tx, ctx, {
+        action: 'webhooks.replayed',
+        target: `inbox/${entry.id}`,
+        detail: { source: entry.source, eventId: entry.eventId, type: entry.type },
+      })
     return replayed
   })
 }

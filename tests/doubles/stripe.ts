@@ -50,7 +50,9 @@ export function stripeEvent(event: { id: string; type?: string; created?: number
       livemode: false,
       pending_webhooks: 1,
       request: { id: null, idempotency_key: null },
-      data: { object: event.object ?? { id: `in_${event.id}`, object: 'invoice', amount_paid: 4_900, currency: 'usd', customer: 'cus_test' } },
+      data: {
+        object: event.object ?? { id: `in_${event.id}`, object: 'invoice', amount_paid: 4_900, currency: 'usd', customer: 'cus_test' },
+      },
     },
     null,
     2,

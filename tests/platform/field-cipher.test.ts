@@ -30,7 +30,11 @@ describe('fieldCipher', () => {
   it('tags equal values alike, for one purpose and one key', () => {
     expect(cipher.tag('object', 'cus_1')).toEqual(cipher.tag('object', 'cus_1'))
     expect(cipher.tag('object', 'cus_1')).toHaveLength(16)
-    for (const other of [cipher.tag('object', 'cus_2'), cipher.tag('customer', 'cus_1'), fieldCipher('2f'.repeat(32)).tag('object', 'cus_1')])
+    for (const other of [
+      cipher.tag('object', 'cus_2'),
+      cipher.tag('customer', 'cus_1'),
+      fieldCipher('2f'.repeat(32)).tag('object', 'cus_1'),
+    ])
       expect(cipher.tag('object', 'cus_1').equals(other)).toBe(false)
   })
 })

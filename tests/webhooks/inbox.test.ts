@@ -40,7 +40,12 @@ describe('the inbox', () => {
 
   const fresh = () => `t${++sequence}`
   const state = async (eventId: string) =>
-    (await test.db.query<{ state: string; attempts: number; next_attempt_at: Date; error: unknown }>('select state, attempts, next_attempt_at, error from caretaker.inbox where event_id = $1', [eventId]))[0]
+    (
+      await test.db.query<{ state: string; attempts: number; next_attempt_at: Date; error: unknown }>(
+        'select state, attempts, next_attempt_at, error from caretaker.inbox where event_id = $1',
+        [eventId],
+      )
+    )[0]
 
   it('takes an event once, acknowledges its repeats, and applies it once', async () => {
     const type = fresh()
@@ -65,7 +70,8 @@ describe('the inbox', () => {
     const keyless = { ...untouched, env: readEnv({ STRIPE_WEBHOOK_SECRET: secret }) }
     await expect(send(keyless, body)).rejects.toMatchObject({ code: 'not_configured' })
     await expect(receiveWebhook(untouched, 'strpe', { headers: new Headers(), body: Buffer.from('') })).rejects.toMatchObject({
-      code: 'not_found', detail: expect.stringContaining('"stripe"'),
+      code: 'not_found',
+      detail: expect.stringContaining('"stripe"'),
     })
   })
 
@@ -91,12 +97,16 @@ describe('the inbox', () => {
     const ctx = context()
     await send(ctx, stripeEvent({ id: 'evt_secret_a', type, object: { id: 'cus_1', email: 'ada@example.com' } }))
     await send(ctx, stripeEvent({ id: 'evt_secret_b', type, object: { id: 'cus_1', email: 'bob@example.com' } }))
-    const rows = await test.db.query<{ payload: Buffer; whole: string }>(`select payload, inbox::text as whole from caretaker.inbox where event_id like 'evt_secret_%' order by id`)
+    const rows = await test.db.query<{ payload: Buffer; whole: string }>(
+      `select payload, inbox::text as whole from caretaker.inbox where event_id like 'evt_secret_%' order by id`,
+    )
     for (const row of rows) {
       expect(row.payload.toString('latin1')).not.toMatch(/example\.com|cus_1/)
       expect(row.whole).not.toContain('cus_1')
     }
-    expect((await showInbox(ctx, 'evt_secret_a', { payload: true })).payload).toMatchObject({ data: { object: { email: 'ada@example.com' } } })
+    expect((await showInbox(ctx, 'evt_secret_a', { payload: true })).payload).toMatchObject({
+      data: { object: { email: 'ada@example.com' } },
+    })
     expect(await showInbox(ctx, 'evt_secret_a')).not.toHaveProperty('payload')
     await test.db.execute(`update caretaker.inbox set payload = $1 where event_id = 'evt_secret_a'`, [rows[1]?.payload])
     await expect(showInbox(ctx, 'evt_secret_a', { payload: true })).rejects.toMatchObject({ code: 'internal' })
@@ -135,7 +145,9 @@ describe('the inbox', () => {
   it('counts an error that a handler swallowed, and one that comes with the commit', async () => {
     const swallowing = fresh()
     const deferred = fresh()
-    await test.db.execute('create table parents (id int primary key); create table children (parent int references parents deferrable initially deferred)')
+    await test.db.execute(
+      'create table parents (id int primary key); create table children (parent int references parents deferrable initially deferred)',
+    )
     const ctx = context({
       [swallowing]: async (_event, tx) => void (await tx.query('select 1 / 0').catch(() => undefined)),
       [deferred]: async (_event, tx) => void (await tx.execute('insert into children values (7)')),
@@ -168,7 +180,9 @@ describe('the inbox', () => {
     expect(await processInbox({ ...ctx, deadline: new Date(ctx.clock.now().getTime() + 60_000) })).toMatchObject({ applied: 1 })
     await expect(replayEvents(ctx, ['evt_poison'])).rejects.toMatchObject({ code: 'conflict' })
     await expect(replayEvents(ctx, ['evt_none'])).rejects.toMatchObject({ code: 'not_found' })
-    expect(await test.db.query(`select action from caretaker.audit where detail ->> 'eventId' = 'evt_poison'`)).toEqual([{ action: 'webhooks.replayed' }])
+    expect(await test.db.query(`select action from caretaker.audit where detail ->> 'eventId' = 'evt_poison'`)).toEqual([
+      { action: 'webhooks.replayed' },
+    ])
   })
 
   it('replays all or none', async () => {
@@ -179,11 +193,16 @@ describe('the inbox', () => {
     expect(await state('evt_set_aside')).toMatchObject({ state: 'ignored' })
   })
 
-  it('applies the events of one object in the provider\'s order, whatever the order they came in', async () => {
+  it("applies the events of one object in the provider's order, whatever the order they came in", async () => {
     const type = fresh()
     const seen: string[] = []
     const ctx = context({ [type]: async (event) => void seen.push(event.id) })
-    for (const [id, created] of [['evt_o3', 30], ['evt_o1', 10], ['evt_o2b', 20], ['evt_o2a', 20]] as const)
+    for (const [id, created] of [
+      ['evt_o3', 30],
+      ['evt_o1', 10],
+      ['evt_o2b', 20],
+      ['evt_o2a', 20],
+    ] as const)
       await send(ctx, stripeEvent({ id, type, created: 1_795_000_000 + created, object: { id: 'sub_ordered' } }))
     await processInbox(ctx)
     expect(seen).toEqual(['evt_o1', 'evt_o2b', 'evt_o2a', 'evt_o3'])
@@ -225,19 +244,25 @@ describe('the inbox', () => {
       },
     }
     const ctx = context(on)
-    const events = Array.from({ length: 120 }, (_, n) => stripeEvent({ id: `evt_w${n}`, type, created: 1_795_000_000 + ((n * 37) % 120), object: { id: `sub_w${n % 8}` } }))
+    const events = Array.from({ length: 120 }, (_, n) =>
+      stripeEvent({ id: `evt_w${n}`, type, created: 1_795_000_000 + ((n * 37) % 120), object: { id: `sub_w${n % 8}` } }),
+    )
     await Promise.all(events.map((event) => send(ctx, event)))
-    const outcomes = await Promise.all(Array.from({ length: 6 }, async () => {
-      let applied = 0
-      for (let idle = 0; idle < 3; ) {
-        const done = await processInbox(ctx)
-        applied += done.applied
-        idle = done.applied === 0 ? idle + 1 : 0
-      }
-      return applied
-    }))
+    const outcomes = await Promise.all(
+      Array.from({ length: 6 }, async () => {
+        let applied = 0
+        for (let idle = 0; idle < 3; ) {
+          const done = await processInbox(ctx)
+          applied += done.applied
+          idle = done.applied === 0 ? idle + 1 : 0
+        }
+        return applied
+      }),
+    )
     expect(outcomes.reduce((sum, one) => sum + one, 0)).toBe(120)
-    const wrong = await test.db.query(`select from (select created, lag(created) over (partition by object order by n) as before from ordered) o where created < before`)
+    const wrong = await test.db.query(
+      `select from (select created, lag(created) over (partition by object order by n) as before from ordered) o where created < before`,
+    )
     expect(wrong).toEqual([])
     expect(await test.db.query('select count(*)::int as count from ordered')).toEqual([{ count: 120 }])
   })
@@ -278,13 +303,21 @@ describe('the inbox', () => {
     expect(await planInbox(ctx)).toContainEqual({ action: `apply stripe ${type}`, target: 'caretaker.inbox', count: 130, unit: 'rows' })
     const saved: unknown[] = []
     const run: JobRun = {
-      id: 'run', job: 'webhooks', slot: ctx.clock.now(), attempt: 1, params: {}, checkpoint: null,
+      id: 'run',
+      job: 'webhooks',
+      slot: ctx.clock.now(),
+      attempt: 1,
+      params: {},
+      checkpoint: null,
       save: async (checkpoint) => void saved.push(structuredClone(checkpoint)),
       shouldHandOver: () => saved.length === 0,
     }
     expect(await processInboxJob(ctx, run)).toEqual({ status: 'hand-over' })
     expect(saved).toEqual([expect.objectContaining({ applied: 100 })])
-    expect(await processInboxJob(ctx, { ...run, checkpoint: saved[0] })).toEqual({ status: 'done', result: expect.objectContaining({ applied: 130, failed: 0, dead: 0 }) })
+    expect(await processInboxJob(ctx, { ...run, checkpoint: saved[0] })).toEqual({
+      status: 'done',
+      result: expect.objectContaining({ applied: 130, failed: 0, dead: 0 }),
+    })
   })
 })
 

@@ -17,7 +17,10 @@ function verify(given: { body?: string | Uint8Array; header?: string | null; sec
   const headers = new Headers()
   const header = given.header === undefined ? signStripe(body, secret, now) : given.header
   if (header !== null) headers.append('stripe-signature', header)
-  const config = defineConfig({ app: { name: 'Test' }, webhooks: { stripe: given.tolerance === undefined ? {} : { toleranceSeconds: given.tolerance } } })
+  const config = defineConfig({
+    app: { name: 'Test' },
+    webhooks: { stripe: given.tolerance === undefined ? {} : { toleranceSeconds: given.tolerance } },
+  })
   return stripe.verify({ clock, config, env: readEnv({ STRIPE_WEBHOOK_SECRET: given.secrets ?? secret }) }, { headers, body: bytes })
 }
 
@@ -83,18 +86,25 @@ describe('the Stripe signature', () => {
     expect(refused({ header })).toBe('signature_invalid')
   })
 
-  it.each([`${now}abc`, `${now}.5`, `-${now}`, `+${now}`, `0${now}`, `0x${now.toString(16)}`, `${now / 1e9}e9`])('is refused with the timestamp "%s", correctly signed', (timestamp) => {
-    const mac = createHmac('sha256', secret).update(`${timestamp}.${body}`).digest('hex')
-    expect(refused({ header: `t=${timestamp},v1=${mac}` })).toBe('signature_invalid')
-  })
+  it.each([`${now}abc`, `${now}.5`, `-${now}`, `+${now}`, `0${now}`, `0x${now.toString(16)}`, `${now / 1e9}e9`])(
+    'is refused with the timestamp "%s", correctly signed',
+    (timestamp) => {
+      const mac = createHmac('sha256', secret).update(`${timestamp}.${body}`).digest('hex')
+      expect(refused({ header: `t=${timestamp},v1=${mac}` })).toBe('signature_invalid')
+    },
+  )
 
   it.each([
-    [-300, 'accepted'], [-301, 'signature_invalid'], [300, 'accepted'], [301, 'signature_invalid'], [31_536_000, 'signature_invalid'],
+    [-300, 'accepted'],
+    [-301, 'signature_invalid'],
+    [300, 'accepted'],
+    [301, 'signature_invalid'],
+    [31_536_000, 'signature_invalid'],
   ])('%i seconds from now is %s', (offset, verdict) => {
     expect(refused({ header: signStripe(body, secret, now + offset) })).toBe(verdict)
   })
 
-  it('keeps to the policy\'s tolerance', () => {
+  it("keeps to the policy's tolerance", () => {
     expect(refused({ header: signStripe(body, secret, now - 30), tolerance: 20 })).toBe('signature_invalid')
     expect(refused({ header: signStripe(body, secret, now - 3_000), tolerance: 3_600 })).toBe('accepted')
   })
@@ -129,9 +139,18 @@ describe('the Stripe signature', () => {
   })
 
   it('reads thin events, whose time is a text', () => {
-    const thin = JSON.stringify({ id: 'evt_thin', object: 'v2.core.event', type: 'v1.billing.meter.error', created: '2026-11-21T11:59:00.000Z', related_object: { id: 'mtr_1' } })
+    const thin = JSON.stringify({
+      id: 'evt_thin',
+      object: 'v2.core.event',
+      type: 'v1.billing.meter.error',
+      created: '2026-11-21T11:59:00.000Z',
+      related_object: { id: 'mtr_1' },
+    })
     expect(verify({ body: thin, header: signStripe(thin, secret, now) })).toEqual({
-      eventId: 'evt_thin', type: 'v1.billing.meter.error', occurredAt: new Date('2026-11-21T11:59:00Z'), objectId: 'mtr_1',
+      eventId: 'evt_thin',
+      type: 'v1.billing.meter.error',
+      occurredAt: new Date('2026-11-21T11:59:00Z'),
+      objectId: 'mtr_1',
     })
   })
 

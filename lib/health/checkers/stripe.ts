@@ -4,6 +4,10 @@ import { type Checker, judgeStatus, notConfigured } from '../checker.ts'
 export const stripe: Checker = async (ctx, _check, signal) => {
   const key = ctx.env.STRIPE_SECRET_KEY
   if (key === undefined) return notConfigured
-  const response = await ctx.fetch('https://api.stripe.com/v1/balance', { headers: { authorization: `Bearer ${key}` }, redirect: 'manual', signal })
+  const response = await ctx.fetch('https://api.stripe.com/v1/balance', {
+    headers: { authorization: `Bearer ${key}` },
+    redirect: 'manual',
+    signal,
+  })
   return judgeStatus(response)
 }

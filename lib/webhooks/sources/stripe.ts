@@ -26,19 +26,29 @@ export const stripe: WebhookSource = {
 }
 
 function secretsOf(ctx: Pick<Context, 'env'>): string[] {
-  const secrets = (ctx.env.STRIPE_WEBHOOK_SECRET ?? '').split(',').map((secret) => secret.trim()).filter((secret) => secret !== '')
+  const secrets = (ctx.env.STRIPE_WEBHOOK_SECRET ?? '')
+    .split(',')
+    .map((secret) => secret.trim())
+    .filter((secret) => secret !== '')
   if (secrets.length === 0)
-    throw new CaretakerError('not_configured', 'Stripe webhooks need STRIPE_WEBHOOK_SECRET, which is not set. Copy it from the endpoint in the Stripe dashboard (whsec_…).')
+    throw new CaretakerError(
+      'not_configured',
+      'Stripe webhooks need STRIPE_WEBHOOK_SECRET, which is not set. Copy it from the endpoint in the Stripe dashboard (whsec_…).',
+    )
   const short = secrets.findIndex((secret) => secret.length < shortestSecret)
   if (short >= 0)
-    throw new CaretakerError('not_configured', `Entry ${short + 1} of STRIPE_WEBHOOK_SECRET has fewer than ${shortestSecret} characters; expected whsec_….`)
+    throw new CaretakerError(
+      'not_configured',
+      `Entry ${short + 1} of STRIPE_WEBHOOK_SECRET has fewer than ${shortestSecret} characters; expected whsec_….`,
+    )
   return secrets
 }
 
 /** Strict where Stripe's own library is lenient: one timestamp, digits only, no spaces, which is how two headers joined into one show. */
 function parseSignatureHeader(header: string | null): { timestamp: number; signatures: Buffer[] } {
   if (header === null || header === '') throw invalid('the Stripe-Signature header is missing')
-  if (header.length > longestHeader) throw invalid(`the Stripe-Signature header has ${header.length} characters, accepted are ${longestHeader}`)
+  if (header.length > longestHeader)
+    throw invalid(`the Stripe-Signature header has ${header.length} characters, accepted are ${longestHeader}`)
   let timestamp: number | undefined
   const signatures: Buffer[] = []
   for (const item of header.split(',')) {
@@ -87,7 +97,10 @@ function parseObject(body: Uint8Array): Record<string, unknown> {
 function word(event: Record<string, unknown>, field: string): string {
   const value = event[field]
   if (typeof value !== 'string' || !/^[\x21-\x7e]{1,255}$/.test(value))
-    throw new CaretakerError('bad_request', `The event's "${field}" is ${typeof value === 'string' ? 'not a name' : 'missing'}; expected 1 to 255 printable characters.`)
+    throw new CaretakerError(
+      'bad_request',
+      `The event's "${field}" is ${typeof value === 'string' ? 'not a name' : 'missing'}; expected 1 to 255 printable characters.`,
+    )
   return value
 }
 
@@ -99,7 +112,12 @@ function instant(created: unknown): Date | undefined {
 }
 
 function objectId(event: Record<string, unknown>): string | undefined {
-  const about = isObject(event.data) && isObject(event.data.object) ? event.data.object : isObject(event.related_object) ? event.related_object : undefined
+  const about =
+    isObject(event.data) && isObject(event.data.object)
+      ? event.data.object
+      : isObject(event.related_object)
+        ? event.related_object
+        : undefined
   return typeof about?.id === 'string' && about.id !== '' ? about.id : undefined
 }
 
