@@ -1,0 +1,139 @@
+import { Transform, type TransformCallback } from 'node:stream'
+import { CaretakerError } from '../../platform/errors.ts'
+import { ChunkNonce, chunkBytes, nonceBytes, openChunk, payloadKey, tagBytes } from './chunk.ts'
+
+const sealedBytes = chunkBytes + tagBytes
+/** A header holds a stanza a recipient, about 100 bytes each; what is longer is not one of ours. */
+const maxHeaderBytes = 1024 * 1024
+
+/**
+ * The keys of an identity file as `age-keygen` writes it: one a line, `#` starts a comment.
+ * @throws {CaretakerError} `backup_identity` when there is none
+ */
+export function parseIdentities(text: string): string[] {
+  const identities = text
+    .split(/\r?\n/)
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !line.startsWith('#'))
+  if (identities.length === 0 || !identities.every((line) => /^AGE-SECRET-KEY-(PQ-)?1[0-9A-Z]+$/.test(line)))
+    throw new CaretakerError(
+      'backup_identity',
+      'The identity file holds no usable age identity; expected a line that starts with "AGE-SECRET-KEY-1".',
+    )
+  return identities
+}
+
+/**
+ * A stream that turns an age file into what was encrypted. Nothing of a chunk is given out before it is authenticated,
+ * and a file that ends early is an error, never a short result.
+ * @throws {CaretakerError} through the stream: `backup_identity` when no identity opens the file, `backup_corrupt` when
+ * header or payload are not what was written
+ */
+export function decryptWith(identities: readonly string[]): Transform {
+  return new AgeDecrypt(identities)
+}
+
+class AgeDecrypt extends Transform {
+  readonly #identities: readonly string[]
+  readonly #nonce = new ChunkNonce()
+  #key: Buffer | undefined
+  #start: Buffer = Buffer.alloc(0)
+  readonly #pending = Buffer.allocUnsafe(sealedBytes)
+  #pendingBytes = 0
+  #first = true
+
+  constructor(identities: readonly string[]) {
+    super()
+    this.#identities = identities
+  }
+
+  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
+    if (this.#key === undefined) {
+      this.#begin(chunk).then(
+        () => done(),
+        (error: Error) => done(error),
+      )
+      return
+    }
+    try {
+      this.#take(chunk)
+      done()
+    } catch (error) {
+      done(error as Error)
+    }
+  }
+
+  override _flush(done: TransformCallback): void {
+    try {
+      if (this.#key === undefined) throw corrupt('ends inside the header')
+      if (this.#pendingBytes < tagBytes) throw corrupt('ends inside a chunk')
+      const plain = this.#open(true, this.#key)
+      if (plain.length === 0 && !this.#first) throw corrupt('ends with an empty chunk')
+      this.push(plain)
+      done()
+    } catch (error) {
+      done(error as Error)
+    }
+  }
+
+  async #begin(chunk: Buffer): Promise<void> {
+    this.#start = Buffer.concat([this.#start, chunk])
+    const mac = this.#start.indexOf('\n--- ')
+    const end = mac < 0 ? -1 : this.#start.indexOf('\n', mac + 1)
+    if (end < 0) {
+      if (this.#start.length > maxHeaderBytes) throw corrupt('has no header')
+      return
+    }
+    if (this.#start.length < end + 1 + nonceBytes) return
+    const fileKey = await this.#fileKey(this.#start.subarray(0, end + 1))
+    this.#key = payloadKey(fileKey, this.#start.subarray(end + 1, end + 1 + nonceBytes))
+    const rest = this.#start.subarray(end + 1 + nonceBytes)
+    this.#start = Buffer.alloc(0)
+    this.#take(rest)
+  }
+
+  async #fileKey(header: Buffer): Promise<Uint8Array> {
+    const { Decrypter } = await import('age-encryption')
+    const decrypter = new Decrypter()
+    try {
+      for (const identity of this.#identities) decrypter.addIdentity(identity)
+    } catch (cause) {
+      throw new CaretakerError('backup_identity', 'The identity is malformed; expected "AGE-SECRET-KEY-1" and 58 characters.', { cause })
+    }
+    try {
+      return await decrypter.decryptHeader(header)
+    } catch (cause) {
+      if (cause instanceof Error && cause.message.startsWith('no identity matched'))
+        throw new CaretakerError('backup_identity', 'The identity does not open this file: it was encrypted to another recipient.', {
+          cause,
+        })
+      throw corrupt('has a header that was changed', cause)
+    }
+  }
+
+  #take(chunk: Buffer): void {
+    let at = 0
+    while (at < chunk.length) {
+      if (this.#pendingBytes === sealedBytes && this.#key !== undefined) {
+        this.push(this.#open(false, this.#key))
+        this.#first = false
+        this.#pendingBytes = 0
+      }
+      const taken = chunk.copy(this.#pending, this.#pendingBytes, at, at + sealedBytes - this.#pendingBytes)
+      this.#pendingBytes += taken
+      at += taken
+    }
+  }
+
+  #open(final: boolean, key: Buffer): Buffer {
+    try {
+      return openChunk(key, this.#nonce.next(final), this.#pending.subarray(0, this.#pendingBytes))
+    } catch (cause) {
+      throw corrupt('was changed or cut off', cause)
+    }
+  }
+}
+
+function corrupt(what: string, cause?: unknown): CaretakerError {
+  return new CaretakerError('backup_corrupt', `An encrypted object ${what}.`, cause === undefined ? {} : { cause })
+}

@@ -1,0 +1,2 @@
+export { decryptWith, parseIdentities } from './decrypt.ts'
+export { encryptTo } from './encrypt.ts'

@@ -1,0 +1,154 @@
+import type { Queryable } from '../platform/db.ts'
+
+/** A table whose rows are dumped: an ordinary table, or a leaf of a partitioned one. */
+export interface SourceTable {
+  oid: number
+  schema: string
+  name: string
+  /** In order, without dropped and generated ones. */
+  columns: string[]
+  /** Pages of the heap itself; 0 for a table that is not a heap and cannot be split by ctid. */
+  pages: number
+  /** With TOAST, without indexes. */
+  bytes: number
+  /** Set for a configuration table of an extension: which of its rows are the user's ("" for all). */
+  condition: string | null
+}
+
+export interface SourceSequence {
+  schema: string
+  name: string
+}
+
+export interface SourceExtension {
+  name: string
+  version: string
+  schema: string
+}
+
+export interface SourceRole {
+  name: string
+  superuser: boolean
+  inherit: boolean
+  createRole: boolean
+  createDatabase: boolean
+  login: boolean
+  replication: boolean
+  bypassRls: boolean
+  connectionLimit: number
+  memberOf: string[]
+}
+
+export interface LeftOut {
+  what: string
+  why: string
+}
+
+/** Schemas that are PostgreSQL's own, and those the policy names. `$1` of the queries below. */
+const systemSchemas = `(n.nspname like 'pg\\_%' or n.nspname = 'information_schema')`
+
+/**
+ * The tables that hold rows of the database, largest first. Members of extensions are not among them (CREATE EXTENSION
+ * makes them again), but for the configuration tables that an extension declares.
+ */
+export async function listTables(db: Queryable, excludeSchemas: readonly string[]): Promise<SourceTable[]> {
+  return db.query<SourceTable & Record<string, unknown>>(
+    `select c.oid::int8::float8 as oid, n.nspname as schema, c.relname as name,
+       coalesce(col.names, '{}') as columns,
+       case when am.amname = 'heap' then pg_relation_size(c.oid) / current_setting('block_size')::int8 else 0 end::float8 as pages,
+       pg_table_size(c.oid)::float8 as bytes, cfg.condition
+     from pg_catalog.pg_class c
+     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+     left join pg_catalog.pg_am am on am.oid = c.relam
+     left join lateral (
+       select array_agg(a.attname::text order by a.attnum) filter (where a.attgenerated = '') as names
+       from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+     ) col on true
+     left join lateral (
+       select coalesce(e.extcondition[array_position(e.extconfig, c.oid)], '') as condition
+       from pg_catalog.pg_extension e where c.oid = any (e.extconfig)
+     ) cfg on true
+     where c.relkind = 'r' and c.relpersistence in ('p', 'u')
+       and not ${systemSchemas} and n.nspname <> all ($1::text[])
+       and (cfg.condition is not null or not exists (
+         select from pg_catalog.pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'))
+     order by pg_table_size(c.oid) desc, n.nspname, c.relname`,
+    [excludeSchemas],
+  )
+}
+
+/** Sequences, those of identity columns too, but not an extension's (unless it declares them as configuration). */
+export async function listSequences(db: Queryable, excludeSchemas: readonly string[]): Promise<SourceSequence[]> {
+  return db.query<SourceSequence & Record<string, unknown>>(
+    `select n.nspname as schema, c.relname as name
+     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+     where c.relkind = 'S' and c.relpersistence in ('p', 'u') and not ${systemSchemas} and n.nspname <> all ($1::text[])
+       and (exists (select from pg_catalog.pg_extension e where c.oid = any (e.extconfig)) or not exists (
+         select from pg_catalog.pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'))
+     order by 1, 2`,
+    [excludeSchemas],
+  )
+}
+
+export async function listExtensions(db: Queryable): Promise<SourceExtension[]> {
+  return db.query<SourceExtension & Record<string, unknown>>(
+    `select e.extname as name, e.extversion as version, n.nspname as schema
+     from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace order by 1`,
+  )
+}
+
+/**
+ * The roles that objects of this database are owned by, granted to or speak of, and those that they are members of.
+ * PostgreSQL records no dependency on the role that initdb made: it is always among them. Passwords are not read.
+ */
+export async function listRoles(db: Queryable): Promise<SourceRole[]> {
+  return db.query<SourceRole & Record<string, unknown>>(
+    `with recursive needed (oid) as (
+       select refobjid from pg_catalog.pg_shdepend
+       where refclassid = 'pg_authid'::regclass and dbid in (0, (select oid from pg_catalog.pg_database where datname = current_database()))
+         and (dbid <> 0 or (classid = 'pg_database'::regclass and objid = (select oid from pg_catalog.pg_database where datname = current_database())))
+       union select 10::oid
+       union select m.roleid from pg_catalog.pg_auth_members m join needed on needed.oid = m.member
+     )
+     select r.rolname as name, r.rolsuper as superuser, r.rolinherit as inherit, r.rolcreaterole as "createRole",
+       r.rolcreatedb as "createDatabase", r.rolcanlogin as login, r.rolreplication as replication, r.rolbypassrls as "bypassRls",
+       r.rolconnlimit as "connectionLimit",
+       coalesce((select array_agg(g.rolname::text order by g.rolname) from pg_catalog.pg_auth_members m join pg_catalog.pg_roles g on g.oid = m.roleid where m.member = r.oid), '{}') as "memberOf"
+     from pg_catalog.pg_roles r where r.oid in (select oid from needed) and r.rolname not like 'pg\\_%'
+     order by 1`,
+  )
+}
+
+/** What a logical backup cannot or does not carry in this database, each with its reason. */
+export async function listLeftOut(db: Queryable, excludeSchemas: readonly string[]): Promise<LeftOut[]> {
+  const rows = await db.query<{ kind: string; name: string }>(
+    `select 'schema' as kind, n.nspname as name from pg_catalog.pg_namespace n where n.nspname = any ($1::text[])
+     union all
+     select 'extension', e.extname from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace where n.nspname = any ($1::text[])
+     union all
+     select 'foreign', n.nspname || '.' || c.relname from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+       where c.relkind = 'f' and not ${systemSchemas} and n.nspname <> all ($1::text[])
+     union all
+     select 'vault', e.extname from pg_catalog.pg_extension e where e.extname in ('supabase_vault', 'pgsodium')
+     union all
+     select 'subscription', s.subname from pg_catalog.pg_subscription s
+       where s.subdbid = (select oid from pg_catalog.pg_database where datname = current_database()) and has_table_privilege('pg_catalog.pg_subscription', 'select')
+     order by 1, 2`,
+    [excludeSchemas],
+  )
+  const left = rows.map(
+    (row): LeftOut => ({
+      what: `${row.kind === 'foreign' ? 'rows of foreign table' : row.kind} ${row.name}`,
+      why: reasons[row.kind] ?? '',
+    }),
+  )
+  return [...left, { what: 'passwords of roles', why: 'A backup that holds them would be worth stealing; set them anew after a restore.' }]
+}
+
+const reasons: Record<string, string> = {
+  schema: 'The policy excludes it (backup.excludeSchemas).',
+  extension: 'It is installed in a schema that the policy excludes.',
+  foreign: 'They are on another server; the table itself is in the backup.',
+  vault: 'Its root key is kept outside the database: secrets restored elsewhere cannot be decrypted. Keep a copy of what it holds.',
+  subscription: 'Its connection string holds a password and its slot is on the other server; it is made again disabled.',
+}

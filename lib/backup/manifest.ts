@@ -1,0 +1,169 @@
+import { createHash } from 'node:crypto'
+import * as z from 'zod/mini'
+import { CaretakerError } from '../platform/errors.ts'
+import type { ObjectStore } from '../platform/objects.ts'
+
+/*
+ * A backup is the objects under `backups/ID/`, and it exists when its manifest does: that is written last. SHA256SUMS,
+ * written just before, covers the manifest and every object the manifest names, in the format of `sha256sum -c`.
+ */
+
+const count = z.number().check(z.nonnegative())
+const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/))
+
+const objectSchema = z.strictObject({
+  /** Relative to the backup's folder. */
+  key: z.string().check(z.regex(/^[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/)),
+  kind: z.enum(['roles', 'pre-data', 'data', 'large-objects', 'large-object-owners', 'sequences', 'post-data', 'document']),
+  /** As stored: compressed and encrypted. */
+  bytes: count,
+  sha256,
+  /** Of what came from the database: for data the rows as COPY writes them, without what frames them for psql. */
+  contentBytes: count,
+  contentSha256: sha256,
+})
+
+/** One data object: its bytes and hashes are with the objects. */
+const partSchema = z.strictObject({ key: z.string(), rows: count })
+
+const tableSchema = z.strictObject({
+  schema: z.string(),
+  name: z.string(),
+  columns: z.array(z.string()),
+  /** Which rows of an extension's configuration table are the user's; null for any other table. */
+  condition: z.nullable(z.string()),
+  rows: count,
+  bytes: count,
+  /** In the order of their pages. */
+  parts: z.array(partSchema),
+})
+
+const roleSchema = z.strictObject({
+  name: z.string(),
+  superuser: z.boolean(),
+  inherit: z.boolean(),
+  createRole: z.boolean(),
+  createDatabase: z.boolean(),
+  login: z.boolean(),
+  replication: z.boolean(),
+  bypassRls: z.boolean(),
+  connectionLimit: z.number(),
+  memberOf: z.array(z.string()),
+})
+
+export const manifestSchema = z.strictObject({
+  format: z.literal('caretaker-backup/1'),
+  id: z.string().check(z.regex(/^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$/)),
+  app: z.string(),
+  caretakerVersion: z.string(),
+  /** When the snapshot was taken: the state the backup holds. */
+  createdAt: z.iso.datetime(),
+  finishedAt: z.iso.datetime(),
+  database: z.strictObject({ name: z.string(), serverVersion: z.string(), serverVersionNumber: count, encoding: z.string() }),
+  snapshot: z.strictObject({ id: z.string(), visible: z.string(), lsn: z.string() }),
+  encryption: z.discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('age'), recipients: z.array(z.string()) }),
+    z.strictObject({ kind: z.literal('none') }),
+  ]),
+  compression: z.literal('zstd'),
+  restrictKey: z.string(),
+  objects: z.array(objectSchema),
+  tables: z.array(tableSchema),
+  sequences: z.array(z.strictObject({ schema: z.string(), name: z.string(), lastValue: z.string(), isCalled: z.boolean() })),
+  largeObjects: z.strictObject({ count, parts: z.array(partSchema) }),
+  extensions: z.array(z.strictObject({ name: z.string(), version: z.string(), schema: z.string() })),
+  roles: z.array(roleSchema),
+  /** What is not in the backup, on purpose, and why. */
+  leftOut: z.array(z.strictObject({ what: z.string(), why: z.string() })),
+})
+
+export type Manifest = z.output<typeof manifestSchema>
+export type ManifestObject = z.output<typeof objectSchema>
+export type ManifestTable = z.output<typeof tableSchema>
+export type ManifestPart = z.output<typeof partSchema>
+
+export const backupsPrefix = 'backups/'
+
+export function backupFolder(id: string): string {
+  return `${backupsPrefix}${id}/`
+}
+
+function digest(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex')
+}
+
+function sums(objects: readonly ManifestObject[], manifest: Uint8Array): string {
+  const lines = [...objects.map((object) => `${object.sha256}  ${object.key}`), `${digest(manifest)}  manifest.json`]
+  return `${lines.join('\n')}\n`
+}
+
+/** Seals and shows the backup: SHA256SUMS first, the manifest last. */
+export async function writeManifest(store: ObjectStore, manifest: Manifest, signal: AbortSignal): Promise<void> {
+  const bytes = Buffer.from(`${JSON.stringify(manifestSchema.parse(manifest), null, 1)}\n`)
+  const folder = backupFolder(manifest.id)
+  await store.put(`${folder}SHA256SUMS`, Buffer.from(sums(manifest.objects, bytes)), { contentType: 'text/plain', signal })
+  await store.put(`${folder}manifest.json`, bytes, { contentType: 'application/json', ifAbsent: true, signal })
+}
+
+/**
+ * The manifest of `id`, held against its sums: a changed bit in either is found here.
+ * @throws {CaretakerError} `object_missing` when there is no such backup, `backup_corrupt` when it is not as written
+ */
+export async function readManifest(store: ObjectStore, id: string): Promise<Manifest> {
+  const folder = backupFolder(id)
+  const bytes = await readObject(store, `${folder}manifest.json`)
+  if (bytes === null) throw new CaretakerError('object_missing', `There is no backup ${id} in ${store.url}.`)
+  const sealed = await readObject(store, `${folder}SHA256SUMS`)
+  if (sealed === null) throw new CaretakerError('backup_corrupt', `Backup ${id} has lost its SHA256SUMS: nothing in it can be trusted.`)
+  const parsed = manifestSchema.safeParse(parseJson(bytes))
+  if (!parsed.success || parsed.data.id !== id)
+    throw new CaretakerError('backup_corrupt', `The manifest of backup ${id} was changed, or is of a version this release does not know.`)
+  if (!sealed.equals(Buffer.from(sums(parsed.data.objects, bytes))))
+    throw new CaretakerError('backup_corrupt', `The manifest of backup ${id} and its SHA256SUMS do not agree: one of them was changed.`)
+  return parsed.data
+}
+
+function parseJson(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString('utf8'))
+  } catch {
+    return undefined
+  }
+}
+
+async function readObject(store: ObjectStore, key: string): Promise<Buffer | null> {
+  const stream = await store.get(key)
+  if (stream === null) return null
+  const chunks: Buffer[] = []
+  for await (const chunk of stream) chunks.push(chunk as Buffer)
+  return Buffer.concat(chunks)
+}
+
+/**
+ * The full id that `reference` means: an id, a unique prefix of one, or `latest`.
+ * @throws {CaretakerError} `object_missing` or `invalid_input`
+ */
+export async function resolveBackupId(store: ObjectStore, reference: string): Promise<string> {
+  const ids = await listBackupIds(store)
+  if (reference === 'latest') {
+    const last = ids.at(-1)
+    if (last === undefined) throw new CaretakerError('object_missing', `There is no backup in ${store.url}.`)
+    return last
+  }
+  const matching = ids.filter((id) => id.startsWith(reference))
+  const [only, ...others] = matching
+  if (only === undefined) throw new CaretakerError('object_missing', `There is no backup ${reference} in ${store.url}.`)
+  if (others.length > 0 && only !== reference)
+    throw new CaretakerError('invalid_input', `"${reference}" is the beginning of ${matching.length} backups; give more of the id.`)
+  return only
+}
+
+/** Ids of the backups whose manifest is there, oldest first. */
+export async function listBackupIds(store: ObjectStore): Promise<string[]> {
+  const ids: string[] = []
+  for await (const object of store.list(backupsPrefix)) {
+    const match = /^backups\/([^/]+)\/manifest\.json$/.exec(object.key)
+    if (match?.[1] !== undefined) ids.push(match[1])
+  }
+  return ids.sort()
+}

@@ -1,0 +1,130 @@
+import type { Readable, Writable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { constants, createZstdCompress, createZstdDecompress } from 'node:zlib'
+import { CaretakerError } from '../platform/errors.ts'
+import type { ObjectStore } from '../platform/objects.ts'
+import { decryptWith, encryptTo } from './age/index.ts'
+import type { ManifestObject } from './manifest.ts'
+import { Digest, Frame, Meter } from './meter.ts'
+
+/** How objects of one backup are written: to which folder, for whom. */
+export interface Sealing {
+  store: ObjectStore
+  /** `backups/ID/`. */
+  folder: string
+  /** null: the policy says `encryption: "none"`. */
+  recipients: readonly string[] | null
+  signal: AbortSignal
+}
+
+export interface Framing {
+  head: string
+  tail: string
+}
+
+// Level 3 kept up with two COPYs in measurements; 1 was a fifth faster and 12 % larger.
+const compression = { params: { [constants.ZSTD_c_compressionLevel]: 3 }, chunkSize: 128 * 1024 }
+
+/** `.zst`, and `.age` where it is encrypted. */
+export function sealedName(name: string, sealing: Pick<Sealing, 'recipients'>): string {
+  return `${name}.zst${sealing.recipients === null ? '' : '.age'}`
+}
+
+/**
+ * Compresses, encrypts and stores what `source` gives. Nothing is held but the stream's own buffers: a slow store
+ * slows the source down. Resolves when the store has every byte.
+ */
+export async function writeObject(
+  sealing: Sealing,
+  name: string,
+  kind: ManifestObject['kind'],
+  source: Readable,
+  framing: Framing = { head: '', tail: '' },
+  onBytes?: (bytes: number) => void,
+): Promise<ManifestObject> {
+  const key = sealedName(name, sealing)
+  const content = new Meter(onBytes)
+  const stored = new Meter()
+  const stages = [content, new Frame(framing.head, framing.tail), createZstdCompress(compression)]
+  const encrypt = sealing.recipients === null ? [] : [await encryptTo(sealing.recipients)]
+  const put = sealing.store.put(`${sealing.folder}${key}`, stored, { contentType: 'application/octet-stream', signal: sealing.signal })
+  // A store that gives up must end the source too, which would otherwise wait for a reader for ever.
+  put.catch((error: Error) => stored.destroy(error))
+  const flow = pipeline([source, ...stages, ...encrypt, stored], { signal: sealing.signal })
+  const [flowed, kept] = await Promise.allSettled([flow, put])
+  if (kept.status === 'rejected' && !(flowed.status === 'rejected' && isOrigin(flowed.reason))) throw kept.reason
+  if (flowed.status === 'rejected') throw flowed.reason
+  const measured = stored.measured()
+  const info = kept.status === 'fulfilled' ? kept.value : undefined
+  if (info?.bytes !== measured.bytes)
+    throw new CaretakerError('object_store_failed', `${key}: the store holds ${info?.bytes ?? 0} bytes of ${measured.bytes}.`)
+  const whole = content.measured()
+  return { key, kind, ...measured, contentBytes: whole.bytes, contentSha256: whole.sha256 }
+}
+
+/** True for the error that began it, false for those with which the other streams were ended. */
+function isOrigin(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException | undefined)?.code
+  return code !== 'ERR_STREAM_PREMATURE_CLOSE' && !(error instanceof CaretakerError && error.code === 'object_store_failed')
+}
+
+/** A text kept as it is, for people: RESTORE.md and its script. */
+export async function writeDocument(sealing: Sealing, key: string, text: string): Promise<ManifestObject> {
+  const bytes = Buffer.from(text)
+  const digest = new Digest()
+  digest.update(bytes)
+  await sealing.store.put(`${sealing.folder}${key}`, bytes, { contentType: 'text/plain', signal: sealing.signal })
+  const measured = digest.measured()
+  return { key, kind: 'document', ...measured, contentBytes: measured.bytes, contentSha256: measured.sha256 }
+}
+
+/** What takes the last of a pipeline's bytes. */
+export type Sink = (from: AsyncIterable<Buffer>) => Promise<void>
+
+/** Hashes and keeps nothing. */
+export function digestSink(digest: Digest): Sink {
+  return async (from) => {
+    for await (const chunk of from) digest.update(chunk)
+  }
+}
+
+/** How objects of one backup are read. */
+export interface Opening {
+  store: ObjectStore
+  folder: string
+  encrypted: boolean
+  /** Empty where the backup is not encrypted. */
+  identities: readonly string[]
+  signal: AbortSignal
+}
+
+/** Reads an object through decryption and decompression into `stages`; the last of them takes it. */
+export async function readObjectInto(
+  opening: Opening,
+  object: ManifestObject,
+  stages: readonly (NodeJS.ReadWriteStream | Writable | Sink)[],
+): Promise<void> {
+  const source = await opening.store.get(`${opening.folder}${object.key}`, { signal: opening.signal })
+  if (source === null) throw new CaretakerError('backup_corrupt', `${object.key} is missing from the backup.`)
+  const decrypt = opening.encrypted ? [decryptWith(opening.identities)] : []
+  try {
+    await pipeline([source, ...decrypt, createZstdDecompress({ chunkSize: 128 * 1024 }), ...stages] as never, { signal: opening.signal })
+  } catch (error) {
+    if (error instanceof Error && (error as NodeJS.ErrnoException).code?.startsWith('ZSTD_') === true)
+      throw new CaretakerError('backup_corrupt', `${object.key} cannot be decompressed.`, { cause: error })
+    throw error
+  }
+}
+
+/** A whole object as text: schemas, which fit in memory. Its hash is checked. */
+export async function readObjectText(opening: Opening, object: ManifestObject): Promise<string> {
+  const chunks: Buffer[] = []
+  const plain = new Meter()
+  const collect: Sink = async (from) => {
+    for await (const chunk of from) chunks.push(chunk)
+  }
+  await readObjectInto(opening, object, [plain, collect])
+  if (plain.measured().sha256 !== object.contentSha256)
+    throw new CaretakerError('backup_corrupt', `${object.key} does not hold what its manifest says.`)
+  return Buffer.concat(chunks).toString('utf8')
+}

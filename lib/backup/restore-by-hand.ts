@@ -1,0 +1,92 @@
+import type { Manifest } from './manifest.ts'
+
+/** The objects in the order in which they are loaded. */
+export function loadOrder(manifest: Pick<Manifest, 'objects'>): Manifest['objects'] {
+  const order = ['roles', 'pre-data', 'data', 'large-objects', 'large-object-owners', 'sequences', 'post-data'] as const
+  return order.flatMap((kind) => manifest.objects.filter((object) => object.kind === kind))
+}
+
+/** RESTORE.md: how to get the data back without Caretaker. */
+export function restoreNotes(manifest: Manifest): string {
+  const encrypted = manifest.encryption.kind === 'age'
+  const rows = manifest.tables.reduce((sum, table) => sum + table.rows, 0)
+  return `# Restoring this backup by hand
+
+Backup ${manifest.id} of the database "${manifest.database.name}" (PostgreSQL ${manifest.database.serverVersion}) as it was at
+${manifest.createdAt}: ${manifest.tables.length} tables, ${rows} rows, ${manifest.sequences.length} sequences, ${manifest.largeObjects.count} large objects.
+
+You need ${encrypted ? '`age` (https://age-encryption.org), ' : ''}\`zstd\`, \`psql\` of the server's version or newer${encrypted ? ', and the identity (the private key) of one of these recipients' : ''}:
+
+${manifest.encryption.kind === 'age' ? manifest.encryption.recipients.map((recipient) => `- ${recipient}`).join('\n') : '- none: this backup is not encrypted'}
+
+Make an empty database, put this folder on your disk, and run in it:
+
+    sh restore.sh ${encrypted ? 'IDENTITY_FILE ' : ''}postgres://USER:PASSWORD@HOST/EMPTY_DATABASE
+
+The script checks SHA256SUMS before it writes the first row, then loads roles, schema, rows, sequences, and last indexes,
+constraints and triggers. Every object is SQL that psql runs as it is; to look at one:
+
+    ${encrypted ? 'age -d -i IDENTITY_FILE' : 'cat'} OBJECT | zstd -d | less
+
+Which data object holds which table is in manifest.json.
+
+## What is not in it, and why
+
+${manifest.leftOut.map((left) => `- ${left.what}: ${left.why}`).join('\n')}
+
+## After the restore
+
+- Roles that were missing have been made without login and password: \`alter role NAME login password '…'\`.
+- Erasures of persons made after ${manifest.createdAt} are not in this backup: repeat them before the database is opened.
+`
+}
+
+/** restore.sh: POSIX, with nothing but sha256sum, age, zstd and psql. */
+export function restoreScript(manifest: Manifest): string {
+  const encrypted = manifest.encryption.kind === 'age'
+  const sql = loadOrder(manifest)
+  const open = encrypted ? 'age -d -i "$identity" "$1" | zstd -dcq' : 'zstd -dcq "$1"'
+  return `#!/bin/sh
+# Restores backup ${manifest.id} into an empty database. See RESTORE.md.
+set -eu
+${encrypted ? 'if [ $# -ne 2 ]; then echo "usage: sh restore.sh IDENTITY_FILE DATABASE_URL" >&2; exit 2; fi\nidentity=$1\ntarget=$2' : 'if [ $# -ne 1 ]; then echo "usage: sh restore.sh DATABASE_URL" >&2; exit 2; fi\ntarget=$1'}
+case $0 in */*) folder=\${0%/*} ;; *) folder=. ;; esac
+${encrypted ? 'case $identity in /*) ;; *) identity=$PWD/$identity ;; esac\n' : ''}cd "$folder"
+
+echo "checking SHA256SUMS" >&2
+sha256sum -c --quiet SHA256SUMS
+tables=$(psql -XAtqd "$target" -c "select count(*) from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'")
+if [ "$tables" != 0 ]; then echo "the database already holds $tables tables; give an empty one" >&2; exit 1; fi
+
+# Older servers do not know transaction_timeout, older psqls do not know \\restrict: there those lines are taken out.
+filter=
+version=$(psql -XAtqd "$target" -c 'show server_version_num')
+if [ "$version" -lt 170000 ]; then filter='1,40{/^SET transaction_timeout = 0;$/d;};'; fi
+if ! printf '%s\\n' '\\restrict k' '\\unrestrict k' | psql -Xqd "$target" -v ON_ERROR_STOP=1 >/dev/null 2>&1; then
+  filter="$filter"'/^\\\\restrict ${manifest.restrictKey}$/d;/^\\\\unrestrict ${manifest.restrictKey}$/d'
+fi
+
+open() {
+  ${open}
+}
+# A failure anywhere in a pipe must stop the script; POSIX sh reports only the last command's.
+load() {
+  echo "loading $1" >&2
+  : >"$state"
+  { open "$1" || echo failed >"$state"; } | psql -Xqd "$target" -v ON_ERROR_STOP=1 >/dev/null
+  if [ -s "$state" ]; then echo "$1 could not be opened" >&2; exit 1; fi
+}
+load_schema() {
+  echo "loading $1" >&2
+  : >"$state"
+  { open "$1" || echo failed >"$state"; } | sed "$filter" | psql -Xqd "$target" -v ON_ERROR_STOP=1 >/dev/null
+  if [ -s "$state" ]; then echo "$1 could not be opened" >&2; exit 1; fi
+}
+state=$(mktemp)
+trap 'rm -f "$state"' EXIT
+
+${sql.map((object) => `${object.kind === 'pre-data' || object.kind === 'post-data' ? 'load_schema' : 'load'} ${object.key}`).join('\n')}
+psql -Xqd "$target" -v ON_ERROR_STOP=1 -c analyze
+echo "restored" >&2
+`
+}
