@@ -1,0 +1,75 @@
+import { appendAudit } from '../../platform/audit.ts'
+import type { Context } from '../../platform/context.ts'
+import { CaretakerError } from '../../platform/errors.ts'
+import { emitEvent } from '../../platform/outbox.ts'
+import { requirePolicy } from '../policy.ts'
+import { byWhom } from '../requests/open-request.ts'
+import type { EraseOutcome, Erasure } from './erase-subject.ts'
+import type { Progress } from './progress.ts'
+import { type Receipt, signReceipt } from './receipt.ts'
+
+/** What the steps did, as a receipt. Tables without a row of this person are not named. */
+export function makeReceipt(erasure: Erasure, requestedAt: Date): Receipt {
+  const { ctx, map, progress, requestId } = erasure
+  const done = progress.rows ?? { deleted: {}, anonymised: {}, kept: {}, cut: {} }
+  const setColumns = (key: string) => {
+    const erase = map.tables.get(key)?.erase
+    return erase?.kind === 'anonymise' || erase?.kind === 'keep' ? Object.keys(erase.set) : []
+  }
+  const counted = (rows: Record<string, number>) => Object.entries(rows).filter(([, n]) => n > 0)
+  return {
+    format: 'caretaker.gdpr.receipt/1',
+    app: ctx.config.app.name,
+    request: requestId ?? null,
+    subject: progress.tags[0] as string,
+    subjectTable: map.subject,
+    requestedAt: requestedAt.toISOString(),
+    completedAt: ctx.clock.now().toISOString(),
+    deleted: counted(done.deleted).map(([table, rows]) => ({ table, rows })),
+    anonymised: counted(done.anonymised).map(([table, rows]) => ({ table, rows, columns: setColumns(table) })),
+    kept: Object.entries(done.kept)
+      .filter(([, { rows }]) => rows > 0)
+      .map(([table, { rows, basis, until }]) => ({ table, rows, basis, until, emptied: setColumns(table) })),
+    references: counted(done.cut).map(([constraint, rows]) => ({ constraint, rows })),
+    files: { removed: progress.files ?? 0 },
+    authUser: progress.authUser ?? 'not-applicable',
+    tombstone: progress.tombstone ?? null,
+    notReached: notReached(erasure),
+  }
+}
+
+function notReached({ ctx, map, supabase, viaAuth, requestId, progress }: Erasure): string[] {
+  const policy = requirePolicy(ctx)
+  const lines: string[] = []
+  if (supabase === undefined && ((policy.buckets ?? []).length > 0 || map.root === 'auth.users')) lines.push('Files in Supabase Storage: Supabase is not configured.')
+  if (map.root === 'auth.users' && !viaAuth) lines.push('Sessions that Supabase Auth holds in memory: the user was deleted by SQL, because Supabase is not configured.')
+  for (const processor of policy.processors ?? []) lines.push(`${processor}: not asked; erase the person there by hand.`)
+  if (progress.tombstone === undefined || progress.tombstone === null) lines.push('Backups: no object store is configured, so nothing tells a restore to erase this person again.')
+  else lines.push('Backups made before: put beyond use; a restore erases this person again before it is opened.')
+  if (requestId === undefined) lines.push("The record of this request: Caretaker's tables are not in this database. Keep this receipt.")
+  return lines
+}
+
+/** Ends the request: receipt in, person's id out, with audit row and event in one transaction. */
+export async function finish(ctx: Context, requestId: string | undefined, receipt: Receipt, progress: Progress, key: string): Promise<EraseOutcome> {
+  const signed = signReceipt(key, receipt)
+  if (requestId === undefined) return { status: 'erased', request: null, receipt: signed }
+  await ctx.db.transaction(async (tx) => {
+    const changed = await tx.execute(
+      `update caretaker.gdpr_requests set state = 'done', subject = null, reason = null, finished_at = $2::timestamptz, receipt = $3::jsonb, checkpoint = $4::jsonb
+       where id = $1::uuid and state in ('received', 'verified', 'in_progress', 'waiting')`,
+      [requestId, ctx.clock.now(), JSON.stringify(signed), JSON.stringify({ tags: progress.tags })],
+    )
+    if (changed !== 1) throw new CaretakerError('conflict', 'The request was ended by someone else.')
+    // An export that still waits for its turn has nobody to export.
+    await tx.execute(
+      `update caretaker.gdpr_requests set state = 'refused', reason = 'erased', subject = null, finished_at = $2::timestamptz
+       where subject_hash = $1 and kind <> 'erase' and state in ('received', 'verified', 'in_progress', 'waiting')`,
+      [progress.tags[0], ctx.clock.now()],
+    )
+    await tx.execute('update caretaker.gdpr_requests set subject = null where subject_hash = $1 and subject is not null', [progress.tags[0]])
+    await emitEvent(tx, 'gdpr.erased', { request: requestId })
+    await appendAudit(tx, { actor: byWhom(ctx), clock: ctx.clock }, { action: 'gdpr.erased', target: receipt.subject, detail: { request: requestId, signature: signed.signature.value } })
+  })
+  return { status: 'erased', request: requestId, receipt: signed }
+}

@@ -1,0 +1,205 @@
+import { createWriteStream } from 'node:fs'
+import { rename, rm } from 'node:fs/promises'
+import { Readable, type Writable } from 'node:stream'
+import type { ReadableStream } from 'node:stream/web'
+import { type CopyToStreamQuery, to as copyTo } from 'pg-copy-streams'
+import { appendAudit } from '../../platform/audit.ts'
+import type { Context } from '../../platform/context.ts'
+import { identifier, type Session } from '../../platform/db.ts'
+import { CaretakerError } from '../../platform/errors.ts'
+import { emitEvent } from '../../platform/outbox.ts'
+import type { MapTable, SubjectMap } from '../map/subject-map.ts'
+import { readSubjectMap, requirePolicy } from '../policy.ts'
+import { byWhom, openRequest, subjectTags } from '../requests/open-request.ts'
+import { isInstalled } from '../requests/request.ts'
+import { keySets, rowsOf, subjectSetting } from '../rows/membership.ts'
+import { listFiles, supabaseIfConfigured } from '../storage-files.ts'
+import { findSubject } from '../subject.ts'
+import { withSubjectLock } from '../subject-lock.ts'
+import { type Archive, type ArchivedFile, openArchive } from './archive.ts'
+import { jsonArray } from './json-lines.ts'
+import { type PageTable, renderPage } from './page.ts'
+
+export interface ExportInput {
+  /** The person's id or e-mail address. */
+  subject: string
+  /** A path, or where the ZIP's bytes go. A file is only there when it is whole. */
+  out: string | Writable
+  onProgress?: (message: string) => void
+  /** Awaited between the last byte and the record that the export is done: whoever stores the stream confirms here. */
+  beforeRecord?: () => Promise<void>
+}
+
+export interface Exported {
+  /** Null where Caretaker is not installed, or without ENCRYPTION_KEY: then nothing was recorded, and `unrecorded` says why. */
+  request: string | null
+  unrecorded: string | null
+  tables: { table: string; rows: number }[]
+  rows: number
+  files: number
+  /** Of the archive. */
+  bytes: number
+  notIncluded: { what: string; why: string }[]
+}
+
+const pageRows = 100
+
+/**
+ * Everything that the map reaches from one person, of one moment, as a ZIP: JSON and CSV a table, files from Storage, a
+ * manifest with SHA-256 sums, a page to read. Streamed, only reads, and needs nothing installed in the database.
+ * @throws {CaretakerError} `subject_not_found`, `request_in_progress` while the person is being erased, `policy_invalid`
+ */
+export async function exportSubject(ctx: Context, input: ExportInput): Promise<Exported> {
+  const map = await readSubjectMap(ctx)
+  const subject = await findSubject(ctx.db, map, input.subject)
+  if (subject === undefined) throw new CaretakerError('subject_not_found', 'There is no such person in the subject table.')
+  const key = ctx.env.ENCRYPTION_KEY
+  const installed = await isInstalled(ctx.db)
+  const unrecorded = !installed ? "Caretaker's tables are not in this database." : key === undefined ? 'ENCRYPTION_KEY is not set.' : null
+  const tags = key === undefined ? [] : subjectTags(key, subject)
+  return withSubjectLock(ctx, { table: map.root, id: subject.id }, async () => {
+    const request = unrecorded === null ? await openRequest(ctx, 'export', subject.id, tags) : undefined
+    const written = await toDestination(input.out, (out) => writeArchive(ctx, map, subject.id, out, input.onProgress ?? (() => undefined)))
+    await input.beforeRecord?.()
+    if (request !== undefined) await recordExport(ctx, request.id, tags[0] as string, written)
+    return { request: request?.id ?? null, unrecorded, ...written }
+  })
+}
+
+type Written = Omit<Exported, 'request' | 'unrecorded'>
+
+/** A path gets the file when it is complete; until then it has another name, and after a failure none. */
+async function toDestination(out: string | Writable, write: (out: Writable) => Promise<Written>): Promise<Written> {
+  if (typeof out !== 'string') return write(out)
+  const partial = `${out}.partial`
+  try {
+    const written = await write(createWriteStream(partial, { mode: 0o600 }))
+    await rename(partial, out)
+    return written
+  } catch (error) {
+    await rm(partial, { force: true })
+    throw error
+  }
+}
+
+async function writeArchive(ctx: Context, map: SubjectMap, subjectId: string, out: Writable, say: (message: string) => void): Promise<Written> {
+  const created = ctx.clock.now()
+  const archive = await openArchive(out, created)
+  const files: ArchivedFile[] = []
+  const tables: PageTable[] = []
+  const exported = [...map.tables.values()].filter(({ exportColumns }) => exportColumns.length > 0)
+  const name = fileNames()
+  await ctx.db.session(async (session) => {
+    await session.execute('begin isolation level repeatable read read only')
+    // The pooler's two minutes are too short for a person with a million rows; policies must not hide rows from their owner.
+    await session.execute(`set local statement_timeout = 0; set local row_security = off; set local timezone = 'UTC'; set local datestyle = 'ISO'; set local intervalstyle = 'iso_8601'`)
+    await session.query(`select set_config('${subjectSetting}', $1, true)`, [subjectId])
+    for (const [n, table] of exported.entries()) {
+      say(`${table.key} (${n + 1}/${exported.length})`)
+      const entry = await writeTable(session, archive, map, table, name(table.key))
+      files.push(...entry.files)
+      tables.push(entry.table)
+    }
+    await session.execute('commit')
+  })
+  const notIncluded = leftOut(ctx, map)
+  const stored = await writeStoredFiles(ctx, archive, map, subjectId, say, notIncluded)
+  files.push(...stored)
+  const app = ctx.config.app.name
+  files.push(await archive.add('index.html', renderPage({ app, created, tables, files: stored.map(({ path }) => path), notIncluded })))
+  const manifest = {
+    format: 'caretaker.gdpr.export/1',
+    app,
+    created: created.toISOString(),
+    tables: tables.map(({ table, rows, columns, json, csv }) => ({ table, rows, columns, json, csv })),
+    files,
+    notIncluded,
+  }
+  await archive.add('manifest.json', `${JSON.stringify(manifest, null, 2)}\n`)
+  const bytes = await archive.close()
+  return { bytes, tables: tables.map(({ table, rows }) => ({ table, rows })), rows: tables.reduce((sum, { rows }) => sum + rows, 0), files: stored.length, notIncluded }
+}
+
+async function writeTable(session: Session, archive: Archive, map: SubjectMap, table: MapTable, name: string): Promise<{ table: PageTable; files: ArchivedFile[] }> {
+  const columns = table.exportColumns
+  const list = columns.map((column) => `t.${identifier(column)}`).join(', ')
+  const { prefix, source } = keySets(map, [table.key])
+  const order = table.identity.length === 0 ? '' : ` order by ${table.identity.map((column) => `t.${identifier(column)}`).join(', ')}`
+  const rows = `${prefix}${rowsOf(map, table, list, source)}${order}`
+  const sample: string[] = []
+  const lines = jsonArray({ lines: sample, limit: pageRows })
+  const [json, csv] = [`data/${name}.json`, `data/${name}.csv`]
+  // CSV with characters that JSON never contains for quote and delimiter: each line is the value itself, nothing escaped.
+  const asJson = `copy (select row_to_json(mine) from (${rows}) as mine) to stdout (format csv, quote e'\\x01', delimiter e'\\x02', encoding 'UTF8')`
+  const asCsv = `copy (${rows}) to stdout (format csv, header true, encoding 'UTF8')`
+  const files = [await archive.add(json, copyStream(session, asJson), lines), await archive.add(csv, copyStream(session, asCsv))]
+  return { table: { table: table.key, rows: lines.rows(), columns, sample, json, csv }, files }
+}
+
+function copyStream(session: Session, sql: string): Readable {
+  return session.client.query(copyTo(sql) as CopyToStreamQuery)
+}
+
+/** `schema.table` as a file's name on any system; two that become one get a number. */
+function fileNames(): (key: string) => string {
+  const used = new Set<string>()
+  return (key) => {
+    const safe = key.replace(/[^A-Za-z0-9_.-]/g, '_')
+    let name = safe
+    for (let n = 2; used.has(name.toLowerCase()); n++) name = `${safe}-${n}`
+    used.add(name.toLowerCase())
+    return name
+  }
+}
+
+function leftOut(ctx: Context, map: SubjectMap): { what: string; why: string }[] {
+  const lines: { what: string; why: string }[] = []
+  for (const { key, table, exportColumns } of map.tables.values()) {
+    if (exportColumns.length === 0) lines.push({ what: key, why: 'the policy does not export it' })
+    const missing = table.columns.map(({ name }) => name).filter((name) => !exportColumns.includes(name))
+    if (exportColumns.length > 0 && missing.length > 0)
+      lines.push({ what: `${key}: ${missing.join(', ')}`, why: table.schema === 'auth' ? 'credentials and internal fields of Supabase Auth' : 'the policy does not export these columns' })
+  }
+  for (const processor of requirePolicy(ctx).processors ?? []) lines.push({ what: processor, why: 'this export does not ask third parties' })
+  return lines
+}
+
+/** The person's files, one after the other. One that is missing is named instead of failing the whole export. */
+async function writeStoredFiles(ctx: Context, archive: Archive, map: SubjectMap, subjectId: string, say: (message: string) => void, notIncluded: { what: string; why: string }[]): Promise<ArchivedFile[]> {
+  const policy = requirePolicy(ctx)
+  const supabase = await supabaseIfConfigured(ctx)
+  if (supabase === undefined) {
+    for (const { bucket } of policy.buckets ?? []) notIncluded.push({ what: `files in bucket ${bucket}`, why: 'Supabase is not configured' })
+    return []
+  }
+  const written: ArchivedFile[] = []
+  const found = await listFiles(ctx, supabase, map, policy, subjectId)
+  for (const [n, { bucket, path }] of found.entries()) {
+    say(`file ${n + 1}/${found.length}`)
+    const { data, error } = await supabase.storage.from(bucket).download(path)
+    if (error !== null) {
+      notIncluded.push({ what: `${bucket}/${path}`, why: 'Supabase Storage did not return the file' })
+      continue
+    }
+    written.push(await archive.add(`files/${archivePath(bucket)}/${archivePath(path)}`, Readable.fromWeb(data.stream() as ReadableStream)))
+  }
+  return written
+}
+
+/** No name in Storage may leave the folder that the archive is unpacked in. */
+function archivePath(path: string): string {
+  return path.split(/[/\\]/).map((part) => (/^\.*$/.test(part) ? '_' : part.replaceAll(':', '_'))).join('/')
+}
+
+async function recordExport(ctx: Context, requestId: string, tag: string, written: Written): Promise<void> {
+  await ctx.db.transaction(async (tx) => {
+    const counts = { tables: written.tables.filter(({ rows }) => rows > 0).length, rows: written.rows, files: written.files, bytes: written.bytes }
+    await tx.execute(
+      `update caretaker.gdpr_requests set state = 'done', subject = null, reason = null, finished_at = $2::timestamptz, receipt = coalesce(receipt, '{}') || $3::jsonb
+       where id = $1::uuid and state in ('received', 'verified', 'in_progress', 'waiting')`,
+      [requestId, ctx.clock.now(), JSON.stringify(counts)],
+    )
+    await emitEvent(tx, 'gdpr.exported', { request: requestId })
+    await appendAudit(tx, { actor: byWhom(ctx), clock: ctx.clock }, { action: 'gdpr.exported', target: tag, detail: { request: requestId, ...counts } })
+  })
+}

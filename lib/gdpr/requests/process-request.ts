@@ -1,0 +1,87 @@
+import { PassThrough } from 'node:stream'
+import type { Context } from '../../platform/context.ts'
+import { CaretakerError } from '../../platform/errors.ts'
+import type { JobOutcome, JobRun, PlanLine } from '../../platform/job.ts'
+import { eraseSubject } from '../erase/erase-subject.ts'
+import { exportSubject } from '../export/export-subject.ts'
+import { type GdprRequest, getRequest, isInstalled } from './request.ts'
+
+/**
+ * Carries out one request: an erasure, or an export into the object store (`receipt.object` is its key). Done twice it does
+ * nothing the second time; killed, it goes on where it stopped.
+ */
+export async function processRequest(ctx: Context, requestId: string, run?: Pick<JobRun, 'shouldHandOver'>): Promise<GdprRequest> {
+  const request = await getRequest(ctx, requestId)
+  if (request.state === 'done' || request.state === 'refused' || run?.shouldHandOver() === true) return request
+  if (request.state === 'received') throw new CaretakerError('conflict', 'The request is not verified yet: who asks must be known first.')
+  const [row] = await ctx.db.query<{ subject: string | null }>('select subject from caretaker.gdpr_requests where id = $1::uuid', [requestId])
+  const subject = row?.subject
+  if (subject === undefined || subject === null) return getRequest(ctx, requestId)
+  if (request.kind === 'erase') await eraseSubject(ctx, { subject })
+  else await exportToStore(ctx, requestId, subject)
+  return getRequest(ctx, requestId)
+}
+
+async function exportToStore(ctx: Context, requestId: string, subject: string): Promise<void> {
+  const objects = await ctx.objects()
+  const key = `gdpr/exports/${requestId}.zip`
+  // Noted first: an erasure must find the object even if this process ends before the export is recorded.
+  await ctx.db.execute(
+    `update caretaker.gdpr_requests set state = 'in_progress', receipt = coalesce(receipt, '{}') || jsonb_build_object('object', $2::text)
+     where id = $1::uuid and state in ('verified', 'in_progress', 'waiting')`,
+    [requestId, key],
+  )
+  const stream = new PassThrough()
+  const stored = objects.put(key, stream, { contentType: 'application/zip', signal: ctx.signal })
+  stored.catch((error: Error) => stream.destroy(error))
+  await exportSubject(ctx, {
+    subject,
+    out: stream,
+    beforeRecord: async () => {
+      await stored
+    },
+  }).catch((error: unknown) => {
+    stream.destroy(error as Error)
+    throw error
+  })
+}
+
+/** The job `gdpr`: every request that waits for the worker, the one that is due first before the others. */
+export async function processRequestsJob(ctx: Context, run: JobRun): Promise<JobOutcome> {
+  const done: string[] = []
+  const failed: { request: string; code: string }[] = []
+  for (const { id } of await waitingRequests(ctx)) {
+    if (run.shouldHandOver()) return { status: 'hand-over' }
+    try {
+      await processRequest(ctx, id, run)
+      done.push(id)
+    } catch (error) {
+      // One person's trouble must not hold up the others; the request says what it was and is tried again.
+      ctx.log.error({ err: error, request: id }, 'gdpr request failed')
+      failed.push({ request: id, code: error instanceof CaretakerError ? error.code : 'internal' })
+    }
+  }
+  if (failed.length > 0 && done.length === 0) throw new CaretakerError('job_failed', `${failed.length} requests could not be carried out: ${failed.map(({ request, code }) => `${request} (${code})`).join(', ')}.`)
+  return { status: 'done', result: { done: done.length, failed } }
+}
+
+/** What the job would do now. */
+export async function planRequests(ctx: Context): Promise<PlanLine[]> {
+  if (!(await isInstalled(ctx.db))) return []
+  const waiting = await waitingRequests(ctx)
+  const now = ctx.clock.now().getTime()
+  return waiting.map(({ id, kind, dueAt }) => ({
+    action: kind === 'erase' ? `erase the person of request ${id}` : `export the person of request ${id}`,
+    target: 'gdpr',
+    count: null,
+    unit: 'rows',
+    ...(dueAt.getTime() < now ? { warnings: [`overdue since ${dueAt.toISOString().slice(0, 10)}`] } : {}),
+  }))
+}
+
+async function waitingRequests(ctx: Context): Promise<{ id: string; kind: string; dueAt: Date }[]> {
+  return ctx.db.query<{ id: string; kind: string; dueAt: Date }>(
+    `select id, kind, due_at as "dueAt" from caretaker.gdpr_requests
+     where state in ('verified', 'in_progress', 'waiting') and kind in ('export', 'erase') order by due_at, received_at limit 200`,
+  )
+}

@@ -1,0 +1,45 @@
+import type { Context } from '../../platform/context.ts'
+import type { Queryable } from '../../platform/db.ts'
+import { CaretakerError } from '../../platform/errors.ts'
+
+export type RequestKind = 'export' | 'erase'
+export type RequestState = 'received' | 'verified' | 'in_progress' | 'waiting' | 'done' | 'refused'
+
+/** A data subject's request, as it may be shown: it names the person only by a keyed hash. */
+export interface GdprRequest {
+  id: string
+  kind: RequestKind
+  state: RequestState
+  subjectHash: string
+  receivedAt: Date
+  /** One calendar month after it was received (Art. 12(3)). */
+  dueAt: Date
+  finishedAt: Date | null
+  reason: string | null
+  receipt: Record<string, unknown> | null
+}
+
+export const requestColumns = `id, kind, state, subject_hash as "subjectHash", received_at as "receivedAt", due_at as "dueAt",
+  finished_at as "finishedAt", reason, receipt`
+
+export type RequestRow = GdprRequest & Record<string, unknown>
+
+/** Whether Caretaker's tables are in this database. */
+export async function isInstalled(db: Queryable): Promise<boolean> {
+  const [row] = await db.query<{ there: boolean }>(`select to_regclass('caretaker.gdpr_requests') is not null as there`)
+  return row?.there === true
+}
+
+/** @throws {CaretakerError} `not_found` */
+export async function getRequest(ctx: Pick<Context, 'db'>, id: string): Promise<GdprRequest> {
+  const known = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(id)
+  const [row] = known ? await ctx.db.query<RequestRow>(`select ${requestColumns} from caretaker.gdpr_requests where id = $1::uuid`, [id]) : []
+  if (row === undefined) throw new CaretakerError('not_found', 'There is no request with that id.')
+  return row
+}
+
+/** The newest hundred, open ones first. Empty where Caretaker is not installed. */
+export async function listRequests(ctx: Pick<Context, 'db'>): Promise<GdprRequest[]> {
+  if (!(await isInstalled(ctx.db))) return []
+  return ctx.db.query<RequestRow>(`select ${requestColumns} from caretaker.gdpr_requests order by finished_at is not null, received_at desc limit 100`)
+}

@@ -1,0 +1,183 @@
+import { beforeEach, describe, expect, it } from 'vitest'
+import { defineConfig, type PolicyInput } from '../../../lib/config/index.ts'
+import { eraseSubject, planSubjectErasure } from '../../../lib/gdpr/index.ts'
+import { verifyReceipt } from '../../../lib/gdpr/erase/receipt.ts'
+import { verifyAudit } from '../../../lib/platform/audit.ts'
+import type { Context } from '../../../lib/platform/context.ts'
+import { logLines, testContext } from '../../support/context.ts'
+import { createTestDatabase, type TestDatabase } from '../../support/database.ts'
+import { makeShop, tableContents } from '../shop.ts'
+
+let test: TestDatabase
+beforeEach(async () => {
+  test = await createTestDatabase()
+  await makeShop(test.db)
+  return () => test.drop()
+})
+
+function shop(gdpr: NonNullable<PolicyInput['gdpr']> = { subject: { table: 'users' } }, overrides: Partial<Context> = {}): Context {
+  return testContext(test.db, { config: defineConfig({ app: { name: 'Shop' }, gdpr }), ...overrides })
+}
+
+async function ids(table: string, column = 'id'): Promise<number[]> {
+  return (await test.db.query<{ id: number }>(`select ${column}::int as id from ${table} order by 1`)).map(({ id }) => id)
+}
+
+describe('eraseSubject', () => {
+  it('erases everything of one person and nobody else, with no more than the subject named', async () => {
+    const before = await tableContents(test.db)
+    const ctx = shop({ subject: { table: 'users' }, tables: { newsletter: { link: { column: 'address', to: 'email' } } } })
+    const outcome = await eraseSubject(ctx, { subject: '1' })
+    expect(outcome.status).toBe('erased')
+
+    expect(await ids('users')).toEqual([2, 3])
+    expect(await test.db.query('select id, referred_by, favourite from users order by id')).toEqual([
+      { id: 2, referred_by: null, favourite: null },
+      { id: 3, referred_by: 2, favourite: null },
+    ])
+    expect(await test.db.query('select user_id, mentor from profiles order by 1')).toEqual([
+      { user_id: 2, mentor: null },
+      { user_id: 3, mentor: 2 },
+    ])
+    expect(await ids('teams')).toEqual([20])
+    expect(await test.db.query('select team_id, user_id from members order by 1, 2')).toEqual([
+      { team_id: 20, user_id: 2 },
+      { team_id: 20, user_id: 3 },
+    ])
+    expect(await test.db.query('select id, pinned from posts')).toEqual([{ id: 200, pinned: null }])
+    // 1001 is Bob's: it outlives the comment that it replied to. 1002 is Bob's too, but hangs from Ada's post by a mandatory key.
+    expect(await test.db.query('select id, parent_id from comments order by id')).toEqual([
+      { id: 1001, parent_id: null },
+      { id: 1003, parent_id: null },
+    ])
+    expect(await ids('messages')).toEqual([3])
+    expect(await test.db.query('select tenant, no from crm.orders order by 1, 2')).toEqual([
+      { tenant: 1, no: 2 },
+      { tenant: 2, no: 1 },
+    ])
+    expect(await ids('crm.items')).toEqual([3, 4])
+    expect(await test.db.query('select item_id, reason from crm.returns order by 2')).toEqual([
+      { item_id: null, reason: 'lost' },
+      { item_id: 3, reason: 'ugly' },
+    ])
+    expect(await ids('payments')).toEqual([2])
+    expect(await test.db.query('select address from newsletter')).toEqual([{ address: 'bob@example.org' }])
+    // a1 is Ada's, b1 hangs from it, a2 hangs from b1, and b2 and b4 from a2: the whole circle goes.
+    expect(await ids('chain_a')).toEqual([3])
+    expect(await ids('chain_b')).toEqual([3])
+    expect(await test.db.query('select user_id, note from loose order by 1')).toEqual([
+      { user_id: 2, note: 'y' },
+      { user_id: null, note: 'z' },
+    ])
+    expect(await ids('events', 'user_id')).toEqual([2, 2])
+    const after = await tableContents(test.db)
+    expect(after['public.countries']).toEqual(before['public.countries'])
+    expect(after['public.bystanders']).toEqual(before['public.bystanders'])
+    expect(JSON.stringify(after)).not.toMatch(/ada@|I am Ada|ADA L/i)
+  })
+
+  it('counts in the dry run what the erasure then does, and changes nothing', async () => {
+    const before = await tableContents(test.db)
+    const ctx = shop()
+    const plan = await planSubjectErasure(ctx, { subject: 'ada@example.ORG' })
+    if (plan.status !== 'planned') throw new Error('expected a plan')
+    expect(plan.blockers).toEqual([])
+    expect(await tableContents(test.db)).toEqual(before)
+    expect(await test.db.query('select from caretaker.gdpr_requests')).toEqual([])
+
+    const outcome = await eraseSubject(ctx, { subject: '1' })
+    if (outcome.status !== 'erased') throw new Error('expected an erasure')
+    const planned = plan.tables.filter(({ rows }) => rows > 0).map(({ table, rows }) => ({ table, rows }))
+    const byName = (a: { table: string }, b: { table: string }) => (a.table < b.table ? -1 : 1)
+    expect(outcome.receipt.deleted.sort(byName)).toEqual(planned.sort(byName))
+    const cuts = plan.cuts.map(({ table, constraint, rows }) => ({ constraint: `${table}.${constraint}`, rows })).sort((a, b) => (a.constraint < b.constraint ? -1 : 1))
+    expect(outcome.receipt.references.sort((a, b) => (a.constraint < b.constraint ? -1 : 1))).toEqual(cuts)
+  })
+
+  it('keeps on a legal basis, anonymises, and remembers what to erase later', async () => {
+    const ctx = shop({
+      subject: { table: 'users' },
+      tables: {
+        payments: { erase: { keep: 'tax law', until: '10 years', anonymise: ['card_name'] } },
+        posts: { erase: { anonymise: { body: '[removed]' } } },
+        messages: { erase: { anonymise: ['body'] } },
+      },
+    })
+    const outcome = await eraseSubject(ctx, { subject: '1' })
+    if (outcome.status !== 'erased') throw new Error('expected an erasure')
+    expect(outcome.receipt.kept).toEqual([{ table: 'public.payments', rows: 1, basis: 'tax law', until: expect.stringMatching(/^20\d\d-/), emptied: ['card_name'] }])
+    expect(await test.db.query('select id, user_id, amount, card_name from payments order by id')).toEqual([
+      { id: 1, user_id: null, amount: '12345678901234.5678', card_name: null },
+      { id: 2, user_id: 2, amount: '3.0000', card_name: 'BOB' },
+    ])
+    expect(await test.db.query('select id, author_id, body from posts order by id')).toEqual([
+      { id: 100, author_id: null, body: '[removed]' },
+      { id: 200, author_id: 2, body: "bob's" },
+    ])
+    expect(await test.db.query('select id, sender_id, recipient_id, body from messages order by id')).toEqual([
+      { id: 1, sender_id: null, recipient_id: 2, body: null },
+      { id: 2, sender_id: 2, recipient_id: null, body: null },
+      { id: 3, sender_id: 2, recipient_id: 3, body: 'hi cy' },
+      { id: 4, sender_id: null, recipient_id: null, body: null },
+    ])
+    expect(await test.db.query(`select table_name, row_key, basis from caretaker.gdpr_kept`)).toEqual([{ table_name: 'public.payments', row_key: { id: 1 }, basis: 'tax law' }])
+  })
+
+  it('says what is in the way when kept rows cannot lose their reference, and changes nothing', async () => {
+    const before = await tableContents(test.db)
+    const ctx = shop({ subject: { table: 'users' }, tables: { 'crm.orders': { erase: { keep: 'tax law', until: '10 years' } } } })
+    const plan = await planSubjectErasure(ctx, { subject: '1' })
+    expect(plan).toMatchObject({ status: 'planned', blockers: [expect.stringContaining('alter table crm.orders alter column user_id drop not null')] })
+    await expect(eraseSubject(ctx, { subject: '1' })).rejects.toMatchObject({ code: 'policy_invalid', detail: expect.stringContaining('crm.orders(user_id)') })
+    expect(await tableContents(test.db)).toEqual(before)
+    expect(await test.db.query('select state, reason from caretaker.gdpr_requests')).toEqual([{ state: 'waiting', reason: 'policy_invalid' }])
+  })
+
+  it('leaves a shared team alone when the policy says that its key makes nobody\'s rows', async () => {
+    const ctx = shop({ subject: { table: 'users' }, tables: { members: { ignore: ['team_id'] }, teams: { erase: { anonymise: { name: '[team]', owner_id: 3 } } } } })
+    await eraseSubject(ctx, { subject: '1' })
+    expect(await test.db.query('select * from teams order by id')).toEqual([{ id: 10, owner_id: 3, name: '[team]' }, { id: 20, owner_id: 2, name: "Bob's" }])
+    expect(await test.db.query('select * from members order by 1, 2')).toEqual([{ team_id: 10, user_id: 2 }, { team_id: 20, user_id: 2 }, { team_id: 20, user_id: 3 }])
+  })
+
+  it('records it without the person: request, receipt, audit, outbox, log', async () => {
+    const ctx = shop()
+    const outcome = await eraseSubject(ctx, { subject: 'ada@example.org' })
+    if (outcome.status !== 'erased') throw new Error('expected an erasure')
+    expect(verifyReceipt(ctx.env.ENCRYPTION_KEY as string, outcome.receipt)).toBe(true)
+    expect(verifyReceipt(ctx.env.ENCRYPTION_KEY as string, { ...outcome.receipt, deleted: [] })).toBe(false)
+    expect(outcome.receipt.notReached.join()).toContain('no object store')
+    const [request] = await test.db.query('select id, state, subject, receipt, reason from caretaker.gdpr_requests')
+    expect(request).toMatchObject({ id: outcome.request, state: 'done', subject: null, receipt: outcome.receipt })
+    expect((await test.db.query('select action from caretaker.audit order by seq')).map(({ action }) => action)).toEqual(['gdpr.requested', 'gdpr.rows_erased', 'gdpr.erased'])
+    expect((await test.db.query('select topic from caretaker.outbox order by id')).map(({ topic }) => topic)).toEqual(['gdpr.requested', 'gdpr.rows_erased', 'gdpr.erased'])
+    expect(await verifyAudit(test.db)).toMatchObject({ brokenAt: null })
+    const everything = await test.db.query(`select r::text from caretaker.gdpr_requests r union all select a::text from caretaker.audit a union all select o::text from caretaker.outbox o`)
+    expect(JSON.stringify([everything, logLines(ctx)])).not.toMatch(/ada@/i)
+  })
+
+  it('says that a person is erased already, by id or by address, and of nobody that they were', async () => {
+    const ctx = shop()
+    const first = await eraseSubject(ctx, { subject: '1' })
+    if (first.status !== 'erased') throw new Error('expected an erasure')
+    expect(await eraseSubject(ctx, { subject: '1' })).toMatchObject({ status: 'already-erased', request: first.request, erasedAt: expect.any(Date) })
+    expect(await eraseSubject(ctx, { subject: 'ADA@example.org' })).toMatchObject({ status: 'already-erased', request: first.request })
+    expect(await planSubjectErasure(ctx, { subject: '1' })).toMatchObject({ status: 'already-erased' })
+    for (const stranger of ['99', 'x', "1' or '1'='1", '', 'who@example.org', '1.0', '99999999999999999999'])
+      await expect(eraseSubject(ctx, { subject: stranger }), stranger).rejects.toMatchObject({ code: 'subject_not_found' })
+  })
+
+  it('needs ENCRYPTION_KEY to erase, not to plan', async () => {
+    const { ENCRYPTION_KEY: _key, ...env } = shop().env
+    const ctx = shop(undefined, { env })
+    await expect(eraseSubject(ctx, { subject: '1' })).rejects.toMatchObject({ code: 'not_configured', detail: expect.stringContaining('ENCRYPTION_KEY') })
+    expect(await planSubjectErasure(ctx, { subject: '1' })).toMatchObject({ status: 'planned' })
+  })
+
+  it('works where Caretaker was never installed, and says that nothing was recorded', async () => {
+    await test.db.execute('drop schema caretaker cascade')
+    const outcome = await eraseSubject(shop(), { subject: '1' })
+    expect(outcome).toMatchObject({ status: 'erased', request: null, receipt: { notReached: expect.arrayContaining([expect.stringContaining('not in this database')]) } })
+    expect(await ids('users')).toEqual([2, 3])
+  })
+})
