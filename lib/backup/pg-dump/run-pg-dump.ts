@@ -14,17 +14,20 @@ export interface PgDumpOptions {
   signal: AbortSignal
 }
 
-/** Where the thread's file is when this module runs from source, and where bundlers are told to put it. */
-export const workerFile = 'lib/backup/pg-dump/worker.ts'
+/**
+ * Where the thread's file is when this module runs from source, and where bundlers are told to put it. Not `worker.ts`:
+ * bundlers look for it beside the function they make, and there is a function of that name.
+ */
+export const threadFile = 'lib/backup/pg-dump/thread.ts'
 
-function locateWorker(): URL {
-  const beside = new URL('./worker.ts', import.meta.url)
+function locateThread(): URL {
+  const beside = new URL('./thread.ts', import.meta.url)
   if (existsSync(fileURLToPath(beside))) return beside
-  const included = resolve(workerFile)
+  const included = resolve(threadFile)
   if (existsSync(included)) return pathToFileURL(included)
   throw new CaretakerError(
     'not_configured',
-    `pg_dump needs ${workerFile} and node_modules/@electric-sql/pglite-tools beside the bundled function. Add both to included_files (Netlify) or includeFiles (Vercel).`,
+    `pg_dump needs ${threadFile} and node_modules/@electric-sql/pglite-tools beside the bundled function. Add both to included_files (Netlify) or includeFiles (Vercel).`,
   )
 }
 
@@ -36,7 +39,7 @@ export async function runPgDump(options: PgDumpOptions): Promise<string> {
   const socket = await openRawSocket(options.databaseUrl, options.ca)
   const { port1: wire, port2: theirs } = new MessageChannel()
   const turn = new SharedArrayBuffer(4)
-  const worker = new Worker(locateWorker(), {
+  const worker = new Worker(locateThread(), {
     workerData: { args: [...options.args], wire: theirs, turn },
     transferList: [theirs],
     // Nothing of this process's environment or flags is needed there.
