@@ -32,7 +32,15 @@ export async function analyze(ctx: Context, name: string, path: string, progress
 
 async function planAnalyze(ctx: Context, name: string, path: string): Promise<PlanLine[]> {
   const { table, problem } = await maintained(ctx, name, path, 'analyze')
-  return [{ action: `analyse ${table.label}`, target: table.label, count: 1, unit: 'tables', ...(problem === undefined ? {} : { warnings: [problem] }) }]
+  return [
+    {
+      action: `analyse ${table.label}`,
+      target: table.label,
+      count: 1,
+      unit: 'tables',
+      ...(problem === undefined ? {} : { warnings: [problem] }),
+    },
+  ]
 }
 
 /** Table by table in the order of their names, each in its own transaction: a bare ANALYZE holds what it has done until its end. */
@@ -78,7 +86,9 @@ async function analysable(ctx: Pick<Context, 'db'>): Promise<{ tables: { label: 
          and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname !~ '^pg_(toast|temp)'`,
     )
   })
-  const tables = rows.filter((row) => row.allowed).map((row) => ({ label: labelOf(row.schema, row.name), sql: qualified(row.schema, row.name) }))
+  const tables = rows
+    .filter((row) => row.allowed)
+    .map((row) => ({ label: labelOf(row.schema, row.name), sql: qualified(row.schema, row.name) }))
   tables.sort((a, b) => (a.label < b.label ? -1 : 1))
   return { tables, skipped: rows.length - tables.length }
 }

@@ -33,16 +33,19 @@ export function resolveAnonymise(
     if (missing !== undefined) issues.push(missing)
     const column = columns.get(name)
     if (column === undefined) continue
-    if (column.generated || column.identity === 'always') issues.push(errorAt(at, `found "${name}", which PostgreSQL computes itself; expected a column that can be written`))
+    if (column.generated || column.identity === 'always')
+      issues.push(errorAt(at, `found "${name}", which PostgreSQL computes itself; expected a column that can be written`))
     if (value === null && column.notNull) issues.push(errorAt(at, `found null, but ${table.label}.${name} is "not null"; expected a value`))
     assignments.push({ column: name, type: column.type, value: value === null ? null : String(value) })
   }
-  if (assignments.length === 0 && issues.length === 0) issues.push(errorAt(`${path}.action.anonymise`, 'found no columns, expected at least one with the value it becomes'))
+  if (assignments.length === 0 && issues.length === 0)
+    issues.push(errorAt(`${path}.action.anonymise`, 'found no columns, expected at least one with the value it becomes'))
   if (mark !== undefined) {
     const missing = missingColumn(columns, mark, table, `${path}.mark`)
     if (missing !== undefined) issues.push(missing)
     const column = columns.get(mark)
-    if (column !== undefined && column.baseType !== 'bool') issues.push(errorAt(`${path}.mark`, `found "${mark}" of type ${column.type}, expected a boolean column`))
+    if (column !== undefined && column.baseType !== 'bool')
+      issues.push(errorAt(`${path}.mark`, `found "${mark}" of type ${column.type}, expected a boolean column`))
   }
   const alias = identifier(table.name)
   const notYet =
@@ -50,7 +53,11 @@ export function resolveAnonymise(
       ? // Compared as text: json has no equality of its own.
         `(${assignments.map(({ column, type, value }) => `${alias}.${identifier(column)}::text is distinct from ${asText(value, type)}`).join(' or ')})`
       : `${alias}.${identifier(mark)} is not true`
-  return { assignments: mark === undefined ? assignments : [...assignments, { column: mark, type: 'boolean', value: 'true' }], notYet, issues }
+  return {
+    assignments: mark === undefined ? assignments : [...assignments, { column: mark, type: 'boolean', value: 'true' }],
+    notYet,
+    issues,
+  }
 }
 
 function asText(value: string | null, type: string): string {

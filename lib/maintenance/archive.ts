@@ -26,7 +26,8 @@ export async function resolveArchive(db: Queryable, input: ArchiveInput): Promis
   const { table, columns, path } = input
   const archive = await findRelation(db, input.archiveTo, 'table', path)
   if (isIssue(archive)) return { issues: [archive] }
-  if (archive.oid === table.oid) return { issues: [errorAt(path, `found the table itself, expected another table for the rows of ${table.label}`)] }
+  if (archive.oid === table.oid)
+    return { issues: [errorAt(path, `found the table itself, expected another table for the rows of ${table.label}`)] }
   const there = await loadColumns(db, archive.oid)
   const issues: Issue[] = []
   const moved: string[] = []
@@ -37,19 +38,50 @@ export async function resolveArchive(db: Queryable, input: ArchiveInput): Promis
       // What PostgreSQL computed it can compute again from the columns that are moved.
       if (!column.generated) missing.push(`${identifier(column.name)} ${column.type}`)
     } else if (twin.generated) {
-      if (!column.generated) issues.push(errorAt(path, `${archive.label}.${column.name} is generated, so the value that ${table.label} holds would be lost; expected a plain column`))
+      if (!column.generated)
+        issues.push(
+          errorAt(
+            path,
+            `${archive.label}.${column.name} is generated, so the value that ${table.label} holds would be lost; expected a plain column`,
+          ),
+        )
     } else moved.push(column.name)
   }
-  if (missing.length > 0) issues.push(errorAt(path, `found ${archive.label} without ${missing.join(', ')}; expected every column of ${table.label}: alter table ${archive.sql} ${missing.map((column) => `add column ${column}`).join(', ')}`))
-  const empty = [...there.values()].filter((column) => column.notNull && !columns.has(column.name) && !column.hasDefault && !column.generated && column.identity === null)
-  if (empty.length > 0) issues.push(errorAt(path, `${archive.label} has ${empty.map((column) => column.name).join(', ')} "not null" without a default, and ${table.label} has no such column; expected a default`))
+  if (missing.length > 0)
+    issues.push(
+      errorAt(
+        path,
+        `found ${archive.label} without ${missing.join(', ')}; expected every column of ${table.label}: alter table ${archive.sql} ${missing.map((column) => `add column ${column}`).join(', ')}`,
+      ),
+    )
+  const empty = [...there.values()].filter(
+    (column) => column.notNull && !columns.has(column.name) && !column.hasDefault && !column.generated && column.identity === null,
+  )
+  if (empty.length > 0)
+    issues.push(
+      errorAt(
+        path,
+        `${archive.label} has ${empty.map((column) => column.name).join(', ')} "not null" without a default, and ${table.label} has no such column; expected a default`,
+      ),
+    )
   const untyped = await unassignable(db, moved, columns, there)
-  for (const name of untyped) issues.push(errorAt(path, `${archive.label}.${name} is ${there.get(name)?.type}, which does not take every ${columns.get(name)?.type} as it is; expected ${columns.get(name)?.type}`))
+  for (const name of untyped)
+    issues.push(
+      errorAt(
+        path,
+        `${archive.label}.${name} is ${there.get(name)?.type}, which does not take every ${columns.get(name)?.type} as it is; expected ${columns.get(name)?.type}`,
+      ),
+    )
   return issues.length > 0 ? { issues } : { target: { table: archive, columns: moved }, issues }
 }
 
 /** Columns whose type in the archive is another one that PostgreSQL does not convert to without asking (text takes all). */
-async function unassignable(db: Queryable, names: readonly string[], from: ReadonlyMap<string, Column>, to: ReadonlyMap<string, Column>): Promise<string[]> {
+async function unassignable(
+  db: Queryable,
+  names: readonly string[],
+  from: ReadonlyMap<string, Column>,
+  to: ReadonlyMap<string, Column>,
+): Promise<string[]> {
   const different = names.filter((name) => from.get(name)?.typeOid !== to.get(name)?.typeOid && to.get(name)?.type !== 'text')
   if (different.length === 0) return []
   const rows = await db.query<{ name: string }>(

@@ -22,7 +22,9 @@ export interface TouchStatement {
  * old rows in a big table are found without reading it. Neither comes back to where it has been, which is what makes
  * batches slow when an old snapshot keeps their dead rows around.
  */
-export type Cursor = { walk: 'pages'; after: string; pages: number } | { walk: 'index'; keys: { name: string; type: string }[]; from: string[] | null }
+export type Cursor =
+  | { walk: 'pages'; after: string; pages: number }
+  | { walk: 'index'; keys: { name: string; type: string }[]; from: string[] | null }
 
 export interface BatchSize {
   rows: number
@@ -81,11 +83,16 @@ export async function runBatches(ctx: Context, work: BatchWork): Promise<boolean
         return done
       }),
     )
+    if (batch === 'hand-over') return false
     work.committed(batch.next, batch.rows)
     adapt(size, batch, work.options.targetMs / Math.max(ctx.clock.monotonicMs() - started, 0.1))
     // Rows that were locked here and yet not touched: changed by another session in between, or kept by a trigger for good.
     idle = batch.locked > 0 && batch.rows === 0 && same(cursor, batch.next) ? idle + 1 : 0
-    if (idle >= 20) throw new CaretakerError('job_failed', `${work.label}: rows of ${work.leaf.label} stay although the statement succeeds. A trigger or rule on the table seems to keep them.`)
+    if (idle >= 20)
+      throw new CaretakerError(
+        'job_failed',
+        `${work.label}: rows of ${work.leaf.label} stay although the statement succeeds. A trigger or rule on the table seems to keep them.`,
+      )
     if (batch.end) return true
     cursor = batch.next
   }
@@ -126,7 +133,10 @@ async function indexBatch(tx: Transaction, work: BatchWork, cursor: Cursor & { w
   const keys = cursor.keys.map(({ name }) => `${alias}.${identifier(name)}`)
   const n = work.statement.params.length
   // Not strictly greater: equal keys may go on beyond the last batch. What that batch touched does not match any more.
-  const beyond = cursor.from === null ? '' : `(${keys.join(', ')}) >= (${cursor.keys.map(({ type }, i) => `$${n + 2 + i}::text::${type}`).join(', ')}) and `
+  const beyond =
+    cursor.from === null
+      ? ''
+      : `(${keys.join(', ')}) >= (${cursor.keys.map(({ type }, i) => `$${n + 2 + i}::text::${type}`).join(', ')}) and `
   const named = cursor.keys.map((_, i) => `k${i}`)
   const found = await touch(tx, work, {
     batch: `select ctid, ${keys.map((key, i) => `${key} as k${i}`).join(', ')} from only ${work.leaf.sql} as ${alias}
@@ -143,9 +153,16 @@ async function indexBatch(tx: Transaction, work: BatchWork, cursor: Cursor & { w
  * match again next time. The condition stands in the second part too: between the two a row may have become another.
  * `ctid = any(array(…))` is an initplan and so always a TID scan; a join may become a scan of the whole table.
  */
-async function touch(tx: Transaction, work: BatchWork, part: { batch: string; last: string; params: unknown[] }): Promise<{ locked: number; rows: number; last: unknown }> {
+async function touch(
+  tx: Transaction,
+  work: BatchWork,
+  part: { batch: string; last: string; params: unknown[] },
+): Promise<{ locked: number; rows: number; last: unknown }> {
   const { statement } = work
-  const touched = statement.touched(work.leaf.sql, `${identifier(work.table.name)}.ctid = any(array(select ctid from batch)) and ${work.condition}`)
+  const touched = statement.touched(
+    work.leaf.sql,
+    `${identifier(work.table.name)}.ctid = any(array(select ctid from batch)) and ${work.condition}`,
+  )
   const written = statement.written === undefined ? '' : `, written as (${statement.written})`
   const [found] = await tx.query<{ locked: number; rows: number; written: number; last: unknown }>(
     `with batch as materialized (${part.batch}), touched as (${touched})${written}
@@ -156,7 +173,10 @@ async function touch(tx: Transaction, work: BatchWork, part: { batch: string; la
   if (found === undefined) throw new CaretakerError('internal', `${work.label}: a batch returned nothing`)
   // Thrown inside the transaction: the rows are back where they were.
   if (found.written !== found.rows)
-    throw new CaretakerError('job_failed', `${work.label}: ${found.rows} rows left the table but ${found.written} arrived, so the batch was rolled back. A trigger or rule on the archive seems to drop rows.`)
+    throw new CaretakerError(
+      'job_failed',
+      `${work.label}: ${found.rows} rows left the table but ${found.written} arrived, so the batch was rolled back. A trigger or rule on the archive seems to drop rows.`,
+    )
   return found
 }
 

@@ -92,7 +92,13 @@ function twinIssues(policy: Policy): Issue[] {
     const name = ruleName(rule)
     const twin = first.get(name)
     if (twin === undefined) first.set(name, index)
-    else issues.push(warningAt(`retention.${index}`, `answers to "${name}" as retention.${twin} does; give it a "name", or no job can name either of them`))
+    else
+      issues.push(
+        warningAt(
+          `retention.${index}`,
+          `answers to "${name}" as retention.${twin} does; give it a "name", or no job can name either of them`,
+        ),
+      )
   }
   return issues
 }
@@ -115,7 +121,10 @@ async function checkGdpr(db: Queryable, policy: Policy): Promise<Issue[]> {
     }
   }
   const { subject } = gdpr
-  await check(subject.table, 'gdpr.subject.table', [[subject.id, 'gdpr.subject.id'], [subject.email, 'gdpr.subject.email']])
+  await check(subject.table, 'gdpr.subject.table', [
+    [subject.id, 'gdpr.subject.id'],
+    [subject.email, 'gdpr.subject.email'],
+  ])
   for (const [table, entry] of Object.entries(gdpr.tables ?? {})) {
     const path = `gdpr.tables.${table}`
     const columns: [string | undefined, string][] = [[entry.link?.column, `${path}.link.column`]]
@@ -129,4 +138,3 @@ async function checkGdpr(db: Queryable, policy: Policy): Promise<Issue[]> {
   }
   return issues
 }
-

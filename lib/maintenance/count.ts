@@ -7,9 +7,17 @@ import { reading } from './session-settings.ts'
 const countTimeoutMs = 15_000
 
 /** Rows of `table` (quoted) that satisfy `condition`: counted, or estimated where counting takes too long. */
-export async function countOrEstimate(ctx: Pick<Context, 'db'>, table: string, condition: string): Promise<{ count: number; estimated: boolean }> {
+export async function countOrEstimate(
+  ctx: Pick<Context, 'db'>,
+  table: string,
+  condition: string,
+): Promise<{ count: number; estimated: boolean }> {
   try {
-    const [row] = await reading(ctx, (tx) => tx.query<{ n: number }>(`select count(*)::float8 as n from ${table} where ${condition}`), countTimeoutMs)
+    const [row] = await reading(
+      ctx,
+      (tx) => tx.query<{ n: number }>(`select count(*)::float8 as n from ${table} where ${condition}`),
+      countTimeoutMs,
+    )
     return { count: row?.n ?? 0, estimated: false }
   } catch (error) {
     // 57014: the statement timeout.

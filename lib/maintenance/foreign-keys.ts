@@ -51,9 +51,12 @@ export async function loadReferences(db: Queryable, oid: number): Promise<Refere
     const columns = row.columns.map(identifier).join(', ')
     const warnings: string[] = []
     if (!row.indexed)
-      warnings.push(`${child} (about ${Math.round(row.rows)} rows) refers to it by ${row.constraint} without an index: every deleted row scans it. create index concurrently on ${qualified(row.schema, row.table)} (${columns})`)
+      warnings.push(
+        `${child} (about ${Math.round(row.rows)} rows) refers to it by ${row.constraint} without an index: every deleted row scans it. create index concurrently on ${qualified(row.schema, row.table)} (${columns})`,
+      )
     if (onDelete === 'cascade') warnings.push(`rows of ${child} that refer to it (${row.constraint}) are deleted as well, beside the count`)
-    if (onDelete === 'set null' || onDelete === 'set default') warnings.push(`rows of ${child} that refer to it (${row.constraint}) lose the reference`)
+    if (onDelete === 'set null' || onDelete === 'set default')
+      warnings.push(`rows of ${child} that refer to it (${row.constraint}) lose the reference`)
     return { constraint: row.constraint, child, childOid: row.oid, onDelete, warnings }
   })
 }

@@ -8,7 +8,7 @@ export interface LockPatience {
   /** Milliseconds before the second try; doubles, up to two seconds. */
   firstPauseMs: number
   /** Asked before each pause: true ends the patience at once, because the invocation is about to end. */
-  stop?: () => boolean
+  stop: () => boolean
 }
 
 /** Lock not available, and deadlock: both mean "someone else is at it, come again". */
@@ -17,9 +17,15 @@ const contended = new Set(['55P03', '40P01'])
 /**
  * Runs `work`, and again when it could not get a lock within its `lock_timeout`. A short wait that is repeated is kinder
  * than a long one: everybody who comes after a waiting strong lock waits too.
+ * @returns what `work` returns, or 'hand-over' when `stop` said so: the next invocation tries again
  * @throws {CaretakerError} `conflict` naming `what` when the patience ends
  */
-export async function withLockRetry<T>(ctx: Pick<Context, 'signal'>, what: string, patience: LockPatience, work: (attempt: number) => Promise<T>): Promise<T> {
+export async function withLockRetry<T>(
+  ctx: Pick<Context, 'signal'>,
+  what: string,
+  patience: LockPatience,
+  work: (attempt: number) => Promise<T>,
+): Promise<T | 'hand-over'> {
   let pause = patience.firstPauseMs
   for (let attempt = 1; ; attempt++) {
     try {
@@ -27,8 +33,13 @@ export async function withLockRetry<T>(ctx: Pick<Context, 'signal'>, what: strin
     } catch (error) {
       const state = sqlState(error)
       if (state === undefined || !contended.has(state)) throw error
-      if (attempt >= patience.tries || patience.stop?.() === true)
-        throw new CaretakerError('conflict', `${what} could not be locked in ${attempt} tries. Look in pg_locks for a session that holds it, or run this at a quieter time.`, { cause: error })
+      if (patience.stop()) return 'hand-over'
+      if (attempt >= patience.tries)
+        throw new CaretakerError(
+          'conflict',
+          `${what} could not be locked in ${attempt} tries. Look in pg_locks for a session that holds it, or run this at a quieter time.`,
+          { cause: error },
+        )
     }
     // Jitter: two runs that met once must not meet again at every try.
     await delay(pause * (0.5 + Math.random()), undefined, { signal: ctx.signal }).catch(() => undefined)

@@ -18,8 +18,17 @@ export async function planSteps(ctx: Context, steps: JobStep[]): Promise<PlanLin
     } catch (error) {
       const refused = error instanceof CaretakerError ? error.code === 'policy_invalid' : sqlState(error) !== undefined
       if (!refused) throw error
-      const reasons = error instanceof CaretakerError && error.issues.length > 0 ? error.issues.map((issue) => `${issue.path}: ${issue.message}`) : [(error as Error).message]
-      lines.push({ action: task.label, target: task.label.slice(task.label.indexOf(' ') + 1), count: null, unit: task.changesRows ? 'rows' : 'tables', warnings: reasons.map((reason) => `cannot run: ${reason}`) })
+      const reasons =
+        error instanceof CaretakerError && error.issues.length > 0
+          ? error.issues.map((issue) => `${issue.path}: ${issue.message}`)
+          : [(error as Error).message]
+      lines.push({
+        action: task.label,
+        target: task.label.slice(task.label.indexOf(' ') + 1),
+        count: null,
+        unit: task.changesRows ? 'rows' : 'tables',
+        warnings: reasons.map((reason) => `cannot run: ${reason}`),
+      })
     }
   }
   return lines

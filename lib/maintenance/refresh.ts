@@ -34,8 +34,19 @@ export async function refresh(ctx: Context, name: string, path: string, progress
 async function planRefresh(ctx: Context, name: string, path: string): Promise<PlanLine[]> {
   const { table: view, problem } = await maintained(ctx, name, path, 'refresh')
   const obstacle = await reading(ctx, (tx) => concurrencyObstacle(tx, view.oid))
-  const warnings = [...(problem === undefined ? [] : [problem]), ...(obstacle === undefined ? [] : [`readers of ${view.label} wait while it is refreshed, because ${obstacle}`])]
-  return [{ action: `refresh ${view.label}${obstacle === undefined ? ' concurrently' : ''}`, target: view.label, count: 1, unit: 'objects', ...(warnings.length === 0 ? {} : { warnings }) }]
+  const warnings = [
+    ...(problem === undefined ? [] : [problem]),
+    ...(obstacle === undefined ? [] : [`readers of ${view.label} wait while it is refreshed, because ${obstacle}`]),
+  ]
+  return [
+    {
+      action: `refresh ${view.label}${obstacle === undefined ? ' concurrently' : ''}`,
+      target: view.label,
+      count: 1,
+      unit: 'objects',
+      ...(warnings.length === 0 ? {} : { warnings }),
+    },
+  ]
 }
 
 /** Why the view cannot be refreshed concurrently; undefined when it can. */

@@ -1,5 +1,5 @@
 import type { Context } from '../platform/context.ts'
-import { qualified, type Queryable } from '../platform/db.ts'
+import { type Queryable, qualified } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import type { PlanLine } from '../platform/job.ts'
 import { errorAt, type Issue, throwErrors } from './issue.ts'
@@ -42,17 +42,32 @@ export async function reindex(ctx: Context, name: string, path: string, progress
   const sweep = async (leftovers: readonly Relation[]): Promise<'done' | 'hand-over'> => {
     for (const leftover of leftovers) {
       // Its lock waits for a rebuild that is still going on elsewhere, whose _ccnew this may be; by then the name is gone.
-      if ((await runAlone(ctx, `reindex ${target.index.label}: drop ${leftover.label}`, `drop index concurrently if exists ${leftover.sql}`, progress)) === 'hand-over') return 'hand-over'
+      if (
+        (await runAlone(
+          ctx,
+          `reindex ${target.index.label}: drop ${leftover.label}`,
+          `drop index concurrently if exists ${leftover.sql}`,
+          progress,
+        )) === 'hand-over'
+      )
+        return 'hand-over'
       dropped++
     }
     return 'done'
   }
   if ((await sweep(target.leftovers)) === 'hand-over') return 'hand-over'
   try {
-    if ((await runAlone(ctx, `reindex ${target.index.label}`, `reindex index concurrently ${target.index.sql}`, progress)) === 'hand-over') return 'hand-over'
+    if ((await runAlone(ctx, `reindex ${target.index.label}`, `reindex index concurrently ${target.index.sql}`, progress)) === 'hand-over')
+      return 'hand-over'
   } finally {
     const left = await reading(ctx, (tx) => loadLeftovers(tx, target.table.oid, target.index.name)).catch(() => [])
-    if (left.length > 0) await sweep(left).catch((error: unknown) => ctx.log.warn({ err: error, index: target.index.label }, 'an unfinished rebuild of the index could not be dropped; the next run tries again'))
+    if (left.length > 0)
+      await sweep(left).catch((error: unknown) =>
+        ctx.log.warn(
+          { err: error, index: target.index.label },
+          'an unfinished rebuild of the index could not be dropped; the next run tries again',
+        ),
+      )
   }
   const [after] = await ctx.db.query<{ bytes: number }>('select pg_relation_size($1::regclass)::float8 as bytes', [target.index.sql])
   return { indexes: 1, bytesBefore: target.bytes, bytesAfter: after?.bytes ?? 0, ...(dropped === 0 ? {} : { leftoversDropped: dropped }) }
@@ -62,8 +77,17 @@ async function planReindex(ctx: Context, name: string, path: string): Promise<Pl
   const target = await reading(ctx, (tx) => resolveReindex(tx, name, path))
   if ('severity' in target) throwErrors([target])
   const { index, bytes, leftovers, problem } = target as ReindexTarget
-  const lines: PlanLine[] = [{ action: `reindex ${index.label} (${Math.ceil(bytes / 1024)} KiB) concurrently`, target: index.label, count: 1, unit: 'indexes', ...(problem === undefined ? {} : { warnings: [problem] }) }]
-  for (const leftover of leftovers) lines.unshift({ action: `drop ${leftover.label}, which an unfinished rebuild left`, target: leftover.label, count: 1, unit: 'indexes' })
+  const lines: PlanLine[] = [
+    {
+      action: `reindex ${index.label} (${Math.ceil(bytes / 1024)} KiB) concurrently`,
+      target: index.label,
+      count: 1,
+      unit: 'indexes',
+      ...(problem === undefined ? {} : { warnings: [problem] }),
+    },
+  ]
+  for (const leftover of leftovers)
+    lines.unshift({ action: `drop ${leftover.label}, which an unfinished rebuild left`, target: leftover.label, count: 1, unit: 'indexes' })
   return lines
 }
 
@@ -71,7 +95,15 @@ async function planReindex(ctx: Context, name: string, path: string): Promise<Pl
 export async function resolveReindex(db: Queryable, name: string, path: string): Promise<ReindexTarget | Issue> {
   const index = await findRelation(db, name, 'index', path)
   if (isIssue(index)) return index
-  const [row] = await db.query<{ oid: number; schema: string; name: string; kind: string; exclusion: boolean; system: boolean; bytes: number }>(
+  const [row] = await db.query<{
+    oid: number
+    schema: string
+    name: string
+    kind: string
+    exclusion: boolean
+    system: boolean
+    bytes: number
+  }>(
     `select t.oid::int8::float8 as oid, n.nspname as schema, t.relname as name, t.relkind::text as kind,
             i.indisexclusion as exclusion, n.nspname in ('pg_catalog', 'pg_toast') as system, pg_relation_size(i.indexrelid)::float8 as bytes
      from pg_index i join pg_class t on t.oid = i.indrelid join pg_namespace n on n.oid = t.relnamespace
@@ -79,10 +111,31 @@ export async function resolveReindex(db: Queryable, name: string, path: string):
     [index.oid],
   )
   if (row === undefined) return errorAt(path, `found "${name}", which has just been dropped; expected an index that exists`)
-  if (row.exclusion) return errorAt(path, `found "${name}", the index of an exclusion constraint, which PostgreSQL cannot rebuild concurrently; expected another index`)
-  if (row.system) return errorAt(path, `found "${name}", an index of the system's, which PostgreSQL does not rebuild concurrently; expected an index of the app's`)
-  const table: Relation = { oid: row.oid, schema: row.schema, name: row.name, kind: row.kind, label: labelOf(row.schema, row.name), sql: qualified(row.schema, row.name) }
-  return { index, table, bytes: row.bytes, leftovers: await loadLeftovers(db, table.oid, index.name), problem: await maintainProblem(db, table, 'reindex') }
+  if (row.exclusion)
+    return errorAt(
+      path,
+      `found "${name}", the index of an exclusion constraint, which PostgreSQL cannot rebuild concurrently; expected another index`,
+    )
+  if (row.system)
+    return errorAt(
+      path,
+      `found "${name}", an index of the system's, which PostgreSQL does not rebuild concurrently; expected an index of the app's`,
+    )
+  const table: Relation = {
+    oid: row.oid,
+    schema: row.schema,
+    name: row.name,
+    kind: row.kind,
+    label: labelOf(row.schema, row.name),
+    sql: qualified(row.schema, row.name),
+  }
+  return {
+    index,
+    table,
+    bytes: row.bytes,
+    leftovers: await loadLeftovers(db, table.oid, index.name),
+    problem: await maintainProblem(db, table, 'reindex'),
+  }
 }
 
 /**

@@ -1,5 +1,5 @@
 import { nearest } from '../config/index.ts'
-import { qualified, type Queryable } from '../platform/db.ts'
+import { type Queryable, qualified } from '../platform/db.ts'
 import { errorAt, type Issue } from './issue.ts'
 
 /** A table, materialised view or index of the live catalogue. */
@@ -39,7 +39,15 @@ export function labelOf(schema: string, name: string): string {
 }
 
 const kinds: Record<string, string> = {
-  r: 'a table', p: 'a partitioned table', m: 'a materialised view', v: 'a view', f: 'a foreign table', i: 'an index', I: 'a partitioned index', S: 'a sequence', c: 'a type',
+  r: 'a table',
+  p: 'a partitioned table',
+  m: 'a materialised view',
+  v: 'a view',
+  f: 'a foreign table',
+  i: 'an index',
+  I: 'a partitioned index',
+  S: 'a sequence',
+  c: 'a type',
 }
 
 const wanted = {
@@ -74,7 +82,13 @@ export async function findRelation(db: Queryable, name: string, want: Wanted, pa
     [accepted, at.schema],
   )
   const elsewhere = others.find((other) => other.name === at.name)
-  const near = elsewhere === undefined ? nearest(labelOf(at.schema, at.name), others.map((other) => labelOf(other.schema, other.name))) : labelOf(elsewhere.schema, elsewhere.name)
+  const near =
+    elsewhere === undefined
+      ? nearest(
+          labelOf(at.schema, at.name),
+          others.map((other) => labelOf(other.schema, other.name)),
+        )
+      : labelOf(elsewhere.schema, elsewhere.name)
   return errorAt(path, `found "${name}", expected ${text} that exists${near === undefined ? '' : `; did you mean "${near}"?`}`)
 }
 

@@ -3,10 +3,10 @@ import { durationMs, nearest } from '../config/index.ts'
 import type { Context } from '../platform/context.ts'
 import { identifier } from '../platform/db.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
-import { type ArchiveTarget, resolveArchive } from './archive.ts'
 import { type Assignment, resolveAnonymise } from './anonymise.ts'
-import { errorAt, type Issue, warningAt } from './issue.ts'
+import { type ArchiveTarget, resolveArchive } from './archive.ts'
 import { matchesEveryRow, planOf } from './explain.ts'
+import { errorAt, type Issue, warningAt } from './issue.ts'
 import { type Column, findRelation, isIssue, loadColumns, loadLeaves, missingColumn, type Relation } from './relations.ts'
 import { reading } from './session-settings.ts'
 import { conditionProblem } from './statement.ts'
@@ -47,16 +47,25 @@ export function findRule(policy: Policy, wanted: string, path: string): number |
   const found = rules.flatMap((rule, index) => (ruleName(rule) === wanted ? [index] : []))
   if (found.length === 1) return found[0] as number
   if (found.length > 1)
-    return errorAt(path, `found "${wanted}", which ${found.length} rules answer to (${found.map((i) => `retention.${i}`).join(', ')}); expected one: give them a "name"`)
+    return errorAt(
+      path,
+      `found "${wanted}", which ${found.length} rules answer to (${found.map((i) => `retention.${i}`).join(', ')}); expected one: give them a "name"`,
+    )
   const near = nearest(wanted, rules.map(ruleName))
-  return errorAt(path, `found "${wanted}", expected the name (or the table) of a retention rule${near === undefined ? '' : `; did you mean "${near}"?`}`)
+  return errorAt(
+    path,
+    `found "${wanted}", expected the name (or the table) of a retention rule${near === undefined ? '' : `; did you mean "${near}"?`}`,
+  )
 }
 
 /**
  * Holds rule number `index` against the live catalogue. Reads only.
  * @returns the target, or undefined with at least one issue that is an error
  */
-export async function resolveRule(ctx: Pick<Context, 'db' | 'config'>, index: number): Promise<{ target?: RetentionTarget; issues: Issue[] }> {
+export async function resolveRule(
+  ctx: Pick<Context, 'db' | 'config'>,
+  index: number,
+): Promise<{ target?: RetentionTarget; issues: Issue[] }> {
   const rule = ctx.config.retention?.[index]
   const path = `retention.${index}`
   if (rule === undefined) return { issues: [errorAt(path, 'found nothing, expected a retention rule')] }
@@ -67,22 +76,35 @@ export async function resolveRule(ctx: Pick<Context, 'db' | 'config'>, index: nu
     if (isIssue(table)) return { table }
     const columns = await loadColumns(tx, table.oid)
     const leaves = await loadLeaves(tx, table.oid)
-    const archive = typeof rule.action === 'object' && 'archiveTo' in rule.action ? await resolveArchive(tx, { table, columns, archiveTo: rule.action.archiveTo, path: `${path}.action.archiveTo` }) : undefined
+    const archive =
+      typeof rule.action === 'object' && 'archiveTo' in rule.action
+        ? await resolveArchive(tx, { table, columns, archiveTo: rule.action.archiveTo, path: `${path}.action.archiveTo` })
+        : undefined
     return { table, columns, leaves, archive }
   })
   if (isIssue(found.table)) return { issues: [...issues, found.table] }
   const { table, columns = new Map<string, Column>(), leaves = [], archive } = found
 
-  for (const leaf of leaves) if (leaf.kind === 'f') issues.push(errorAt(`${path}.table`, `has the foreign table ${leaf.label} as a part; expected tables of this database`))
+  for (const leaf of leaves)
+    if (leaf.kind === 'f')
+      issues.push(errorAt(`${path}.table`, `has the foreign table ${leaf.label} as a part; expected tables of this database`))
   if (rule.column !== undefined) {
     const missing = missingColumn(columns, rule.column, table, `${path}.column`)
     if (missing !== undefined) issues.push(missing)
     const type = columns.get(rule.column)?.baseType
     if (type !== undefined && !ageTypes.has(type))
-      issues.push(errorAt(`${path}.column`, `found "${rule.column}" of type ${type}, expected timestamptz, timestamp or date; use "where" to compute an age from another type`))
+      issues.push(
+        errorAt(
+          `${path}.column`,
+          `found "${rule.column}" of type ${type}, expected timestamptz, timestamp or date; use "where" to compute an age from another type`,
+        ),
+      )
   }
   if (archive !== undefined) issues.push(...archive.issues)
-  const anonymise = typeof rule.action === 'object' && 'anonymise' in rule.action ? resolveAnonymise(table, columns, rule.action.anonymise, rule.mark, path) : undefined
+  const anonymise =
+    typeof rule.action === 'object' && 'anonymise' in rule.action
+      ? resolveAnonymise(table, columns, rule.action.anonymise, rule.mark, path)
+      : undefined
   if (anonymise !== undefined) issues.push(...anonymise.issues)
   if (issues.some((issue) => issue.severity === 'error')) return { issues }
 
@@ -117,12 +139,21 @@ export async function resolveRule(ctx: Pick<Context, 'db' | 'config'>, index: nu
 /** What is wrong with a rule whatever the database holds. */
 function ruleIssues(rule: RetentionRule, path: string): Issue[] {
   const issues: Issue[] = []
-  if (rule.olderThan === undefined && rule.where === undefined) issues.push(errorAt(path, 'found neither an age nor a condition; expected "column" with "olderThan", or "where", or both'))
-  if (rule.olderThan !== undefined && rule.column === undefined) issues.push(errorAt(`${path}.column`, `found nothing, expected the column that "olderThan" (${rule.olderThan}) is an age of`))
-  if (rule.column !== undefined && rule.olderThan === undefined) issues.push(errorAt(`${path}.olderThan`, `found nothing, expected the age after which "${rule.column}" is too old, such as "30 days"`))
+  if (rule.olderThan === undefined && rule.where === undefined)
+    issues.push(errorAt(path, 'found neither an age nor a condition; expected "column" with "olderThan", or "where", or both'))
+  if (rule.olderThan !== undefined && rule.column === undefined)
+    issues.push(errorAt(`${path}.column`, `found nothing, expected the column that "olderThan" (${rule.olderThan}) is an age of`))
+  if (rule.column !== undefined && rule.olderThan === undefined)
+    issues.push(errorAt(`${path}.olderThan`, `found nothing, expected the age after which "${rule.column}" is too old, such as "30 days"`))
   if (rule.olderThan !== undefined && rule.where === undefined && durationMs(rule.olderThan) < leastAgeMs)
-    issues.push(errorAt(`${path}.olderThan`, `found "${rule.olderThan}", expected at least "1 day"; where rows really live shorter, say which ones with "where"`))
-  if (rule.mark !== undefined && !(typeof rule.action === 'object' && 'anonymise' in rule.action)) issues.push(errorAt(`${path}.mark`, 'found a mark on a rule that does not anonymise; expected none'))
+    issues.push(
+      errorAt(
+        `${path}.olderThan`,
+        `found "${rule.olderThan}", expected at least "1 day"; where rows really live shorter, say which ones with "where"`,
+      ),
+    )
+  if (rule.mark !== undefined && !(typeof rule.action === 'object' && 'anonymise' in rule.action))
+    issues.push(errorAt(`${path}.mark`, 'found a mark on a rule that does not anonymise; expected none'))
   if (rule.where !== undefined) {
     const problem = conditionProblem(rule.where)
     if (problem !== undefined) issues.push(errorAt(`${path}.where`, problem))
@@ -134,19 +165,31 @@ function ruleIssues(rule: RetentionRule, path: string): Issue[] {
 async function tryCondition(ctx: Pick<Context, 'db'>, target: RetentionTarget): Promise<Issue[]> {
   const { rule, path, table } = target
   try {
-    const plan = await reading(ctx, async (tx) => planOf(tx, `select 1 from ${table.sql} where ${target.condition(await computeCutoff(tx, rule))}`))
-    if (rule.olderThan === undefined && target.verb !== 'anonymise' && matchesEveryRow(plan)) return [errorAt(`${path}.where`, `found a condition that every row of ${table.label} satisfies; expected one that looks at a column`)]
+    const plan = await reading(ctx, async (tx) =>
+      planOf(tx, `select 1 from ${table.sql} where ${target.condition(await computeCutoff(tx, rule))}`),
+    )
+    if (rule.olderThan === undefined && target.verb !== 'anonymise' && matchesEveryRow(plan))
+      return [errorAt(`${path}.where`, `found a condition that every row of ${table.label} satisfies; expected one that looks at a column`)]
     return []
   } catch (error) {
     const state = sqlState(error)
     const message = error instanceof Error ? error.message : ''
-    if (state === '42501') return [errorAt(`${path}.table`, `the database role may not read ${table.label} (or its rows are hidden by row-level security): ${message}; grant it select, or let the owner run this`)]
+    if (state === '42501')
+      return [
+        errorAt(
+          `${path}.table`,
+          `the database role may not read ${table.label} (or its rows are hidden by row-level security): ${message}; grant it select, or let the owner run this`,
+        ),
+      ]
     // 55P03 and 57014: the table is locked just now; the condition is checked again by the run itself.
-    if (state === '55P03' || state === '57014') return [warningAt(`${path}.table`, `${table.label} is locked by another session just now, so the condition could not be checked`)]
+    if (state === '55P03' || state === '57014')
+      return [warningAt(`${path}.table`, `${table.label} is locked by another session just now, so the condition could not be checked`)]
     if (state === undefined || rule.where === undefined) throw error
     const unknown = /column "?([^" ]+)"? does not exist/.exec(message)?.[1]
     const near = unknown === undefined ? undefined : nearest(unknown, target.columns.keys())
-    return [errorAt(`${path}.where`, `PostgreSQL refuses the condition: ${message}${near === undefined ? '' : `; did you mean "${near}"?`}`)]
+    return [
+      errorAt(`${path}.where`, `PostgreSQL refuses the condition: ${message}${near === undefined ? '' : `; did you mean "${near}"?`}`),
+    ]
   }
 }
 

@@ -60,14 +60,24 @@ function ruleTask(ctx: Pick<Context, 'config'>, step: number, index: number): Ta
  * the checkpoint: a kill at any instant neither loses a row nor moves one twice.
  * @throws {CaretakerError} `policy_invalid` before anything is touched; `job_failed` when the database refuses a batch
  */
-export async function runRule(ctx: Context, index: number, progress: TaskProgress, options: BatchOptions = batchDefaults): Promise<Counts | 'hand-over'> {
+export async function runRule(
+  ctx: Context,
+  index: number,
+  progress: TaskProgress,
+  options: BatchOptions = batchDefaults,
+): Promise<Counts | 'hand-over'> {
   const { target, issues } = await resolveRule(ctx, index)
   throwErrors(issues)
   if (target === undefined) throw new CaretakerError('internal', `retention.${index} resolved to nothing`)
   const label = `${target.verb} ${target.name}`
   const state = await resume(ctx, target, progress.inner as RetentionProgress | null)
   const counts = { rows: Number(progress.counts.rows ?? 0), batches: Number(progress.counts.batches ?? 0) }
-  const detail = { rule: target.name, action: target.verb, ...(state.cutoff === null ? {} : { cutoff: state.cutoff }), ...(target.archive === undefined ? {} : { to: target.archive.table.label }) }
+  const detail = {
+    rule: target.name,
+    action: target.verb,
+    ...(state.cutoff === null ? {} : { cutoff: state.cutoff }),
+    ...(target.archive === undefined ? {} : { to: target.archive.table.label }),
+  }
   const leaves = [...target.leaves].sort((a, b) => compare(a.label, b.label))
   for (const leaf of leaves) {
     if (state.finished !== null && compare(leaf.label, state.finished) <= 0) continue
@@ -84,7 +94,11 @@ export async function runRule(ctx: Context, index: number, progress: TaskProgres
         stop: progress.stop,
         async commitWith(tx, cursor, rows) {
           if (rows > 0 && counts.rows === 0) await appendAudit(tx, ctx, { action: 'retention.started', target: target.table.label, detail })
-          await progress.save({ ...state, cursor } satisfies RetentionProgress, { rows: counts.rows + rows, batches: counts.batches + 1 }, tx)
+          await progress.save(
+            { ...state, cursor } satisfies RetentionProgress,
+            { rows: counts.rows + rows, batches: counts.batches + 1 },
+            tx,
+          )
         },
         // Not before: a batch that is tried again starts from what was committed.
         committed(cursor, rows) {
@@ -100,7 +114,8 @@ export async function runRule(ctx: Context, index: number, progress: TaskProgres
   }
   await ctx.db.transaction(async (tx) => {
     await progress.finish(counts, tx)
-    if (counts.rows > 0) await appendAudit(tx, ctx, { action: 'retention.completed', target: target.table.label, detail: { ...detail, ...counts } })
+    if (counts.rows > 0)
+      await appendAudit(tx, ctx, { action: 'retention.completed', target: target.table.label, detail: { ...detail, ...counts } })
   })
   return counts
 }
@@ -108,7 +123,12 @@ export async function runRule(ctx: Context, index: number, progress: TaskProgres
 async function resume(ctx: Context, target: RetentionTarget, saved: RetentionProgress | null): Promise<RetentionProgress> {
   const rule = createHash('sha256').update(JSON.stringify(target.rule)).digest('hex').slice(0, 16)
   if (saved?.rule === rule) return { ...saved }
-  return { rule, cutoff: await pinnedTransaction(ctx, { readOnly: true }, (tx) => computeCutoff(tx, target.rule)), finished: null, cursor: null }
+  return {
+    rule,
+    cutoff: await pinnedTransaction(ctx, { readOnly: true }, (tx) => computeCutoff(tx, target.rule)),
+    finished: null,
+    cursor: null,
+  }
 }
 
 function statementOf(target: RetentionTarget): TouchStatement {
@@ -140,8 +160,14 @@ async function explainFailure<T>(label: string, work: () => Promise<T>): Promise
     const reason = state === undefined ? undefined : refusals[state]
     if (reason === undefined) throw error
     const { table, constraint } = error as { table?: string; constraint?: string }
-    const where = [constraint === undefined ? '' : `constraint ${constraint}`, table === undefined ? '' : `table ${table}`].filter((part) => part !== '').join(', ')
-    throw new CaretakerError('job_failed', `${label}: ${reason}${where === '' ? '' : ` (${where})`}. What was committed before stays; the batch was rolled back.`, { cause: error })
+    const where = [constraint === undefined ? '' : `constraint ${constraint}`, table === undefined ? '' : `table ${table}`]
+      .filter((part) => part !== '')
+      .join(', ')
+    throw new CaretakerError(
+      'job_failed',
+      `${label}: ${reason}${where === '' ? '' : ` (${where})`}. What was committed before stays; the batch was rolled back.`,
+      { cause: error },
+    )
   }
 }
 
@@ -169,7 +195,11 @@ export async function planRule(ctx: Context, index: number, before: PlannedChang
   }
   if (target.verb !== 'anonymise') before.gone.set(table.oid, [...(before.gone.get(table.oid) ?? []), condition])
   for (const reference of facts.references) if (reference.onDelete === 'cascade') before.unsure.add(reference.childOid)
-  const warnings = [...issues.map((issue) => `${issue.path}: ${issue.message}`), ...facts.privileges, ...facts.references.flatMap((reference) => reference.warnings)]
+  const warnings = [
+    ...issues.map((issue) => `${issue.path}: ${issue.message}`),
+    ...facts.privileges,
+    ...facts.references.flatMap((reference) => reference.warnings),
+  ]
   return [
     {
       action: target.archive === undefined ? `${target.verb} ${target.name}` : `archive ${target.name} to ${target.archive.table.label}`,
@@ -188,7 +218,12 @@ function notGone(before: PlannedChanges, table: number): string[] {
 }
 
 /** Rows that match now, less those that will be gone by then, plus those that will have come from a table that is archived into this one. */
-async function countPlanned(ctx: Context, target: RetentionTarget, condition: string, before: PlannedChanges): Promise<{ count: number; estimated: boolean }> {
+async function countPlanned(
+  ctx: Context,
+  target: RetentionTarget,
+  condition: string,
+  before: PlannedChanges,
+): Promise<{ count: number; estimated: boolean }> {
   const { table } = target
   const conditions = [condition, ...notGone(before, table.oid)].join(' and ')
   let { count, estimated } = await countOrEstimate(ctx, table.sql, conditions)

@@ -5,9 +5,15 @@ import type { Transaction, TransactionOptions } from '../platform/db.ts'
  * A transaction whose answers do not depend on who connected: dates are written as ISO and computed in UTC, and a
  * row-level policy that would hide rows makes the statement fail instead of silently leaving them out.
  */
-export function pinnedTransaction<T>(ctx: Pick<Context, 'db'>, options: TransactionOptions, work: (tx: Transaction) => Promise<T>): Promise<T> {
+export function pinnedTransaction<T>(
+  ctx: Pick<Context, 'db'>,
+  options: TransactionOptions,
+  work: (tx: Transaction) => Promise<T>,
+): Promise<T> {
   return ctx.db.transaction(async (tx) => {
-    await tx.query(`select set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO, YMD', true), set_config('row_security', 'off', true)`)
+    await tx.query(
+      `select set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO, YMD', true), set_config('row_security', 'off', true)`,
+    )
     return work(tx)
   }, options)
 }

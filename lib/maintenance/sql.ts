@@ -13,7 +13,15 @@ import type { Counts, PlannedChanges, Task, TaskProgress } from './task.ts'
 
 /** One statement of the policy's own, as a task. */
 export function sqlTasks(step: number, sql: string, path: string): Task[] {
-  return [{ label: sqlLabel(sql), step, changesRows: true, run: (ctx, progress) => runSql(ctx, sql, path, progress), plan: (ctx, before) => planSql(ctx, sql, path, before) }]
+  return [
+    {
+      label: sqlLabel(sql),
+      step,
+      changesRows: true,
+      run: (ctx, progress) => runSql(ctx, sql, path, progress),
+      plan: (ctx, before) => planSql(ctx, sql, path, before),
+    },
+  ]
 }
 
 /** Its first words and a digest: readable, and the same as long as the statement is. */
@@ -48,16 +56,21 @@ export async function runSql(ctx: Context, sql: string, path: string, progress: 
     const state = sqlState(error)
     if (state === undefined || !(error instanceof Error)) throw error
     const hint = hints[state]
-    if (hint !== undefined) throw new CaretakerError('policy_invalid', `${path}: ${hint}`, { cause: error, issues: [{ path, message: hint }] })
+    if (hint !== undefined)
+      throw new CaretakerError('policy_invalid', `${path}: ${hint}`, { cause: error, issues: [{ path, message: hint }] })
     // Messages of classes 22 and 23 quote values of rows.
     const reason = /^2[23]/.test(state) ? `SQLSTATE ${state}` : `${error.message} (SQLSTATE ${state})`
-    throw new CaretakerError('job_failed', `${sqlLabel(sql)}: PostgreSQL refused it: ${reason}. Nothing of it took effect.`, { cause: error })
+    throw new CaretakerError('job_failed', `${sqlLabel(sql)}: PostgreSQL refused it: ${reason}. Nothing of it took effect.`, {
+      cause: error,
+    })
   }
 }
 
 const hints: Record<string, string> = {
-  '25001': 'found a statement that PostgreSQL refuses inside a transaction, where this one runs; expected another, or one of the steps vacuum, reindex, refresh',
-  '2D000': 'found a procedure or block that commits; expected one that leaves that to its caller, because the statement runs in one transaction with its checkpoint',
+  '25001':
+    'found a statement that PostgreSQL refuses inside a transaction, where this one runs; expected another, or one of the steps vacuum, reindex, refresh',
+  '2D000':
+    'found a procedure or block that commits; expected one that leaves that to its caller, because the statement runs in one transaction with its checkpoint',
 }
 
 /** A transaction on a session of its own, so that settings the statement leaves behind reach nobody else. */
@@ -74,7 +87,22 @@ async function inTransaction<T>(session: Session, work: (tx: Transaction) => Pro
 }
 
 const transactionControl = new Set(['begin', 'start', 'commit', 'end', 'rollback', 'abort', 'savepoint', 'release'])
-const sessionBound = new Set(['set', 'reset', 'discard', 'listen', 'unlisten', 'declare', 'fetch', 'move', 'close', 'prepare', 'execute', 'deallocate', 'load', 'lock'])
+const sessionBound = new Set([
+  'set',
+  'reset',
+  'discard',
+  'listen',
+  'unlisten',
+  'declare',
+  'fetch',
+  'move',
+  'close',
+  'prepare',
+  'execute',
+  'deallocate',
+  'load',
+  'lock',
+])
 const outside: [pattern: RegExp, instead: string][] = [
   [/^vacuum\b/, 'use the step { vacuum: [TABLE] }'],
   [/^reindex\b.*\bconcurrently\b/, 'use the step { reindex: [INDEX] }'],
@@ -95,12 +123,23 @@ export function sqlIssues(sql: string, path: string): Issue[] {
   if (lexed.unterminated !== null) return [errorAt(path, `has an unterminated ${lexed.unterminated}`)]
   if (first === undefined) return [errorAt(path, 'found no statement, expected one')]
   const rest = lexed.semicolons[0] === undefined ? '' : sql.slice(lexed.semicolons[0] + 1)
-  if (lex(rest).words.length > 0 || lexed.semicolons.length > 1) return [errorAt(path, 'found several statements, expected one; give each a step of its own')]
-  if (lexed.parameters.length > 0) return [errorAt(path, `found the parameter ${lexed.parameters[0]}, expected a statement without parameters`)]
-  if (transactionControl.has(first)) return [errorAt(path, `${shown}, which begins or ends a transaction; expected a statement, because each runs in a transaction of its own${first === 'begin' ? ' (a block of PL/pgSQL is written: do $$ begin … end $$)' : ''}`)]
-  if (sessionBound.has(first)) return [errorAt(path, `${shown}, whose effect ends with the session; expected a statement that changes or computes something`)]
+  if (lex(rest).words.length > 0 || lexed.semicolons.length > 1)
+    return [errorAt(path, 'found several statements, expected one; give each a step of its own')]
+  if (lexed.parameters.length > 0)
+    return [errorAt(path, `found the parameter ${lexed.parameters[0]}, expected a statement without parameters`)]
+  if (transactionControl.has(first))
+    return [
+      errorAt(
+        path,
+        `${shown}, which begins or ends a transaction; expected a statement, because each runs in a transaction of its own${first === 'begin' ? ' (a block of PL/pgSQL is written: do $$ begin … end $$)' : ''}`,
+      ),
+    ]
+  if (sessionBound.has(first))
+    return [errorAt(path, `${shown}, whose effect ends with the session; expected a statement that changes or computes something`)]
   const text = lexed.words.join(' ')
-  for (const [pattern, instead] of outside) if (pattern.test(text)) return [errorAt(path, `${shown}, which PostgreSQL refuses inside a transaction, where statements of the policy run; ${instead}`)]
+  for (const [pattern, instead] of outside)
+    if (pattern.test(text))
+      return [errorAt(path, `${shown}, which PostgreSQL refuses inside a transaction, where statements of the policy run; ${instead}`)]
   return []
 }
 

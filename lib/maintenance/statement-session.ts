@@ -51,7 +51,11 @@ export async function runAlone(ctx: Context, label: string, statement: string, p
     // 57014: the statement timeout set above, or an operator's cancel.
     if (sqlState(error) !== '57014') throw error
     if (ranOut > 0 || !(error instanceof Error && error.message.includes('statement timeout')))
-      throw new CaretakerError('timeout', `${label} was cancelled before it was done${ranOut > 0 ? ', twice: it needs more time than one invocation has. Run it from a machine of your own: caretaker jobs run' : ''}.`, { cause: error })
+      throw new CaretakerError(
+        'timeout',
+        `${label} was cancelled before it was done${ranOut > 0 ? ', twice: it needs more time than one invocation has. Run it from a machine of your own: caretaker jobs run' : ''}.`,
+        { cause: error },
+      )
     await progress.save({ ranOut: ranOut + 1 } satisfies Attempt, progress.counts)
     return 'hand-over'
   }
@@ -59,7 +63,8 @@ export async function runAlone(ctx: Context, label: string, statement: string, p
 
 function listenForRefusals(session: Session, warnings: string[]): { end(): void } {
   const hear = (notice: { severity?: string | undefined; message?: string | undefined }) => {
-    if (notice.severity === 'WARNING' && /permission denied|skipping|only .* can/i.test(notice.message ?? '')) warnings.push(notice.message ?? '')
+    if (notice.severity === 'WARNING' && /permission denied|skipping|only .* can/i.test(notice.message ?? ''))
+      warnings.push(notice.message ?? '')
   }
   session.client.on('notice', hear)
   return {

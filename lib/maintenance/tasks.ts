@@ -12,12 +12,14 @@ import { vacuumTasks } from './vacuum.ts'
 export function tasksOf(ctx: Pick<Context, 'config'>, steps: readonly JobStep[]): Task[] {
   const base = stepsPath(ctx, steps)
   const seen = new Map<string, number>()
-  return steps.flatMap((step, index) => tasksOfStep(ctx, step, index, `${base}.${index}`)).map((task) => {
-    // A job may vacuum before and after: the second one is a task too.
-    const times = (seen.get(task.label) ?? 0) + 1
-    seen.set(task.label, times)
-    return times === 1 ? task : { ...task, label: `${task.label} #${times}` }
-  })
+  return steps
+    .flatMap((step, index) => tasksOfStep(ctx, step, index, `${base}.${index}`))
+    .map((task) => {
+      // A job may vacuum before and after: the second one is a task too.
+      const times = (seen.get(task.label) ?? 0) + 1
+      seen.set(task.label, times)
+      return times === 1 ? task : { ...task, label: `${task.label} #${times}` }
+    })
 }
 
 function tasksOfStep(ctx: Pick<Context, 'config'>, step: JobStep, index: number, path: string): Task[] {

@@ -1,8 +1,8 @@
 import type { Context } from '../platform/context.ts'
+import { CaretakerError } from '../platform/errors.ts'
 import type { PlanLine } from '../platform/job.ts'
 import { throwErrors } from './issue.ts'
 import { maintainProblem } from './privileges.ts'
-import { CaretakerError } from '../platform/errors.ts'
 import { findRelation, isIssue, type Relation } from './relations.ts'
 import { reading } from './session-settings.ts'
 import { runAlone } from './statement-session.ts'
@@ -35,11 +35,24 @@ export async function vacuum(ctx: Context, name: string, path: string, progress:
 async function planVacuum(ctx: Context, name: string, path: string): Promise<PlanLine[]> {
   const { table, problem } = await maintained(ctx, name, path, 'vacuum')
   const dead = await deadRows(ctx, table.oid)
-  return [{ action: `vacuum and analyse ${table.label} (about ${dead} dead rows)`, target: table.label, count: 1, unit: 'tables', ...(problem === undefined ? {} : { warnings: [problem] }) }]
+  return [
+    {
+      action: `vacuum and analyse ${table.label} (about ${dead} dead rows)`,
+      target: table.label,
+      count: 1,
+      unit: 'tables',
+      ...(problem === undefined ? {} : { warnings: [problem] }),
+    },
+  ]
 }
 
 /** A table and what the role lacks to maintain it. */
-export async function maintained(ctx: Pick<Context, 'db'>, name: string, path: string, verb: 'vacuum' | 'analyze' | 'refresh'): Promise<{ table: Relation; problem: string | undefined }> {
+export async function maintained(
+  ctx: Pick<Context, 'db'>,
+  name: string,
+  path: string,
+  verb: 'vacuum' | 'analyze' | 'refresh',
+): Promise<{ table: Relation; problem: string | undefined }> {
   return reading(ctx, async (tx) => {
     const table = await findRelation(tx, name, verb === 'refresh' ? 'matview' : 'maintained', path)
     if (isIssue(table)) throwErrors([table])

@@ -13,14 +13,22 @@ describe('runSteps', () => {
 
   beforeAll(async () => {
     await test.db.execute(`create table cache (key text primary key, expires_at timestamptz)`)
-    await test.db.execute(`create table errors (id bigint generated always as identity, at timestamptz not null, message text, size int generated always as (length(message)) stored)`)
-    await test.db.execute(`create table errors_archive (archived_at timestamptz not null default now(), message text, id bigint primary key, at timestamptz)`)
+    await test.db.execute(
+      `create table errors (id bigint generated always as identity, at timestamptz not null, message text, size int generated always as (length(message)) stored)`,
+    )
+    await test.db.execute(
+      `create table errors_archive (archived_at timestamptz not null default now(), message text, id bigint primary key, at timestamptz)`,
+    )
     await test.db.execute(`create table quiet (id int primary key)`)
   })
 
   it('vacuums outside a transaction, purges and archives, and says how many', async () => {
-    await test.db.execute(`insert into cache select 'k' || n, now() + (n - 700) * interval '1 minute' - interval '30 seconds' from generate_series(1, 1000) n`)
-    await test.db.execute(`insert into errors (at, message) select now() - n * interval '1 hour' - interval '30 minutes', 'm' || n from generate_series(1, 2000) n`)
+    await test.db.execute(
+      `insert into cache select 'k' || n, now() + (n - 700) * interval '1 minute' - interval '30 seconds' from generate_series(1, 1000) n`,
+    )
+    await test.db.execute(
+      `insert into errors (at, message) select now() - n * interval '1 hour' - interval '30 minutes', 'm' || n from generate_series(1, 2000) n`,
+    )
     const ctx = policy({
       retention: [
         { table: 'cache', where: 'expires_at < now() -- stale', action: 'purge' },
@@ -39,12 +47,28 @@ describe('runSteps', () => {
     const outcome = result(await runSteps(ctx, steps, await openRun(test.db, 'daily')))
     expect(outcome).toMatchObject({
       rows: 1981,
-      steps: { 'purge cache': { rows: 700 }, 'archive errors': { rows: 1281 }, 'vacuum cache': { tables: 1 }, 'vacuum errors': { tables: 1 }, 'analyze quiet': { tables: 1 } },
+      steps: {
+        'purge cache': { rows: 700 },
+        'archive errors': { rows: 1281 },
+        'vacuum cache': { tables: 1 },
+        'vacuum errors': { tables: 1 },
+        'analyze quiet': { tables: 1 },
+      },
     })
     expect(await test.db.query('select count(*)::int as n from cache')).toEqual([{ n: 300 }])
-    expect(await test.db.query('select count(*)::int as n, min(id)::int as low, max(id)::int as high, bool_and(archived_at is not null) as stamped from errors_archive')).toEqual([{ n: 1281, low: 720, high: 2000, stamped: true }])
-    const stats = await test.db.query<{ relname: string; vacuums: number }>(`select relname, vacuum_count::int as vacuums from pg_stat_user_tables where relname in ('cache', 'errors', 'quiet') order by 1`)
-    expect(stats).toEqual([{ relname: 'cache', vacuums: 1 }, { relname: 'errors', vacuums: 1 }, { relname: 'quiet', vacuums: 0 }])
+    expect(
+      await test.db.query(
+        'select count(*)::int as n, min(id)::int as low, max(id)::int as high, bool_and(archived_at is not null) as stamped from errors_archive',
+      ),
+    ).toEqual([{ n: 1281, low: 720, high: 2000, stamped: true }])
+    const stats = await test.db.query<{ relname: string; vacuums: number }>(
+      `select relname, vacuum_count::int as vacuums from pg_stat_user_tables where relname in ('cache', 'errors', 'quiet') order by 1`,
+    )
+    expect(stats).toEqual([
+      { relname: 'cache', vacuums: 1 },
+      { relname: 'errors', vacuums: 1 },
+      { relname: 'quiet', vacuums: 0 },
+    ])
     // A second firing of the same slot finds everything done.
     expect(result(await runSteps(ctx, steps, await openRun(test.db, 'daily')))).toEqual(outcome)
     expect(await test.db.query(`select action, target, detail->>'rows' as rows from caretaker.audit order by seq`)).toEqual([

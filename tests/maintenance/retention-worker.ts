@@ -1,0 +1,16 @@
+import { defineConfig } from '../../lib/config/index.ts'
+import { runSteps } from '../../lib/maintenance/index.ts'
+import { openDatabase } from '../../lib/platform/db.ts'
+import { testContext } from '../support/context.ts'
+import { openRun } from './job-run.ts'
+import { trafficRules } from './traffic.ts'
+
+/** A worker in a process of its own, to be killed: runs every rule once in the run named by the arguments, then exits. */
+const [url, job] = process.argv.slice(2)
+if (url === undefined || job === undefined) throw new Error('retention-worker URL JOB')
+const db = openDatabase({ sessionUrl: url, maxConnections: 2 })
+const ctx = testContext(db, { config: defineConfig({ app: { name: 'Test' }, retention: trafficRules }) })
+process.stdout.write('working\n')
+const outcome = await runSteps(ctx, [{ retention: 'all' }], await openRun(db, job))
+await db.close()
+process.stdout.write(`${outcome.status}\n`)

@@ -1,0 +1,83 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import { defineConfig } from '../../lib/config/index.ts'
+import { runSteps } from '../../lib/maintenance/index.ts'
+import { openDatabase } from '../../lib/platform/db.ts'
+import { testContext } from '../support/context.ts'
+import { useTestDatabase } from '../support/database.ts'
+import { openRun } from './job-run.ts'
+import { createTrafficTables, mulberry32, startTraffic, trafficRules } from './traffic.ts'
+
+const worker = fileURLToPath(new URL('./retention-worker.ts', import.meta.url))
+
+describe('retention under SIGKILL', () => {
+  const test = useTestDatabase()
+
+  it('loses, doubles and changes no row in 50 kills while others write', async () => {
+    const rows = 20_000
+    const seed = Number(process.env.SEED ?? 20261121)
+    const random = mulberry32(seed)
+    await createTrafficTables(test.db, rows)
+    const traffic = openDatabase({ sessionUrl: test.url, maxConnections: 4 })
+    try {
+      const writing = startTraffic(traffic, { rows, writers: 4, seed })
+      let kills = 0
+      let finished = 0
+      let touched = 0
+      for (let slot = 0; kills < 50; slot++) {
+        // What is left grows old again, so that every slot has work to be killed in.
+        if (finished > 0)
+          for (const table of ['archived', 'purged', 'masked'])
+            await test.db.execute(
+              `insert into ${table} (id, version, at, text) select -n, 0, now() - interval '60 days', '-' from generate_series(${slot * 20_000 + 1}, ${slot * 20_000 + 20_000}) n`,
+            )
+        for (;;) {
+          const ended = await runKilled(test.url, `slot ${slot}`, () => 20 + random() * 300)
+          if (ended) break
+          kills++
+        }
+        finished++
+        const [run] = await test.db.query<{ rows: number }>(
+          `select coalesce(sum((value->>'rows')::int), 0)::int as rows from caretaker.runs, jsonb_each(checkpoint->'done') where job = $1`,
+          [`slot ${slot}`],
+        )
+        touched += run?.rows ?? 0
+      }
+      await writing.stop()
+      const ctx = testContext(test.db, { config: defineConfig({ app: { name: 'Test' }, retention: trafficRules }) })
+      await runSteps(ctx, [{ retention: 'all' }], await openRun(test.db, 'last'))
+      // Rows of later slots are nobody's in the model; the archive must hold each of them once, and the tables none.
+      const [extra] = await test.db.query<{ archived: number; doubled: number; purged: number; masked: number }>(
+        `select (select count(*)::int from archived_archive where id < 0) as archived,
+                (select count(*)::int from (select from archived_archive where id < 0 group by id having count(*) > 1) x) as doubled,
+                (select count(*)::int from purged where id < 0) as purged,
+                (select count(*)::int from masked where id < 0 and (text <> '[ANONYMIZED]' or masked is not true)) as masked`,
+      )
+      expect(extra).toEqual({ archived: (finished - 1) * 20_000, doubled: 0, purged: 0, masked: 0 })
+      for (const table of ['archived_archive', 'masked']) await test.db.execute(`delete from ${table} where id < 0`)
+      expect(await writing.differences()).toEqual([])
+      expect(touched).toBeGreaterThan(rows)
+    } finally {
+      await traffic.close()
+    }
+  })
+})
+
+/** Runs a worker and kills it after a while that begins when it begins to work. True when it ended by itself. */
+async function runKilled(url: string, job: string, afterMs: () => number): Promise<boolean> {
+  const child = spawn(process.execPath, [worker, url, job], { stdio: ['ignore', 'pipe', 'pipe'] })
+  let errors = ''
+  child.stderr.on('data', (chunk: Buffer) => {
+    errors += chunk.toString()
+  })
+  const exit = once(child, 'exit') as Promise<[code: number | null, signal: string | null]>
+  await Promise.race([once(child.stdout, 'data'), exit])
+  await Promise.race([delay(afterMs()), exit])
+  child.kill('SIGKILL')
+  const [code, signal] = await exit
+  if (signal === null && code !== 0) throw new Error(`the worker failed: ${errors}`)
+  return signal === null
+}
