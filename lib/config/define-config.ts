@@ -47,11 +47,20 @@ function describe(issue: z.core.$ZodIssue, input: unknown, prefix: readonly Prop
   }
 }
 
+/** How far into the input a branch got before it failed; a branch may be several forms again. */
 function depth(issues: readonly z.core.$ZodIssue[]): number {
-  return Math.max(0, ...issues.map((issue) => (issue.code === 'unrecognized_keys' ? 1 : issue.path.length)))
+  return Math.max(0, ...issues.map(depthOf))
+}
+
+function depthOf(issue: z.core.$ZodIssue): number {
+  if (issue.code === 'unrecognized_keys') return issue.path.length + 1
+  if (issue.code === 'invalid_union') return issue.path.length + Math.max(0, ...issue.errors.map(depth))
+  return issue.path.length
 }
 
 function expected(issue: z.core.$ZodIssue): string {
+  // The schema's own words say more than the kind of failure.
+  if (issue.message.startsWith('expected')) return issue.message
   switch (issue.code) {
     case 'invalid_type':
       return `expected ${issue.expected}`
@@ -61,8 +70,10 @@ function expected(issue: z.core.$ZodIssue): string {
       return `expected at least ${issue.minimum}`
     case 'too_big':
       return `expected at most ${issue.maximum}`
+    case 'invalid_union':
+      return [...new Set(issue.errors.flat().map(expected))].join(' or ')
     default:
-      return issue.message.startsWith('expected') ? issue.message : 'expected another value'
+      return 'expected another value'
   }
 }
 

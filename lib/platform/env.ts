@@ -23,6 +23,8 @@ function variable<T>(
 const text = () => z.optional(z.string())
 const secret = (minimum = 8) => z.optional(z.string().check(z.minLength(minimum, `expected at least ${minimum} characters`)))
 const httpUrl = () => z.optional(z.string().check(z.regex(/^https?:\/\/[^\s]+$/, 'expected an http:// or https:// URL')))
+const sentryDsn = () =>
+  z.optional(z.string().check(z.regex(/^https?:\/\/\w+@[^\s/@]+\/(?:\S*\/)?\d+$/, 'expected https://KEY@HOST/PROJECT')))
 const postgresUrl = () =>
   z.optional(z.string().check(z.regex(/^postgres(ql)?:\/\/[^\s]+$/, 'expected postgres://USER:PASSWORD@HOST:PORT/DATABASE')))
 const hex64 = () =>
@@ -32,8 +34,8 @@ const count = (fallback: number) =>
     z._default(z.string().check(z.regex(/^[1-9]\d{0,4}$/, 'expected a whole number from 1 to 99999')), String(fallback)),
     z.transform((value: string) => Number(value)),
   ) as unknown as z.ZodMiniType<number>
-const level = () =>
-  z._default(z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']), 'info') as unknown as z.ZodMiniType<string>
+const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
+const level = () => z._default(z.enum(levels, `expected ${levels.join(', ')}`), 'info') as unknown as z.ZodMiniType<string>
 
 /** Every environment variable a function or the CLI reads. `.env.example` is generated from here and a test holds it so. */
 export const variables = {
@@ -113,7 +115,7 @@ export const variables = {
   GOOGLE_CLIENT_ID: variable('Providers', 'Google OAuth client, for its health check.', text()),
   GOOGLE_CLIENT_SECRET: variable('Providers', 'Google OAuth secret.', secret()),
 
-  SENTRY_DSN: variable('Observability', 'Errors are sent there; without it the Sentry client is never loaded.', httpUrl()),
+  SENTRY_DSN: variable('Observability', 'Errors are sent there; without it the Sentry client is never loaded.', sentryDsn()),
   POSTHOG_API_KEY: variable('Observability', 'PostHog project key.', secret()),
   POSTHOG_HOST: variable('Observability', 'Default https://us.i.posthog.com.', httpUrl()),
   SLACK_WEBHOOK_URL: variable('Observability', 'Incoming webhook for alerts.', httpUrl()),

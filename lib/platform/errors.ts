@@ -69,9 +69,9 @@ export function hasCode(error: unknown, code: ErrorCode): error is CaretakerErro
   return error instanceof CaretakerError && error.code === code
 }
 
-/** The SQLSTATE of a PostgreSQL error, or undefined. */
+/** The SQLSTATE of a PostgreSQL error, or undefined. Node's own codes (EPIPE) are as long, but have no digit. */
 export function sqlState(error: unknown): string | undefined {
   if (typeof error !== 'object' || error === null || !('code' in error)) return undefined
   const code = (error as { code: unknown }).code
-  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) ? code : undefined
+  return typeof code === 'string' && /^(?=.*\d)[0-9A-Z]{5}$/.test(code) ? code : undefined
 }

@@ -52,20 +52,26 @@ function path(field: string): string {
 
 /**
  * What of an error may be logged. PostgreSQL quotes row values in `detail`, and in the messages of classes 22 (data
- * exception) and 23 (integrity): those lose their quoted parts.
+ * exception) and 23 (integrity): those lose everything from the first quote to the last, because a value may hold quotes
+ * too. What a function of the database raises is free text about rows, and left out.
  */
 export function describeError(error: unknown): Record<string, unknown> {
   if (!(error instanceof Error)) return { message: 'a value that is not an Error was thrown' }
   const state = sqlState(error)
   if (state !== undefined) {
     const { schema, table, column, constraint, routine } = error as Error & Record<string, string | undefined>
-    const message = /^2[23]/.test(state) ? error.message.replace(/"[^"]*"|'[^']*'/g, '"…"').replace(/[({].*[)}]/s, '(…)') : error.message
+    const message = databaseMessage(state, routine, error.message)
     return { type: 'DatabaseError', sqlState: state, message, schema, table, column, constraint, routine }
   }
   const described: Record<string, unknown> = { type: error.name, message: error.message, stack: error.stack }
   if (error instanceof CaretakerError) described.code = error.code
   if (error.cause !== undefined) described.cause = describeError(error.cause)
   return described
+}
+
+function databaseMessage(state: string, routine: string | undefined, message: string): string {
+  if (state === 'P0001' || routine === 'exec_stmt_raise') return 'raised by a function of the database, in words of its own'
+  return /^2[23]/.test(state) ? message.replace(/["'].*["']/s, '"…"').replace(/[({].*[)}]/s, '(…)') : message
 }
 
 /** A keyed hash of a person's id: the same person has the same tag in every line, and nobody without the key can tell who. */

@@ -59,7 +59,13 @@ export function rateLimiterConformance(make: () => Promise<RateLimiter> | RateLi
     })
 
     it('lets a hit through after the seconds it named', async () => {
-      for (const [before, second] of [[0, 0], [0, 17.5], [4, 3], [10, 0.25], [7, 59.999]] as const) {
+      for (const [before, second] of [
+        [0, 0],
+        [0, 17.5],
+        [4, 3],
+        [10, 0.25],
+        [7, 59.999],
+      ] as const) {
         key = `${key}+`
         at(0)
         await hits(before)
@@ -81,7 +87,12 @@ export function rateLimiterConformance(make: () => Promise<RateLimiter> | RateLi
     it('counts concurrent hits exactly', async () => {
       const decisions = await Promise.all(Array.from({ length: 60 }, () => limiter.hit(key, 25, 60)))
       expect(allowed(decisions)).toBe(25)
-      expect(decisions.filter((decision) => decision.allowed).map((decision) => decision.remaining).sort((a, b) => a - b)).toEqual(Array.from({ length: 25 }, (_, index) => index))
+      expect(
+        decisions
+          .filter((decision) => decision.allowed)
+          .map((decision) => decision.remaining)
+          .sort((a, b) => a - b),
+      ).toEqual(Array.from({ length: 25 }, (_, index) => index))
     })
 
     it('never holds more than twice the limit in any span of one window', async () => {

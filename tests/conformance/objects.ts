@@ -15,8 +15,40 @@ const mib = 1_048_576
 /** Around the sizes at which drivers change their ways: S3's smallest part, our part of 8 MiB, Supabase's 6 MiB. */
 const sizes = [0, 1, 65_536, 5 * mib - 1, 5 * mib, 5 * mib + 1, 6 * mib + 1, 8 * mib, 8 * mib + 1, 12 * mib]
 
-const acceptedKeys = ['a', 'a/b', 'A.B_c-d=e', '.hidden', '...', 'a=1/b=2/part-0001.zst.age', 'x'.repeat(200), Array.from({ length: 8 }, () => 'y'.repeat(100)).join('/')]
-const refusedKeys = ['', '/', '/a', 'a/', 'a//b', '.', '..', '../a', 'a/../b', 'a/./b', 'a/..', 'a b', 'a\\b', 'a%2e', 'ä', 'a\n', 'a\0', 'a?b', 'a#b', '~a', 'x'.repeat(201), 'ab/'.repeat(301)]
+const acceptedKeys = [
+  'a',
+  'a/b',
+  'A.B_c-d=e',
+  '.hidden',
+  '...',
+  'a=1/b=2/part-0001.zst.age',
+  'x'.repeat(200),
+  Array.from({ length: 8 }, () => 'y'.repeat(100)).join('/'),
+]
+const refusedKeys = [
+  '',
+  '/',
+  '/a',
+  'a/',
+  'a//b',
+  '.',
+  '..',
+  '../a',
+  'a/../b',
+  'a/./b',
+  'a/..',
+  'a b',
+  'a\\b',
+  'a%2e',
+  'ä',
+  'a\n',
+  'a\0',
+  'a?b',
+  'a#b',
+  '~a',
+  'x'.repeat(201),
+  'ab/'.repeat(301),
+]
 
 /** What every object store must do. `make` gives an empty one. */
 export function objectStoreConformance(make: () => Promise<StoreUnderTest>): void {
@@ -74,11 +106,25 @@ export function objectStoreConformance(make: () => Promise<StoreUnderTest>): voi
     it('returns ranges, cut off at the end', async () => {
       const bytes = pattern(300_000)
       await store.put('r', bytes)
-      for (const [start, end] of [[0, 300_000], [0, 1], [299_999, 300_000], [1_000, 200_001], [5, 5], [299_000, 400_000], [300_000, 300_001], [999_999, 1_000_000]] as const)
+      for (const [start, end] of [
+        [0, 300_000],
+        [0, 1],
+        [299_999, 300_000],
+        [1_000, 200_001],
+        [5, 5],
+        [299_000, 400_000],
+        [300_000, 300_001],
+        [999_999, 1_000_000],
+      ] as const)
         expect(digest(await read(store, 'r', { start, end })), `${start}-${end}`).toBe(digest(bytes.subarray(start, end)))
       await store.put('empty', new Uint8Array())
       expect(await read(store, 'empty', { start: 0, end: 10 })).toHaveLength(0)
-      for (const [start, end] of [[-1, 5], [5, 4], [0.5, 2], [0, Number.NaN]] as const)
+      for (const [start, end] of [
+        [-1, 5],
+        [5, 4],
+        [0.5, 2],
+        [0, Number.NaN],
+      ] as const)
         await expect(store.get('r', { range: { start, end } })).rejects.toMatchObject({ code: 'invalid_input' })
     })
 
@@ -95,7 +141,10 @@ export function objectStoreConformance(make: () => Promise<StoreUnderTest>): voi
     it.each(refusedKeys)('refuses the key %j everywhere, without repeating it', async (key) => {
       const source = Readable.from(['x'])
       for (const call of [() => store.put(key, source), () => store.get(key), () => store.head(key), () => store.delete(key)]) {
-        const error = await call().then(() => undefined, (thrown: unknown) => thrown)
+        const error = await call().then(
+          () => undefined,
+          (thrown: unknown) => thrown,
+        )
         expect(error).toMatchObject({ code: 'invalid_input', detail: expect.stringMatching(/^key: .*expected/) })
         if (key.length > 3) expect(String(error)).not.toContain(key)
       }
@@ -103,14 +152,26 @@ export function objectStoreConformance(make: () => Promise<StoreUnderTest>): voi
     })
 
     it('lists by prefix, in key order', async () => {
-      const all = ['b/1', 'a.b', 'a/b', 'a-b', 'a/b.c', 'a/c/d', 'aa/x', 'a=b', 'B/1', ...Array.from({ length: 60 }, (_, index) => `many/${index}`)]
+      const all = [
+        'b/1',
+        'a.b',
+        'a/b',
+        'a-b',
+        'a/b.c',
+        'a/c/d',
+        'aa/x',
+        'a=b',
+        'B/1',
+        ...Array.from({ length: 60 }, (_, index) => `many/${index}`),
+      ]
       for (const key of all) await store.put(key, Buffer.from(key))
       const sorted = [...all].sort()
       expect(await keys(store, '')).toEqual(sorted)
       for (const prefix of ['a', 'a/', 'a/b', 'a/c/', 'many/', 'many/1', 'b/1', 'b/1x', 'none', 'none/'])
         expect(await keys(store, prefix), prefix).toEqual(sorted.filter((key) => key.startsWith(prefix)))
       for await (const info of store.list('a')) expect(info).toMatchObject({ bytes: info.key.length, modifiedAt: expect.any(Date) })
-      for (const prefix of ['/', '../', 'a//', 'a/../', '~']) await expect(keys(store, prefix), prefix).rejects.toMatchObject({ code: 'invalid_input' })
+      for (const prefix of ['/', '../', 'a//', 'a/../', '~'])
+        await expect(keys(store, prefix), prefix).rejects.toMatchObject({ code: 'invalid_input' })
     })
 
     it('creates only once where that is asked for', async () => {
@@ -122,9 +183,14 @@ export function objectStoreConformance(make: () => Promise<StoreUnderTest>): voi
       expect(String(await read(store, 'once'))).toBe('third')
     })
 
-    it.each([['small', 20], ['of several parts', 8 * mib + 20]])('lets one of several win who create an object (%s)', async (_name, size) => {
+    it.each([
+      ['small', 20],
+      ['of several parts', 8 * mib + 20],
+    ])('lets one of several win who create an object (%s)', async (_name, size) => {
       const writers = size > mib ? 3 : 8
-      const outcomes = await Promise.allSettled(Array.from({ length: writers }, (_, writer) => store.put('raced', filled(size, writer), { ifAbsent: true })))
+      const outcomes = await Promise.allSettled(
+        Array.from({ length: writers }, (_, writer) => store.put('raced', filled(size, writer), { ifAbsent: true })),
+      )
       const won = outcomes.flatMap((outcome, writer) => (outcome.status === 'fulfilled' ? [writer] : []))
       expect(won).toHaveLength(1)
       for (const outcome of outcomes) if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'conflict' })
@@ -134,14 +200,20 @@ export function objectStoreConformance(make: () => Promise<StoreUnderTest>): voi
     it('keeps one whole object when several write the same key', async () => {
       const size = 200_000
       const writers = Array.from({ length: 8 }, (_, writer) => writer)
-      const infos = await Promise.all(writers.map((writer) => store.put('shared', Readable.from(pieces(filled(size + writer, writer)), { objectMode: false }))))
+      const infos = await Promise.all(
+        writers.map((writer) => store.put('shared', Readable.from(pieces(filled(size + writer, writer)), { objectMode: false }))),
+      )
       expect(infos.map((info) => info.bytes)).toEqual(writers.map((writer) => size + writer))
       const kept = await read(store, 'shared')
       const writer = kept[0] ?? -1
       expect(digest(kept)).toBe(digest(filled(size + writer, writer)))
     })
 
-    describe.each([['at once', 0], ['after some bytes', 3 * 65_536], ['after several parts', 9 * mib]])('when the source fails %s', (_name, before) => {
+    describe.each([
+      ['at once', 0],
+      ['after some bytes', 3 * 65_536],
+      ['after several parts', 9 * mib],
+    ])('when the source fails %s', (_name, before) => {
       it('passes its error on and shows nothing', async () => {
         const source = failing(before, new Error('the cable is out'))
         await expect(store.put('broken', source)).rejects.toThrow('the cable is out')
@@ -164,7 +236,10 @@ export function objectStoreConformance(make: () => Promise<StoreUnderTest>): voi
       it('stops on abort, also of a source that is silent', async () => {
         const abort = new AbortController()
         const source = silentAfter(before, () => abort.abort())
-        await expect(store.put('aborted', source, { signal: abort.signal })).rejects.toMatchObject({ code: 'object_store_failed', detail: expect.stringContaining('aborted') })
+        await expect(store.put('aborted', source, { signal: abort.signal })).rejects.toMatchObject({
+          code: 'object_store_failed',
+          detail: expect.stringContaining('aborted'),
+        })
         expect(await keys(store, '')).toEqual([])
         expect(source.destroyed).toBe(true)
       })
@@ -172,7 +247,9 @@ export function objectStoreConformance(make: () => Promise<StoreUnderTest>): voi
 
     it('does not begin what is aborted already', async () => {
       await expect(store.put('never', pattern(10), { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'object_store_failed' })
-      await expect(store.put('never', Readable.from(['x']), { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'object_store_failed' })
+      await expect(store.put('never', Readable.from(['x']), { signal: AbortSignal.abort() })).rejects.toMatchObject({
+        code: 'object_store_failed',
+      })
       expect(await keys(store, '')).toEqual([])
     })
 
@@ -184,12 +261,18 @@ export function objectStoreConformance(make: () => Promise<StoreUnderTest>): voi
     })
 
     it('takes a source that comes byte by byte, or with empty chunks and strings', async () => {
-      await store.put('slow', Readable.from((async function* () {
-        for (const byte of pattern(300)) {
-          yield Buffer.from([byte])
-          await new Promise(setImmediate)
-        }
-      })(), { objectMode: false }))
+      await store.put(
+        'slow',
+        Readable.from(
+          (async function* () {
+            for (const byte of pattern(300)) {
+              yield Buffer.from([byte])
+              await new Promise(setImmediate)
+            }
+          })(),
+          { objectMode: false },
+        ),
+      )
       expect(digest(await read(store, 'slow'))).toBe(digest(pattern(300)))
       await store.put('odd', Readable.from([Buffer.alloc(0), 'ä', new Uint8Array([1, 2])]))
       expect([...(await read(store, 'odd'))]).toEqual([...Buffer.from('ä'), 1, 2])
@@ -245,7 +328,8 @@ export function digest(bytes: Uint8Array): string {
 
 /** Uneven pieces, so that none of them ends where a part does. */
 export function* pieces(bytes: Buffer): Generator<Buffer> {
-  for (let offset = 0, size = 1; offset < bytes.length; offset += size, size = Math.min(size * 3 + 1, 100_003)) yield bytes.subarray(offset, offset + size)
+  for (let offset = 0, size = 1; offset < bytes.length; offset += size, size = Math.min(size * 3 + 1, 100_003))
+    yield bytes.subarray(offset, offset + size)
 }
 
 function filled(size: number, value: number): Buffer {

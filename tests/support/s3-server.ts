@@ -3,8 +3,15 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 
 export type S3Operation =
-  | 'PutObject' | 'GetObject' | 'HeadObject' | 'DeleteObject' | 'ListObjectsV2'
-  | 'CreateMultipartUpload' | 'UploadPart' | 'CompleteMultipartUpload' | 'AbortMultipartUpload'
+  | 'PutObject'
+  | 'GetObject'
+  | 'HeadObject'
+  | 'DeleteObject'
+  | 'ListObjectsV2'
+  | 'CreateMultipartUpload'
+  | 'UploadPart'
+  | 'CompleteMultipartUpload'
+  | 'AbortMultipartUpload'
 
 /**
  * What goes wrong, once: an answer instead of the work; the connection cut in the middle of the request (`cut`), after
@@ -103,7 +110,13 @@ class Refusal extends Error {
 
 type State = Omit<S3Server, 'endpoint' | 'fail' | 'close'>
 
-async function handle(state: State, faults: Fault[], options: S3ServerOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function handle(
+  state: State,
+  faults: Fault[],
+  options: S3ServerOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   const url = new URL(request.url ?? '/', `http://${request.headers.host}`)
   const [bucket, ...rest] = url.pathname.slice(1).split('/').map(decodeURIComponent)
   const name = rest.join('/')
@@ -128,7 +141,14 @@ async function handle(state: State, faults: Fault[], options: S3ServerOptions, r
   if (bucket !== state.bucket) throw new Refusal(404, 'NoSuchBucket')
   if (broken === 'error-in-200') throw new Refusal(200, 'InternalError')
 
-  const answer = operations[operation]({ state, options, name, query: url.searchParams, headers: request.headers as Record<string, string>, body: broken === 'lose' ? body.subarray(0, body.length >> 1) : body })
+  const answer = operations[operation]({
+    state,
+    options,
+    name,
+    query: url.searchParams,
+    headers: request.headers as Record<string, string>,
+    body: broken === 'lose' ? body.subarray(0, body.length >> 1) : body,
+  })
   if (broken === 'deaf') {
     request.socket.destroy()
     return
@@ -156,7 +176,10 @@ function operationOf(method: string, name: string, query: URLSearchParams): S3Op
 /** From the specification, not from the client: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html */
 function verifySignature(state: State, request: IncomingMessage, url: URL, body: Buffer): void {
   const header = request.headers.authorization ?? ''
-  const match = /^AWS4-HMAC-SHA256 Credential=([^/]+)\/(\d{8})\/([^/]+)\/s3\/aws4_request,\s*SignedHeaders=([^,]+),\s*Signature=([0-9a-f]{64})$/.exec(header)
+  const match =
+    /^AWS4-HMAC-SHA256 Credential=([^/]+)\/(\d{8})\/([^/]+)\/s3\/aws4_request,\s*SignedHeaders=([^,]+),\s*Signature=([0-9a-f]{64})$/.exec(
+      header,
+    )
   if (match === null) throw new Refusal(403, 'AccessDenied')
   const [, keyId, day, region, signedNames, signature] = match as unknown as string[]
   if (keyId !== state.accessKeyId) throw new Refusal(403, 'InvalidAccessKeyId')
@@ -171,8 +194,14 @@ function verifySignature(state: State, request: IncomingMessage, url: URL, body:
   if (request.headers['x-amz-content-sha256'] !== hash) throw new Refusal(400, 'XAmzContentSHA256Mismatch')
 
   const strict = (text: string) => encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)
-  const path = url.pathname.split('/').map((segment) => strict(decodeURIComponent(segment))).join('/')
-  const query = [...url.searchParams].map(([k, v]) => `${strict(k)}=${strict(v)}`).sort().join('&')
+  const path = url.pathname
+    .split('/')
+    .map((segment) => strict(decodeURIComponent(segment)))
+    .join('/')
+  const query = [...url.searchParams]
+    .map(([k, v]) => `${strict(k)}=${strict(v)}`)
+    .sort()
+    .join('&')
   const lines = names.map((one) => `${one}:${String(request.headers[one]).trim()}\n`).join('')
   const canonical = `${request.method}\n${path}\n${query}\n${lines}\n${signedNames}\n${hash}`
   const toSign = `AWS4-HMAC-SHA256\n${time}\n${day}/${region}/s3/aws4_request\n${createHash('sha256').update(canonical).digest('hex')}`
@@ -210,7 +239,11 @@ const operations: Record<S3Operation, (asked: Asked) => Answer> = {
     const start = Number(range[1])
     if (start >= object.bytes.length) throw new Refusal(416, 'InvalidRange')
     const body = object.bytes.subarray(start, Number(range[2]) + 1)
-    return { status: 206, headers: { ...described(object, body.length), 'content-range': `bytes ${start}-${start + body.length - 1}/${object.bytes.length}` }, body }
+    return {
+      status: 206,
+      headers: { ...described(object, body.length), 'content-range': `bytes ${start}-${start + body.length - 1}/${object.bytes.length}` },
+      body,
+    }
   },
   HeadObject({ state, name }) {
     const object = state.objects.get(name)
@@ -253,7 +286,8 @@ const operations: Record<S3Operation, (asked: Asked) => Answer> = {
     const wanted = [...body.toString().matchAll(/<Part><PartNumber>(\d+)<\/PartNumber><ETag>([^<]+)<\/ETag><\/Part>/g)]
     const parts = wanted.map(([, number, etag], index) => {
       const part = upload.parts.get(Number(number))
-      if (Number(number) !== index + 1 || part === undefined || part.etag !== etag?.replaceAll('&quot;', '"')) throw new Refusal(400, 'InvalidPart')
+      if (Number(number) !== index + 1 || part === undefined || part.etag !== etag?.replaceAll('&quot;', '"'))
+        throw new Refusal(400, 'InvalidPart')
       return part.bytes
     })
     if (parts.length === 0) throw new Refusal(400, 'MalformedXML')
@@ -296,11 +330,21 @@ function keptHeaders(headers: Record<string, string>): Record<string, string> {
 }
 
 function described(object: Stored, length: number): Record<string, string> {
-  return { ...object.headers, etag: object.etag, 'content-length': String(length), 'last-modified': object.modifiedAt.toUTCString(), 'accept-ranges': 'bytes' }
+  return {
+    ...object.headers,
+    etag: object.etag,
+    'content-length': String(length),
+    'last-modified': object.modifiedAt.toUTCString(),
+    'accept-ranges': 'bytes',
+  }
 }
 
 function xml(body: string): Answer {
-  return { status: 200, headers: { 'content-type': 'application/xml' }, body: Buffer.from(`<?xml version="1.0" encoding="UTF-8"?>\n${body}`) }
+  return {
+    status: 200,
+    headers: { 'content-type': 'application/xml' },
+    body: Buffer.from(`<?xml version="1.0" encoding="UTF-8"?>\n${body}`),
+  }
 }
 
 function escapeXml(text: string): string {

@@ -17,7 +17,9 @@ export interface UpstashServer {
 /** Upstash's REST interface over a real redis-server that is started for it and keeps nothing on disk. */
 export async function startUpstashServer(): Promise<UpstashServer> {
   const port = await freePort()
-  const redis = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'], { stdio: 'ignore' })
+  const redis = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'], {
+    stdio: 'ignore',
+  })
   const connection = await connectWhenReady(redis, port)
   const token = randomBytes(16).toString('hex')
   const faults: Parameters<UpstashServer['fail']>[0][] = []
@@ -28,7 +30,8 @@ export async function startUpstashServer(): Promise<UpstashServer> {
     const fault = faults.shift()
     if (fault === 'hang') return
     if (fault === 'cut') return request.socket.destroy()
-    const answer = (status: number, body: unknown) => response.writeHead(status, { 'content-type': 'application/json' }).end(typeof body === 'string' ? body : JSON.stringify(body))
+    const answer = (status: number, body: unknown) =>
+      response.writeHead(status, { 'content-type': 'application/json' }).end(typeof body === 'string' ? body : JSON.stringify(body))
     if (fault !== undefined) return answer(fault.status, fault.body)
     if (request.headers.authorization !== `Bearer ${token}`) return answer(401, { error: 'WRONGPASS invalid or missing auth token' })
     const encode = request.headers['upstash-encoding'] === 'base64' ? inBase64 : (value: Reply) => value
@@ -86,7 +89,12 @@ async function connectWhenReady(redis: ChildProcess, port: number): Promise<Conn
   for (let attempt = 0; attempt < 200; attempt++) {
     if (redis.exitCode !== null) throw new Error(`redis-server ended with ${redis.exitCode}`)
     const socket = connect(port, '127.0.0.1')
-    const connected = await Promise.race([once(socket, 'connect').then(() => true, () => false)])
+    const connected = await Promise.race([
+      once(socket, 'connect').then(
+        () => true,
+        () => false,
+      ),
+    ])
     if (connected) return redisConnection(socket)
     socket.destroy()
     await delay(25)

@@ -28,12 +28,16 @@ async function open(env: Env, db: Database): Promise<RateLimiter> {
 }
 
 function hashed(key: string, encryptionKey: string | undefined): string {
-  const hash = encryptionKey === undefined ? createHash('sha256') : createHmac('sha256', Buffer.from(encryptionKey, 'hex')).update('caretaker:limit:v1\0')
+  const hash =
+    encryptionKey === undefined
+      ? createHash('sha256')
+      : createHmac('sha256', Buffer.from(encryptionKey, 'hex')).update('caretaker:limit:v1\0')
   return hash.update(key).digest('base64url')
 }
 
 function checkWindow(limit: number, windowSeconds: number): void {
-  if (!Number.isSafeInteger(limit) || limit < 1) throw new CaretakerError('invalid_input', `limit: found ${limit}; expected a whole number of at least 1.`)
+  if (!Number.isSafeInteger(limit) || limit < 1)
+    throw new CaretakerError('invalid_input', `limit: found ${limit}; expected a whole number of at least 1.`)
   if (!Number.isSafeInteger(windowSeconds) || windowSeconds < 1 || windowSeconds > 86_400)
     throw new CaretakerError('invalid_input', `windowSeconds: found ${windowSeconds}; expected a whole number from 1 to 86400.`)
 }

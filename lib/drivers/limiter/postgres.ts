@@ -26,7 +26,12 @@ export function postgresLimiter(db: Database, options: PostgresLimiterOptions = 
       if (row === undefined) throw new Error('a statement without a from clause returned no row')
       if (row.hits === 1 && Math.random() < sweepChance) await db.execute(sweepSql, [options.now?.() ?? null])
       if (row.hits !== null)
-        return { allowed: true, limit, remaining: Math.max(0, limit - row.hits - row.weighted), resetSeconds: secondsUntil(windowSeconds - row.elapsed) }
+        return {
+          allowed: true,
+          limit,
+          remaining: Math.max(0, limit - row.hits - row.weighted),
+          resetSeconds: secondsUntil(windowSeconds - row.elapsed),
+        }
       // What refused the hit may be newer than the statement's snapshot: then at least as many hits as it takes.
       const current = Math.max(row.seen, limit - row.weighted)
       return { allowed: false, limit, remaining: 0, resetSeconds: secondsUntil(waitSeconds({ ...row, current, limit, windowSeconds })) }

@@ -132,7 +132,8 @@ async function publish(temporary: string, root: string, key: string, ifAbsent: b
   for (let attempt = 1; ; attempt++) {
     try {
       const firstMade = await mkdir(dirname(target), { recursive: true })
-      if ((await placeOf(root, key)) === 'elsewhere') throw new CaretakerError('object_store_failed', 'The folder cannot store the object: its path goes through a symbolic link.')
+      if ((await placeOf(root, key)) === 'elsewhere')
+        throw new CaretakerError('object_store_failed', 'The folder cannot store the object: its path goes through a symbolic link.')
       await (ifAbsent ? link(temporary, target) : rename(temporary, target))
       await syncFolders(dirname(target), firstMade === undefined ? dirname(target) : dirname(firstMade))
       return
@@ -142,7 +143,10 @@ async function publish(temporary: string, root: string, key: string, ifAbsent: b
       if (error instanceof CaretakerError) throw error
       if (code === 'EEXIST' && ifAbsent && (await inspect(root, key)) !== null) throw taken()
       if (ifAbsent && (code === 'EPERM' || code === 'ENOTSUP' || code === 'EOPNOTSUPP'))
-        throw new CaretakerError('object_store_failed', `The folder's file system has no hard links (${code}), which creating an object only once needs.`)
+        throw new CaretakerError(
+          'object_store_failed',
+          `The folder's file system has no hard links (${code}), which creating an object only once needs.`,
+        )
       throw fail('name')(error)
     }
   }
@@ -235,7 +239,10 @@ function fail(verb: string): (error: unknown) => never {
   return (error) => {
     const code = codeOf(error) ?? 'unknown error'
     const reason = reasons[code]
-    throw new CaretakerError('object_store_failed', `The folder could not ${verb} the object: ${reason === undefined ? code : `${reason} (${code})`}.`)
+    throw new CaretakerError(
+      'object_store_failed',
+      `The folder could not ${verb} the object: ${reason === undefined ? code : `${reason} (${code})`}.`,
+    )
   }
 }
 

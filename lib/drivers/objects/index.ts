@@ -18,6 +18,9 @@ export async function openObjectStore(url: string, env: Env): Promise<ObjectStor
     case 'supabase':
       return (await import('./supabase.ts')).openSupabaseStore(url, env)
     default:
-      throw new CaretakerError('invalid_input', `store: found ${scheme === undefined ? 'no scheme' : `"${scheme}://"`}; expected file:///DIR, s3://BUCKET/PREFIX or supabase://BUCKET.`)
+      throw new CaretakerError(
+        'invalid_input',
+        `store: found ${scheme === undefined ? 'no scheme' : `"${scheme}://"`}; expected file:///DIR, s3://BUCKET/PREFIX or supabase://BUCKET.`,
+      )
   }
 }

@@ -28,7 +28,8 @@ function keyProblem(key: string): string | undefined {
     if (segment === '') return 'it has an empty segment; expected single slashes between names, and none at the end'
     if (segment === '.' || segment === '..') return `it has a segment "${segment}"; expected names only`
     if (segment.length > longestSegment) return `it has a segment of ${segment.length} characters; expected at most ${longestSegment}`
-    if (!alphabet.test(segment)) return `it has the character ${JSON.stringify(oddCharacter(segment))}; expected only A-Z a-z 0-9 . _ = - and slashes`
+    if (!alphabet.test(segment))
+      return `it has the character ${JSON.stringify(oddCharacter(segment))}; expected only A-Z a-z 0-9 . _ = - and slashes`
   }
   return undefined
 }

@@ -58,7 +58,11 @@ export async function callS3(settings: S3Settings, call: S3Call): Promise<S3Answ
     const asked = answer instanceof CaretakerError ? 0 : Number(answer.headers.get('retry-after') ?? 0) * 1_000
     // Half of the pause is jitter, so that parts refused together do not come back together.
     const pause = settings.retryDelayMs * 2 ** (attempt - 1) * (0.5 + Math.random() / 2)
-    await delay(Math.max(pause, Math.min(Number.isFinite(asked) ? asked : 0, 10_000)), undefined, call.signal === undefined ? {} : { signal: call.signal }).catch(() => {
+    await delay(
+      Math.max(pause, Math.min(Number.isFinite(asked) ? asked : 0, 10_000)),
+      undefined,
+      call.signal === undefined ? {} : { signal: call.signal },
+    ).catch(() => {
       throw aborted(call.signal)
     })
   }
@@ -69,7 +73,11 @@ async function send(settings: S3Settings, call: S3Call, attempt: number): Promis
   const path = call.name === undefined ? '/' : `/${call.name.split('/').map(uriEncode).join('/')}`
   const query = Object.entries(call.query ?? {}).map(([name, value]) => `${uriEncode(name)}=${uriEncode(value)}`)
   const url = new URL(`${settings.bucketUrl}${path}${query.length === 0 ? '' : `?${query.join('&')}`}`)
-  const headers = signedHeaders({ method: call.method, url, headers: call.headers ?? {}, body: call.body }, settings.credentials, systemClock.now())
+  const headers = signedHeaders(
+    { method: call.method, url, headers: call.headers ?? {}, body: call.body },
+    settings.credentials,
+    systemClock.now(),
+  )
   // Not signed: proxies on the way rewrite it. Without it fetch would ask for compressed bytes and unpack them.
   headers['accept-encoding'] = 'identity'
   const timeout = new AbortController()
@@ -84,7 +92,9 @@ async function send(settings: S3Settings, call: S3Call, attempt: number): Promis
     return { status: response.status, headers: response.headers, code: element(text, 'Code') ?? '', body: null, text, attempts: attempt }
   } catch (error) {
     if (isAborted(call.signal)) throw aborted(call.signal)
-    const why = timeout.signal.aborted ? `did not answer ${call.method} within ${settings.timeoutMs} ms` : `cannot be reached (${networkCode(error)})`
+    const why = timeout.signal.aborted
+      ? `did not answer ${call.method} within ${settings.timeoutMs} ms`
+      : `cannot be reached (${networkCode(error)})`
     return new CaretakerError('object_store_failed', `The object store ${why}; tried ${attempt} time${attempt === 1 ? '' : 's'}.`)
   } finally {
     clearTimeout(timer)
@@ -100,7 +110,7 @@ export function networkCode(error: unknown): string {
 
 const advice: Record<string, string> = {
   AccessDenied: ' The key must be allowed to list, read, write and delete in this bucket.',
-  NoSuchBucket: ' Check the bucket\'s name in the store\'s URL, and S3_ENDPOINT.',
+  NoSuchBucket: " Check the bucket's name in the store's URL, and S3_ENDPOINT.",
   InvalidAccessKeyId: ' Check S3_ACCESS_KEY_ID and S3_ENDPOINT.',
   SignatureDoesNotMatch: ' Check S3_SECRET_ACCESS_KEY.',
   AuthorizationHeaderMalformed: ' Check S3_REGION.',
@@ -122,17 +132,20 @@ export function failure(operation: string, answer: Pick<S3Answer, 'status' | 'co
 /** The text of the first `<name>` in S3's XML, or undefined. */
 export function element(xml: string, name: string): string | undefined {
   const match = new RegExp(`<${name}>([^<]*)</${name}>`).exec(xml)
-  return match === null ? undefined : unescape(match[1] as string)
+  return match === null ? undefined : unescapeXml(match[1] as string)
 }
 
 /** What stands between each `<name>` and `</name>`. */
 export function elements(xml: string, name: string): string[] {
-  return xml.split(`<${name}>`).slice(1).map((rest) => rest.slice(0, Math.max(0, rest.indexOf(`</${name}>`))))
+  return xml
+    .split(`<${name}>`)
+    .slice(1)
+    .map((rest) => rest.slice(0, Math.max(0, rest.indexOf(`</${name}>`))))
 }
 
 const entities: Record<string, string> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" }
 
-function unescape(text: string): string {
+function unescapeXml(text: string): string {
   return text.replace(/&(?:#(\d+)|#x([0-9a-fA-F]+)|(\w+));/g, (whole, decimal?: string, hex?: string, name?: string) => {
     if (decimal !== undefined) return String.fromCodePoint(Number(decimal))
     if (hex !== undefined) return String.fromCodePoint(Number.parseInt(hex, 16))

@@ -4,7 +4,7 @@ import { type Env, requireEnv } from '../../platform/env.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { ObjectInfo, ObjectStore, PutOptions } from '../../platform/objects.ts'
 import { checkKey, checkPrefix, checkRange, isKey } from './key.ts'
-import { type Part, inParts, mostParts, partBytesFor, partsInFlight } from './parts.ts'
+import { inParts, mostParts, type Part, partBytesFor, partsInFlight } from './parts.ts'
 import { callS3, element, elements, failure, networkCode, type S3Answer, type S3Settings } from './s3-api.ts'
 import { aborted, isAborted, withSource } from './source.ts'
 
@@ -16,7 +16,11 @@ const putHeader = 'x-amz-meta-caretaker-put'
  * Bodies are signed, so the store refuses bytes that were damaged on the way. What is larger than one part goes up in
  * equal parts, is completed only when all have arrived, and aborted otherwise.
  */
-export function openS3Store(url: string, env: Env, options: Partial<Pick<S3Settings, 'fetch' | 'timeoutMs' | 'retryDelayMs'>> = {}): ObjectStore {
+export function openS3Store(
+  url: string,
+  env: Env,
+  options: Partial<Pick<S3Settings, 'fetch' | 'timeoutMs' | 'retryDelayMs'>> = {},
+): ObjectStore {
   const { bucket, prefix } = parse(url)
   const settings: S3Settings = {
     bucketUrl: bucketUrl(bucket, env),
@@ -62,7 +66,10 @@ export function openS3Store(url: string, env: Env, options: Partial<Pick<S3Setti
         const replaced = stored.put !== null && stored.put !== id
         if (!replaced && stored.info.bytes !== bytes) {
           await callS3(settings, { method: 'DELETE', name: nameOf(key) }).catch(() => undefined)
-          throw new CaretakerError('object_store_failed', `The object store kept ${stored.info.bytes} of ${bytes} bytes; what it kept was deleted.`)
+          throw new CaretakerError(
+            'object_store_failed',
+            `The object store kept ${stored.info.bytes} of ${bytes} bytes; what it kept was deleted.`,
+          )
         }
         return { ...stored.info, bytes }
       })
@@ -77,12 +84,19 @@ export function openS3Store(url: string, env: Env, options: Partial<Pick<S3Setti
         if (range.start === range.end) return (await head(key)) === null ? null : empty()
       }
       const name = nameOf(key)
-      const answer = await callS3(settings, { method: 'GET', name, headers: range === undefined ? {} : rangeHeader(range.start, range.end), signal })
+      const answer = await callS3(settings, {
+        method: 'GET',
+        name,
+        headers: range === undefined ? {} : rangeHeader(range.start, range.end),
+        signal,
+      })
       if (answer.status === 404 && answer.code !== 'NoSuchBucket') return null
       if (answer.status === 416 && range !== undefined) return empty()
       if (answer.status !== (range === undefined ? 200 : 206)) throw failure('GetObject', answer)
       const start = range?.start ?? 0
-      return Readable.from(download(settings, { name, signal, start, end: start + Number(answer.headers.get('content-length')) }, answer), { objectMode: false })
+      return Readable.from(download(settings, { name, signal, start, end: start + Number(answer.headers.get('content-length')) }, answer), {
+        objectMode: false,
+      })
     },
 
     async head(key) {
@@ -131,7 +145,11 @@ interface Upload {
 
 function parse(url: string): { bucket: string; prefix: string } {
   const match = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/(.*))?$/.exec(url)
-  if (match === null) throw new CaretakerError('invalid_input', `store: found "${url}"; expected s3://BUCKET or s3://BUCKET/PREFIX, the bucket of 3 to 63 characters a-z 0-9 . -`)
+  if (match === null)
+    throw new CaretakerError(
+      'invalid_input',
+      `store: found "${url}"; expected s3://BUCKET or s3://BUCKET/PREFIX, the bucket of 3 to 63 characters a-z 0-9 . -`,
+    )
   const prefix = (match[2] ?? '').replace(/\/$/, '')
   if (prefix !== '') checkKey(prefix)
   return { bucket: match[1] as string, prefix: prefix === '' ? '' : `${prefix}/` }
@@ -159,7 +177,13 @@ async function putWhole(upload: Upload, body: Uint8Array): Promise<number> {
 
 async function putParts(upload: Upload, first: Part, rest: AsyncGenerator<Part, void, undefined>, inFlight: number): Promise<number> {
   const { settings, name, put } = upload
-  const started = await callS3(settings, { method: 'POST', name, query: { uploads: '' }, headers: objectHeaders(upload), signal: put.signal })
+  const started = await callS3(settings, {
+    method: 'POST',
+    name,
+    query: { uploads: '' },
+    headers: objectHeaders(upload),
+    signal: put.signal,
+  })
   const uploadId = element(started.text, 'UploadId')
   if (started.status !== 200 || uploadId === undefined) throw failure('CreateMultipartUpload', started)
   // Ends the parts that are still on their way when one has failed, or the source has.
@@ -178,9 +202,15 @@ async function putParts(upload: Upload, first: Part, rest: AsyncGenerator<Part, 
       etags[number - 1] = etag
     }
     for (let part: Part | undefined = first, number = 1; part !== undefined; number++) {
-      if (number > mostParts) throw new CaretakerError('object_store_failed', `The object has more than ${mostParts} parts. Say how big it will be (expectedBytes), or store smaller ones.`)
+      if (number > mostParts)
+        throw new CaretakerError(
+          'object_store_failed',
+          `The object has more than ${mostParts} parts. Say how big it will be (expectedBytes), or store smaller ones.`,
+        )
       bytes += part.bytes.length
-      const sent = sendPart(number, part.bytes).catch(failed.reject).finally(() => sending.delete(sent))
+      const sent = sendPart(number, part.bytes)
+        .catch(failed.reject)
+        .finally(() => sending.delete(sent))
       sending.add(sent)
       if (sending.size >= inFlight) await Promise.race([failed.promise, ...sending])
       // A failed part ends the upload at once, even if the source is silent.
@@ -200,9 +230,18 @@ async function putParts(upload: Upload, first: Part, rest: AsyncGenerator<Part, 
 
 async function complete(upload: Upload, uploadId: string, etags: readonly string[]): Promise<void> {
   const { settings, name, put } = upload
-  const list = etags.map((etag, index) => `<Part><PartNumber>${index + 1}</PartNumber><ETag>${etag.replaceAll('"', '&quot;')}</ETag></Part>`).join('')
+  const list = etags
+    .map((etag, index) => `<Part><PartNumber>${index + 1}</PartNumber><ETag>${etag.replaceAll('"', '&quot;')}</ETag></Part>`)
+    .join('')
   const body = Buffer.from(`<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${list}</CompleteMultipartUpload>`)
-  const answer = await callS3(settings, { method: 'POST', name, query: { uploadId }, headers: { 'content-type': 'application/xml', ...conditional(put) }, body, signal: put.signal })
+  const answer = await callS3(settings, {
+    method: 'POST',
+    name,
+    query: { uploadId },
+    headers: { 'content-type': 'application/xml', ...conditional(put) },
+    body,
+    signal: put.signal,
+  })
   // S3 begins its answer before it knows the outcome: 200 may carry an error.
   if (answer.status === 200 && answer.code === '') return
   // The answer to the first try was lost, and the upload is complete: the second finds it gone, or its own object.
@@ -271,9 +310,13 @@ async function* download(settings: S3Settings, from: Download, first: S3Answer):
     }
     if (offset === end) return
     if (attempt === 4 || etag === null || offset > end)
-      throw new CaretakerError('object_store_failed', `The download broke ${end - offset} bytes before its end (${problem}), after ${attempt} tries.`)
+      throw new CaretakerError(
+        'object_store_failed',
+        `The download broke ${end - offset} bytes before its end (${problem}), after ${attempt} tries.`,
+      )
     answer = await callS3(settings, { method: 'GET', name, headers: { ...rangeHeader(offset, end), 'if-match': etag }, signal })
-    if (answer.status === 412 || answer.status === 404) throw new CaretakerError('object_store_failed', 'The object was replaced or deleted while it was read.')
+    if (answer.status === 412 || answer.status === 404)
+      throw new CaretakerError('object_store_failed', 'The object was replaced or deleted while it was read.')
     if (answer.status !== 206) throw failure('GetObject', answer)
   }
 }

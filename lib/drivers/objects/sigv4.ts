@@ -35,9 +35,15 @@ export function signedHeaders(request: UnsignedRequest, credentials: S3Credentia
     bodyHash,
   ].join('\n')
   const toSign = ['AWS4-HMAC-SHA256', time, scope, sha256(canonical)].join('\n')
-  const key = [time.slice(0, 8), credentials.region, 's3', 'aws4_request'].reduce<string | Buffer>(hmac, `AWS4${credentials.secretAccessKey}`)
+  const key = [time.slice(0, 8), credentials.region, 's3', 'aws4_request'].reduce<string | Buffer>(
+    hmac,
+    `AWS4${credentials.secretAccessKey}`,
+  )
   const signature = hmac(key, toSign).toString('hex')
-  return { ...headers, authorization: `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope},SignedHeaders=${names},Signature=${signature}` }
+  return {
+    ...headers,
+    authorization: `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope},SignedHeaders=${names},Signature=${signature}`,
+  }
 }
 
 /** `encodeURIComponent` leaves five characters that S3 wants encoded. */
@@ -46,7 +52,10 @@ export function uriEncode(text: string): string {
 }
 
 function canonicalPath(url: URL): string {
-  return url.pathname.split('/').map((segment) => uriEncode(decodeURIComponent(segment))).join('/')
+  return url.pathname
+    .split('/')
+    .map((segment) => uriEncode(decodeURIComponent(segment)))
+    .join('/')
 }
 
 function canonicalQuery(url: URL): string {

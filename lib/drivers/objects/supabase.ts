@@ -34,7 +34,13 @@ export function openSupabaseStore(url: string, env: Env, options: SupabaseStoreO
     const answer = await call('GET', `/object/info/${pathOf(key)}`)
     const problem = await problemOf(answer)
     if (problem === null) {
-      const info = (await answer.json()) as { size?: number; last_modified?: string; created_at?: string; metadata?: Marked | null; user_metadata?: Marked | null }
+      const info = (await answer.json()) as {
+        size?: number
+        last_modified?: string
+        created_at?: string
+        metadata?: Marked | null
+        user_metadata?: Marked | null
+      }
       const put = info.user_metadata?.caretakerPut ?? info.metadata?.caretakerPut ?? null
       return { info: { key, bytes: Number(info.size), modifiedAt: new Date(info.last_modified ?? info.created_at ?? 0) }, put }
     }
@@ -66,7 +72,10 @@ export function openSupabaseStore(url: string, env: Env, options: SupabaseStoreO
         const replaced = stored.put !== null && stored.put !== send.id
         if (!replaced && stored.info.bytes !== bytes) {
           await remove(key).catch(() => undefined)
-          throw new CaretakerError('object_store_failed', `Supabase Storage kept ${stored.info.bytes} of ${bytes} bytes; what it kept was deleted.`)
+          throw new CaretakerError(
+            'object_store_failed',
+            `Supabase Storage kept ${stored.info.bytes} of ${bytes} bytes; what it kept was deleted.`,
+          )
         }
         return { ...stored.info, bytes }
       })
@@ -99,7 +108,9 @@ export function openSupabaseStore(url: string, env: Env, options: SupabaseStoreO
     async *list(under) {
       checkPrefix(under)
       const listing = { call, bucket, prefix: `${prefix}${under}` }
-      const entries = (await hasFlatListing(listing)) ? flatListing(listing) : folderListing(listing, listing.prefix.slice(0, listing.prefix.lastIndexOf('/') + 1))
+      const entries = (await hasFlatListing(listing))
+        ? flatListing(listing)
+        : folderListing(listing, listing.prefix.slice(0, listing.prefix.lastIndexOf('/') + 1))
       for await (const entry of entries) {
         const key = entry.name.slice(prefix.length)
         // The dashboard keeps empty folders alive with a file of this name.
@@ -126,7 +137,8 @@ interface Stored {
 
 function parse(url: string): { bucket: string; prefix: string } {
   const match = /^supabase:\/\/([A-Za-z0-9._-]{1,100})(?:\/(.*))?$/.exec(url)
-  if (match === null) throw new CaretakerError('invalid_input', `store: found "${url}"; expected supabase://BUCKET or supabase://BUCKET/PREFIX.`)
+  if (match === null)
+    throw new CaretakerError('invalid_input', `store: found "${url}"; expected supabase://BUCKET or supabase://BUCKET/PREFIX.`)
   const prefix = (match[2] ?? '').replace(/\/$/, '')
   if (prefix !== '') checkKey(prefix)
   return { bucket: match[1] as string, prefix: prefix === '' ? '' : `${prefix}/` }
@@ -154,7 +166,13 @@ function caller(env: Env, options: SupabaseStoreOptions): Caller {
     try {
       return await fetch(`${base}${path}`, {
         method,
-        headers: { apikey: key, authorization: `Bearer ${key}`, 'accept-encoding': 'identity', ...(json === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
+        headers: {
+          apikey: key,
+          authorization: `Bearer ${key}`,
+          'accept-encoding': 'identity',
+          ...(json === undefined ? {} : { 'content-type': 'application/json' }),
+          ...headers,
+        },
         redirect: 'manual',
         ...(signals.length === 0 ? {} : { signal: AbortSignal.any(signals) }),
         ...(json === undefined ? {} : { body: JSON.stringify(json) }),
@@ -195,13 +213,16 @@ function isAbsent(problem: Problem): boolean {
 const advice: Record<number, string> = {
   401: ' Check SUPABASE_SERVICE_ROLE_KEY.',
   403: ' Check SUPABASE_SERVICE_ROLE_KEY: only the service key may write to every bucket.',
-  404: ' Check the bucket\'s name in the store\'s URL.',
-  413: ' The bucket\'s or the project\'s size limit is smaller than this object.',
+  404: " Check the bucket's name in the store's URL.",
+  413: " The bucket's or the project's size limit is smaller than this object.",
   415: ' The bucket does not allow this content type.',
 }
 
 function failure(doing: string, problem: Problem): CaretakerError {
-  return new CaretakerError('object_store_failed', `Supabase Storage answered ${problem.statusCode}${problem.code === '' ? '' : ` ${problem.code}`} to ${doing}.${advice[problem.statusCode] ?? ''}`)
+  return new CaretakerError(
+    'object_store_failed',
+    `Supabase Storage answered ${problem.statusCode}${problem.code === '' ? '' : ` ${problem.code}`} to ${doing}.${advice[problem.statusCode] ?? ''}`,
+  )
 }
 
 function taken(): CaretakerError {
@@ -269,7 +290,11 @@ function uploadHeaders({ put, id }: Send): Record<string, string> {
   }
 }
 
-async function* download(answer: Response, range: Range | undefined, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array, void, undefined> {
+async function* download(
+  answer: Response,
+  range: Range | undefined,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array, void, undefined> {
   // Without 206 the whole object comes: cut the range out of it.
   const cut = range !== undefined && answer.status !== 206
   const skip = cut ? range.start : 0
@@ -290,7 +315,8 @@ async function* download(answer: Response, range: Range | undefined, signal: Abo
       if (piece.length > 0) yield piece
       if (received >= skip + take) return
     }
-    if (declared !== null && received !== Number(declared)) throw new CaretakerError('object_store_failed', `The download broke after ${received} of ${declared} bytes.`)
+    if (declared !== null && received !== Number(declared))
+      throw new CaretakerError('object_store_failed', `The download broke after ${received} of ${declared} bytes.`)
   } finally {
     await reader?.cancel().catch(() => undefined)
   }
@@ -328,7 +354,13 @@ async function hasFlatListing(listing: Listing): Promise<boolean> {
 async function* flatListing({ call, bucket, prefix }: Listing): AsyncGenerator<Entry, void, undefined> {
   let cursor: string | undefined
   do {
-    const json = { prefix, limit: pageSize, with_delimiter: false, sortBy: { column: 'name', order: 'asc' }, ...(cursor === undefined ? {} : { cursor }) }
+    const json = {
+      prefix,
+      limit: pageSize,
+      with_delimiter: false,
+      sortBy: { column: 'name', order: 'asc' },
+      ...(cursor === undefined ? {} : { cursor }),
+    }
     const answer = await call('POST', `/object/list-v2/${bucket}`, { json })
     const problem = await problemOf(answer)
     if (problem !== null) throw failure('listing objects', problem)
@@ -344,11 +376,14 @@ async function* folderListing(listing: Listing, folder: string): AsyncGenerator<
   const { call, bucket, prefix } = listing
   const found: { path: string; object: ListedObject | null }[] = []
   for (let offset = 0; ; offset += pageSize) {
-    const answer = await call('POST', `/object/list/${bucket}`, { json: { prefix: folder, limit: pageSize, offset, sortBy: { column: 'name', order: 'asc' } } })
+    const answer = await call('POST', `/object/list/${bucket}`, {
+      json: { prefix: folder, limit: pageSize, offset, sortBy: { column: 'name', order: 'asc' } },
+    })
     const problem = await problemOf(answer)
     if (problem !== null) throw failure('listing objects', problem)
     const page = (await answer.json()) as ListedObject[]
-    for (const entry of page) found.push(entry.id === null ? { path: `${folder}${entry.name}/`, object: null } : { path: `${folder}${entry.name}`, object: entry })
+    for (const entry of page)
+      found.push(entry.id === null ? { path: `${folder}${entry.name}/`, object: null } : { path: `${folder}${entry.name}`, object: entry })
     if (page.length < pageSize) break
   }
   for (const { path, object } of found.sort((a, b) => (a.path < b.path ? -1 : 1))) {

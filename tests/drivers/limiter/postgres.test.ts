@@ -11,9 +11,10 @@ const test = useTestDatabase()
 rateLimiterConformance(() => postgresLimiter(test.db, { now: () => new Date() }))
 
 describe('postgresLimiter', () => {
-  it('goes by the database\'s clock by itself', async () => {
+  it("goes by the database's clock by itself", async () => {
     const limiter = postgresLimiter(test.db)
-    for (let hit = 0; hit < 4; hit++) expect(await limiter.hit('clock', 1_000, 86_400)).toMatchObject({ allowed: true, remaining: 999 - hit })
+    for (let hit = 0; hit < 4; hit++)
+      expect(await limiter.hit('clock', 1_000, 86_400)).toMatchObject({ allowed: true, remaining: 999 - hit })
   })
 
   it('sweeps what has expired, and nothing that still counts', async () => {
@@ -51,7 +52,17 @@ describe('openLimiter', () => {
     expect(new Set(rows.map((row) => row.key).filter((key) => key.startsWith('60:'))).size).toBe(2)
   })
 
-  it.each([[0, 60], [1.5, 60], [Number.NaN, 60], [5, 0], [5, 0.5], [5, 86_401]])('refuses a limit of %d in %d seconds', async (limit, seconds) => {
-    await expect(openLimiter(readEnv({}), test.db).hit('a', limit, seconds)).rejects.toMatchObject({ code: 'invalid_input', detail: expect.stringContaining('expected a whole number') })
+  it.each([
+    [0, 60],
+    [1.5, 60],
+    [Number.NaN, 60],
+    [5, 0],
+    [5, 0.5],
+    [5, 86_401],
+  ])('refuses a limit of %d in %d seconds', async (limit, seconds) => {
+    await expect(openLimiter(readEnv({}), test.db).hit('a', limit, seconds)).rejects.toMatchObject({
+      code: 'invalid_input',
+      detail: expect.stringContaining('expected a whole number'),
+    })
   })
 })

@@ -25,13 +25,17 @@ describe.runIf(installed)('Upstash over Redis', () => {
   afterAll(async () => {
     await server.close()
   })
-  const open = (options: { timeoutMs?: number; token?: string; url?: string } = {}) => upstashLimiter({ url: server.url, token: server.token, ...options })
+  const open = (options: { timeoutMs?: number; token?: string; url?: string } = {}) =>
+    upstashLimiter({ url: server.url, token: server.token, ...options })
 
   rateLimiterConformance(() => open())
 
   it('throws when nothing answers in time, instead of letting everything through', async () => {
     server.fail('hang')
-    await expect(open({ timeoutMs: 100 }).hit('a', 1, 60)).rejects.toMatchObject({ code: 'upstream_failed', detail: expect.stringContaining('no answer within 100 ms') })
+    await expect(open({ timeoutMs: 100 }).hit('a', 1, 60)).rejects.toMatchObject({
+      code: 'upstream_failed',
+      detail: expect.stringContaining('no answer within 100 ms'),
+    })
   })
 
   it('tries once more when the connection is cut, and then throws', async () => {
@@ -39,7 +43,10 @@ describe.runIf(installed)('Upstash over Redis', () => {
     expect(await open().hit('cut', 5, 60)).toMatchObject({ allowed: true, remaining: 4 })
     server.fail('cut')
     server.fail('cut')
-    await expect(open().hit('cut', 5, 60)).rejects.toMatchObject({ code: 'upstream_failed', detail: expect.stringContaining('cannot be reached') })
+    await expect(open().hit('cut', 5, 60)).rejects.toMatchObject({
+      code: 'upstream_failed',
+      detail: expect.stringContaining('cannot be reached'),
+    })
   })
 
   it.each([
@@ -47,13 +54,17 @@ describe.runIf(installed)('Upstash over Redis', () => {
     [{ status: 502, body: '<html>' }, 'not JSON'],
   ])('throws on %j', async (fault, reason) => {
     server.fail(fault)
-    const error = await open().hit('private-key', 5, 60).catch((thrown: unknown) => thrown)
+    const error = await open()
+      .hit('private-key', 5, 60)
+      .catch((thrown: unknown) => thrown)
     expect(error).toMatchObject({ code: 'upstream_failed', detail: expect.stringContaining(reason) })
     expect(String(error)).not.toContain('private-key')
   })
 
   it('says that the token is refused, without showing it', async () => {
-    const error = await open({ token: 'wrong-token-wrong' }).hit('a', 5, 60).catch((thrown: unknown) => thrown)
+    const error = await open({ token: 'wrong-token-wrong' })
+      .hit('a', 5, 60)
+      .catch((thrown: unknown) => thrown)
     expect(error).toMatchObject({ detail: expect.stringContaining('check UPSTASH_REDIS_REST_TOKEN') })
     expect(String(error)).not.toContain('wrong-token')
   })

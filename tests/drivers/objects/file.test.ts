@@ -46,7 +46,10 @@ describe('a folder', () => {
       await store.delete(key).catch(() => undefined)
     }
     await access(join(outside, 'private'))
-    await expect(store.put('folder/new', Buffer.from('x'))).rejects.toMatchObject({ code: 'object_store_failed', detail: expect.stringContaining('symbolic link') })
+    await expect(store.put('folder/new', Buffer.from('x'))).rejects.toMatchObject({
+      code: 'object_store_failed',
+      detail: expect.stringContaining('symbolic link'),
+    })
     expect(await readdir(outside)).toEqual(['private'])
     expect(String(await read(store, 'real/a'))).toBe('a')
   })
@@ -74,8 +77,14 @@ describe('a folder', () => {
   it('leaves no empty folders behind, and says when a name is taken by a folder', async () => {
     const store = await open()
     await store.put('a/b/c', Buffer.from('x'))
-    await expect(store.put('a/b', Buffer.from('x'))).rejects.toMatchObject({ code: 'object_store_failed', detail: expect.stringContaining('a folder has that name') })
-    await expect(store.put('a/b/c/d', Buffer.from('x'))).rejects.toMatchObject({ code: 'object_store_failed', detail: expect.stringContaining('is an object, not a folder') })
+    await expect(store.put('a/b', Buffer.from('x'))).rejects.toMatchObject({
+      code: 'object_store_failed',
+      detail: expect.stringContaining('a folder has that name'),
+    })
+    await expect(store.put('a/b/c/d', Buffer.from('x'))).rejects.toMatchObject({
+      code: 'object_store_failed',
+      detail: expect.stringContaining('is an object, not a folder'),
+    })
     await store.delete('a/b/c')
     expect(await readdir(root)).toEqual(['~incomplete'])
   })
@@ -99,11 +108,17 @@ describe('a folder', () => {
     const { writeAll } = await import('../../../lib/drivers/objects/file.ts')
     const { open: openFile } = await import('node:fs/promises')
     const handle = await openFile('/dev/full', 'w')
-    await expect(writeAll(handle, Buffer.from('x'))).rejects.toMatchObject({ code: 'object_store_failed', detail: expect.stringContaining('no space is left on the disk (ENOSPC)') })
+    await expect(writeAll(handle, Buffer.from('x'))).rejects.toMatchObject({
+      code: 'object_store_failed',
+      detail: expect.stringContaining('no space is left on the disk (ENOSPC)'),
+    })
     await handle.close()
   })
 
   it.each(['file://host/dir', 'file:///', 'file:///a?b', 'file://', 'ftp://a', 'nothing', ''])('refuses the address %j', async (url) => {
-    await expect(openObjectStore(url, env)).rejects.toMatchObject({ code: 'invalid_input', detail: expect.stringContaining('expected file:///DIR') })
+    await expect(openObjectStore(url, env)).rejects.toMatchObject({
+      code: 'invalid_input',
+      detail: expect.stringContaining('expected file:///DIR'),
+    })
   })
 })

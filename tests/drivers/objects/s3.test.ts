@@ -1,5 +1,5 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Readable } from 'node:stream'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { openS3Store } from '../../../lib/drivers/objects/s3.ts'
 import { readEnv } from '../../../lib/platform/env.ts'
 import { digest, keys, objectStoreConformance, pattern, read } from '../../conformance/objects.ts'
@@ -8,7 +8,12 @@ import { type Fault, type S3Operation, type S3Server, type S3ServerOptions, star
 const mib = 1_048_576
 
 function open(server: S3Server, url = `s3://${server.bucket}/some/prefix`, env: Record<string, string> = {}) {
-  const settings = { S3_ENDPOINT: server.endpoint, S3_REGION: server.region, S3_ACCESS_KEY_ID: server.accessKeyId, S3_SECRET_ACCESS_KEY: server.secretAccessKey }
+  const settings = {
+    S3_ENDPOINT: server.endpoint,
+    S3_REGION: server.region,
+    S3_ACCESS_KEY_ID: server.accessKeyId,
+    S3_SECRET_ACCESS_KEY: server.secretAccessKey,
+  }
   return openS3Store(url, readEnv({ ...settings, ...env }), { timeoutMs: 2_000, retryDelayMs: 1 })
 }
 
@@ -70,39 +75,80 @@ describe('s3', () => {
   it.each<[string, Fault[]]>([
     ['a 500 to a part', [{ on: 'UploadPart', answer: { status: 500, code: 'InternalError' } }]],
     ['a 503 with Retry-After 0', [{ on: 'UploadPart', answer: { status: 503, code: 'SlowDown', headers: { 'retry-after': '0' } } }]],
-    ['a connection cut in the middle of a part', [{ on: 'UploadPart', break: 'cut' }, { on: 'UploadPart', break: 'cut' }]],
+    [
+      'a connection cut in the middle of a part',
+      [
+        { on: 'UploadPart', break: 'cut' },
+        { on: 'UploadPart', break: 'cut' },
+      ],
+    ],
     ['an answer lost after a part was stored', [{ on: 'UploadPart', break: 'deaf' }]],
     ['a part that is never answered', [{ on: 'UploadPart', break: 'hang' }]],
     ['a lost answer to the completion', [{ on: 'CompleteMultipartUpload', break: 'deaf' }]],
-    ['a cut listing, head and start', [{ on: 'HeadObject', break: 'cut' }, { on: 'CreateMultipartUpload', break: 'cut' }]],
+    [
+      'a cut listing, head and start',
+      [
+        { on: 'HeadObject', break: 'cut' },
+        { on: 'CreateMultipartUpload', break: 'cut' },
+      ],
+    ],
   ])('rides out %s', async (_name, faults) => {
     const store = open(server)
     server.fail(...faults)
     const bytes = pattern(9 * mib)
-    expect(await store.put('kept', Readable.from([bytes.subarray(0, 5 * mib), bytes.subarray(5 * mib)], { objectMode: false }), { ifAbsent: true })).toMatchObject({ bytes: bytes.length })
+    expect(
+      await store.put('kept', Readable.from([bytes.subarray(0, 5 * mib), bytes.subarray(5 * mib)], { objectMode: false }), {
+        ifAbsent: true,
+      }),
+    ).toMatchObject({ bytes: bytes.length })
     expect(digest(await read(store, 'kept'))).toBe(digest(bytes))
     // What a request created of which the answer was lost may stay for the bucket's own clean-up; nothing else.
     expect(server.uploads.size).toBe(0)
   })
 
-  it('knows its own object when the answer to a conditional create was lost, and another\'s too', async () => {
+  it("knows its own object when the answer to a conditional create was lost, and another's too", async () => {
     const store = open(server)
     server.fail({ on: 'PutObject', break: 'deaf' })
     await store.put('mine', Buffer.from('x'), { ifAbsent: true })
     server.fail({ on: 'PutObject', break: 'cut' })
     const racing = store.put('theirs', Buffer.from('x'), { ifAbsent: true })
     // Between the check and the retry another writer takes the name.
-    server.fail({ on: 'PutObject', slow: Promise.resolve().then(() => void server.objects.set('some/prefix/theirs', { bytes: Buffer.from('y'), etag: '"e"', headers: {}, modifiedAt: new Date() })) })
+    server.fail({
+      on: 'PutObject',
+      slow: Promise.resolve().then(
+        () => void server.objects.set('some/prefix/theirs', { bytes: Buffer.from('y'), etag: '"e"', headers: {}, modifiedAt: new Date() }),
+      ),
+    })
     await expect(racing).rejects.toMatchObject({ code: 'conflict' })
     expect(String(await read(store, 'theirs'))).toBe('y')
   })
 
   it.each<[string, Fault[], RegExp]>([
-    ['the store is down', Array.from({ length: 12 }, () => ({ on: 'UploadPart', answer: { status: 503, code: 'ServiceUnavailable' } }) as const), /UploadPart with 503 ServiceUnavailable/],
-    ['every connection is cut', Array.from({ length: 12 }, () => ({ on: 'UploadPart', break: 'cut' }) as const), /cannot be reached \(\w+\); tried 4 times/],
-    ['a part is refused', [{ on: 'UploadPart', answer: { status: 403, code: 'AccessDenied' } }], /UploadPart with 403 AccessDenied.*allowed to list/],
-    ['the completion is refused', [{ on: 'CompleteMultipartUpload', answer: { status: 400, code: 'InvalidPart' } }], /CompleteMultipartUpload with 400 InvalidPart/],
-    ['the completion fails behind a 200', [{ on: 'CompleteMultipartUpload', break: 'error-in-200' }], /CompleteMultipartUpload with 200 InternalError/],
+    [
+      'the store is down',
+      Array.from({ length: 12 }, () => ({ on: 'UploadPart', answer: { status: 503, code: 'ServiceUnavailable' } }) as const),
+      /UploadPart with 503 ServiceUnavailable/,
+    ],
+    [
+      'every connection is cut',
+      Array.from({ length: 12 }, () => ({ on: 'UploadPart', break: 'cut' }) as const),
+      /cannot be reached \(\w+\); tried 4 times/,
+    ],
+    [
+      'a part is refused',
+      [{ on: 'UploadPart', answer: { status: 403, code: 'AccessDenied' } }],
+      /UploadPart with 403 AccessDenied.*allowed to list/,
+    ],
+    [
+      'the completion is refused',
+      [{ on: 'CompleteMultipartUpload', answer: { status: 400, code: 'InvalidPart' } }],
+      /CompleteMultipartUpload with 400 InvalidPart/,
+    ],
+    [
+      'the completion fails behind a 200',
+      [{ on: 'CompleteMultipartUpload', break: 'error-in-200' }],
+      /CompleteMultipartUpload with 200 InternalError/,
+    ],
     ['a part loses bytes', [{ on: 'UploadPart', break: 'lose' }], /answered CompleteMultipartUpload|kept \d+ of/],
   ])('fails clearly and leaves nothing when %s', async (_name, faults, message) => {
     const store = open(server)
@@ -126,7 +172,10 @@ describe('s3', () => {
 
   it('deletes what the store did not keep whole', async () => {
     server.fail({ on: 'PutObject', break: 'lose' })
-    await expect(open(server).put('short', pattern(1_000))).rejects.toMatchObject({ code: 'object_store_failed', detail: expect.stringContaining('kept 500 of 1000 bytes') })
+    await expect(open(server).put('short', pattern(1_000))).rejects.toMatchObject({
+      code: 'object_store_failed',
+      detail: expect.stringContaining('kept 500 of 1000 bytes'),
+    })
     expect(server.objects.size).toBe(0)
   })
 
@@ -147,9 +196,15 @@ describe('s3', () => {
     server.fail({ on: 'GetObject', break: 'truncate' })
     const stream = await store.get('d')
     server.objects.set('some/prefix/d', { bytes: pattern(3 * mib + 1), etag: '"other"', headers: {}, modifiedAt: new Date() })
-    await expect(Array.fromAsync(stream ?? [])).rejects.toMatchObject({ code: 'object_store_failed', detail: expect.stringContaining('replaced') })
+    await expect(Array.fromAsync(stream ?? [])).rejects.toMatchObject({
+      code: 'object_store_failed',
+      detail: expect.stringContaining('replaced'),
+    })
     server.fail(...Array.from({ length: 4 }, () => ({ on: 'GetObject', break: 'truncate' }) as const))
-    await expect(read(store, 'd')).rejects.toMatchObject({ code: 'object_store_failed', detail: expect.stringMatching(/broke \d+ bytes before its end/) })
+    await expect(read(store, 'd')).rejects.toMatchObject({
+      code: 'object_store_failed',
+      detail: expect.stringMatching(/broke \d+ bytes before its end/),
+    })
   })
 
   it('aborts between the parts that are on their way', async () => {
@@ -165,7 +220,9 @@ describe('s3', () => {
   it('says which number of parts the store allows', async () => {
     await server.close()
     const store = await start({ mostParts: 2 })
-    await expect(store.put('a', pattern(17 * mib))).rejects.toMatchObject({ detail: expect.stringContaining('UploadPart with 400 InvalidArgument') })
+    await expect(store.put('a', pattern(17 * mib))).rejects.toMatchObject({
+      detail: expect.stringContaining('UploadPart with 400 InvalidArgument'),
+    })
     expect(server.uploads.size).toBe(0)
   })
 
@@ -174,14 +231,19 @@ describe('s3', () => {
     ['S3_ACCESS_KEY_ID', 'AKIAOTHER', 'InvalidAccessKeyId. Check S3_ACCESS_KEY_ID'],
     ['S3_REGION', 'elsewhere', 'AuthorizationHeaderMalformed. Check S3_REGION'],
   ])('names the setting to check when %s is wrong, not its value', async (name, value, advice) => {
-    const error = await open(server, undefined, { [name]: value }).put('a', Buffer.from('x')).catch((thrown: unknown) => thrown)
+    const error = await open(server, undefined, { [name]: value })
+      .put('a', Buffer.from('x'))
+      .catch((thrown: unknown) => thrown)
     expect(error).toMatchObject({ code: 'object_store_failed', detail: expect.stringContaining(advice) })
     expect(String(error)).not.toContain(value)
   })
 
-  it.each(['s3://', 's3://a', 's3://Upper-Case', 's3://bucket/../x', 's3://bucket//x', 's3://bucket/a b'])('refuses the address %j', (url) => {
-    expect(() => open(server, url)).toThrow(expect.objectContaining({ code: 'invalid_input' }))
-  })
+  it.each(['s3://', 's3://a', 's3://Upper-Case', 's3://bucket/../x', 's3://bucket//x', 's3://bucket/a b'])(
+    'refuses the address %j',
+    (url) => {
+      expect(() => open(server, url)).toThrow(expect.objectContaining({ code: 'invalid_input' }))
+    },
+  )
 
   it('says which setting is missing', () => {
     expect(() => openS3Store('s3://bucket-name', readEnv({ S3_REGION: 'eu-west-1' }))).toThrow(/S3_ACCESS_KEY_ID, which is not set/)

@@ -72,7 +72,9 @@ describe('over a Storage that lists whole names and serves ranges', () => {
   beforeEach(() => {
     between = async (request, next) => {
       const flat = /^\/storage\/v1\/object\/list-v2\/(.+)$/.exec(new URL(request.url).pathname)
-      return flat === null ? cutRange(request, await next(request)) : listFlat(test.db, flat[1] as string, (await request.json()) as FlatQuery)
+      return flat === null
+        ? cutRange(request, await next(request))
+        : listFlat(test.db, flat[1] as string, (await request.json()) as FlatQuery)
     }
   })
   objectStoreConformance(async () => ({ store: open(await newBucket()) }))
@@ -102,7 +104,8 @@ async function cutRange(request: Request, answer: Response): Promise<Response> {
   if (range === null || answer.status !== 200) return answer
   const bytes = Buffer.from(await answer.arrayBuffer())
   const start = Number(range[1])
-  if (start >= bytes.length) return Response.json({ statusCode: '416', error: 'InvalidRange', message: 'The requested range is not satisfiable' }, { status: 400 })
+  if (start >= bytes.length)
+    return Response.json({ statusCode: '416', error: 'InvalidRange', message: 'The requested range is not satisfiable' }, { status: 400 })
   return new Response(bytes.subarray(start, Number(range[2]) + 1), { status: 206 })
 }
 
@@ -119,16 +122,24 @@ describe('supabase', () => {
   it('keeps the content type', async () => {
     const bucket = await newBucket()
     await open(bucket).put('m', Buffer.from('{}'), { contentType: 'application/json' })
-    expect(await test.db.query(`select metadata->>'mimetype' as type from storage.objects where bucket_id = $1`, [bucket])).toEqual([{ type: 'application/json' }])
+    expect(await test.db.query(`select metadata->>'mimetype' as type from storage.objects where bucket_id = $1`, [bucket])).toEqual([
+      { type: 'application/json' },
+    ])
   })
 
   it('tries an upload again that may be repeated, and no other', async () => {
     const bucket = await newBucket()
     let failures = 2
-    between = (request, next) => (request.method === 'POST' && failures-- > 0 ? Promise.resolve(Response.json({ statusCode: '503', error: 'Busy' }, { status: 503 })) : next(request))
+    between = (request, next) =>
+      request.method === 'POST' && failures-- > 0
+        ? Promise.resolve(Response.json({ statusCode: '503', error: 'Busy' }, { status: 503 }))
+        : next(request)
     await open(bucket).put('a', Buffer.from('x'))
     failures = 1
-    await expect(open(bucket).put('b', Buffer.from('x'), { ifAbsent: true })).rejects.toMatchObject({ code: 'object_store_failed', detail: expect.stringContaining('503 Busy') })
+    await expect(open(bucket).put('b', Buffer.from('x'), { ifAbsent: true })).rejects.toMatchObject({
+      code: 'object_store_failed',
+      detail: expect.stringContaining('503 Busy'),
+    })
     expect(await keys(open(bucket), '')).toEqual(['a'])
   })
 
@@ -139,7 +150,10 @@ describe('supabase', () => {
       const bytes = await request.arrayBuffer()
       return next(new Request(request.url, { method: 'POST', headers: request.headers, body: bytes.slice(0, 500) }))
     }
-    await expect(open(bucket).put('secret-name', pattern(1_000))).rejects.toMatchObject({ code: 'object_store_failed', detail: expect.stringContaining('kept 500 of 1000 bytes') })
+    await expect(open(bucket).put('secret-name', pattern(1_000))).rejects.toMatchObject({
+      code: 'object_store_failed',
+      detail: expect.stringContaining('kept 500 of 1000 bytes'),
+    })
     expect(await test.db.query('select 1 from storage.objects where bucket_id = $1', [bucket])).toEqual([])
   })
 
@@ -164,18 +178,33 @@ describe('supabase', () => {
     }
     const stream = await open(bucket).get('a')
     firstRead.resolve()
-    await expect(buffer(stream ?? Readable.from([]))).rejects.toMatchObject({ code: 'object_store_failed', detail: expect.stringMatching(/broke after \d+/) })
+    await expect(buffer(stream ?? Readable.from([]))).rejects.toMatchObject({
+      code: 'object_store_failed',
+      detail: expect.stringMatching(/broke after \d+/),
+    })
   })
 
-  it('gives Storage\'s own reason for a refusal, and what to check, without keys of either kind', async () => {
+  it("gives Storage's own reason for a refusal, and what to check, without keys of either kind", async () => {
     const bucket = await newBucket()
     await test.db.execute('update storage.buckets set file_size_limit = 10 where id = $1', [bucket])
-    const tooBig = await open(bucket).put('secret-name', pattern(11)).catch((thrown: unknown) => thrown)
+    const tooBig = await open(bucket)
+      .put('secret-name', pattern(11))
+      .catch((thrown: unknown) => thrown)
     expect(tooBig).toMatchObject({ code: 'object_store_failed', detail: expect.stringMatching(/413 EntityTooLarge.*size limit/) })
     expect(String(tooBig)).not.toContain('secret-name')
-    for (const call of [(store: ReturnType<typeof open>) => store.put('a', Buffer.from('x')), (store: ReturnType<typeof open>) => store.get('a'), (store: ReturnType<typeof open>) => store.head('a'), (store: ReturnType<typeof open>) => keys(store, '')])
-      await expect(call(open('no-such-bucket'))).rejects.toMatchObject({ code: 'object_store_failed', detail: expect.stringMatching(/404 .*Check the bucket's name/) })
-    const wrongKey = await open(bucket, '', { SUPABASE_SERVICE_ROLE_KEY: 'not-a-key-of-this-project' }).head('a').catch((thrown: unknown) => thrown)
+    for (const call of [
+      (store: ReturnType<typeof open>) => store.put('a', Buffer.from('x')),
+      (store: ReturnType<typeof open>) => store.get('a'),
+      (store: ReturnType<typeof open>) => store.head('a'),
+      (store: ReturnType<typeof open>) => keys(store, ''),
+    ])
+      await expect(call(open('no-such-bucket'))).rejects.toMatchObject({
+        code: 'object_store_failed',
+        detail: expect.stringMatching(/404 .*Check the bucket's name/),
+      })
+    const wrongKey = await open(bucket, '', { SUPABASE_SERVICE_ROLE_KEY: 'not-a-key-of-this-project' })
+      .head('a')
+      .catch((thrown: unknown) => thrown)
     expect(wrongKey).toMatchObject({ detail: expect.stringMatching(/answered 401 .*Check SUPABASE_SERVICE_ROLE_KEY/) })
     expect(String(wrongKey)).not.toContain('not-a-key')
   })
@@ -183,11 +212,16 @@ describe('supabase', () => {
   it('says when nothing answers', async () => {
     const store = open('bucket', '', { SUPABASE_URL: `http://127.0.0.1:${await freePort()}` })
     await expect(store.head('a')).rejects.toMatchObject({ code: 'object_store_failed', detail: expect.stringContaining('ECONNREFUSED') })
-    await expect(store.put('a', Readable.from([pattern(7 * 1_048_576)]))).rejects.toMatchObject({ code: 'object_store_failed', detail: expect.stringContaining('ECONNREFUSED') })
+    await expect(store.put('a', Readable.from([pattern(7 * 1_048_576)]))).rejects.toMatchObject({
+      code: 'object_store_failed',
+      detail: expect.stringContaining('ECONNREFUSED'),
+    })
   })
 
   it.each(['supabase://', 'supabase://a b', 'supabase://bucket/../x', 'supabase://bucket//x'])('refuses the address %j', (url) => {
-    expect(() => openSupabaseStore(url, readEnv({ SUPABASE_URL: 'http://x', SUPABASE_SERVICE_ROLE_KEY: 'k'.repeat(16) }))).toThrow(expect.objectContaining({ code: 'invalid_input' }))
+    expect(() => openSupabaseStore(url, readEnv({ SUPABASE_URL: 'http://x', SUPABASE_SERVICE_ROLE_KEY: 'k'.repeat(16) }))).toThrow(
+      expect.objectContaining({ code: 'invalid_input' }),
+    )
   })
 
   it('says which setting is missing', () => {
