@@ -9,8 +9,8 @@ export default defineConfig({
     checks: {
       database: { critical: true },
       supabase: { critical: true },
-      storage: {},
-      objects: {},
+      storage: { kind: 'supabase-storage' },
+      'object-store': {},
       rls: {},
       stripe: { critical: false },
       homepage: { kind: 'url', url: 'http://localhost:8888/app', critical: false, timeoutMs: 3000 },
