@@ -11,6 +11,11 @@ export interface ErasedRows {
   cut: Record<string, number>
 }
 
+/** True when no row was found. */
+export function isNothing({ deleted, anonymised, kept, cut }: ErasedRows): boolean {
+  return ![...Object.values(deleted), ...Object.values(anonymised), ...Object.values(cut), ...Object.values(kept).map(({ rows }) => rows)].some((rows) => rows > 0)
+}
+
 export interface EraseRowsOptions {
   /** Tables whose rows Supabase Auth deletes by its own API, after this. */
   leaveTo: ReadonlySet<string>

@@ -13,7 +13,7 @@ import { listFiles, removeFiles, supabaseIfConfigured } from '../storage-files.t
 import { findSubject, rootExists } from '../subject.ts'
 import { withSubjectLock } from '../subject-lock.ts'
 import { deleteAuthUser, requireSameProject } from './auth-user.ts'
-import { eraseRows } from './erase-rows.ts'
+import { eraseRows, isNothing } from './erase-rows.ts'
 import { finish, makeReceipt } from './finish.ts'
 import { type ErasePlan, planErasure, refuseBlocked } from './plan.ts'
 import { addRows, findFinishedErasure, findOpenErasure, noteWaiting, type Progress, saveProgress } from './progress.ts'
@@ -144,6 +144,8 @@ async function rows(erasure: Erasure): Promise<void> {
       ctx.db.transaction(
         async (tx) => {
           const erased = await eraseRows(tx, map, id, { leaveTo, requestId, now: ctx.clock.now(), onTable: (table, n, of) => erasure.say(`rows: ${table} (${n + 1}/${of})`) })
+          // A further pass that found nothing is no news.
+          if (progress.rows !== undefined && isNothing(erased)) return progress
           const reached: Progress = { ...progress, rows: addRows(progress.rows, erased) }
           if (requestId === undefined) return reached
           await saveProgress(tx, requestId, reached)
