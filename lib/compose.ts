@@ -8,6 +8,7 @@ import { type Env, readEnv, requireEnv } from './platform/env.ts'
 import { CaretakerError } from './platform/errors.ts'
 import { createLog, type Log } from './platform/log.ts'
 import type { ObjectStore } from './platform/objects.ts'
+import { openSentry } from './platform/sentry.ts'
 import { lazySupabase } from './platform/supabase.ts'
 
 export interface RuntimeOptions {
@@ -63,6 +64,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     return objects
   }
   const limiter = lazyLimiter(env, db)
+  const sentry = openSentry(env, globalThis.fetch)
   return {
     env,
     policy,
@@ -76,6 +78,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       objects: openObjects,
       limiter,
       log: log.child({ requestId }),
+      sentry,
       clock,
       fetch: globalThis.fetch,
       actor,

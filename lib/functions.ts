@@ -7,7 +7,6 @@ import { type Invocation, problemResponse, type Route, serveRoutes } from './htt
 import { secured } from './http/security-headers.ts'
 import { systemClock } from './platform/clock.ts'
 import type { Context } from './platform/context.ts'
-import { describeError } from './platform/log.ts'
 
 /** A function's routes, made once for one process. */
 export type FunctionRoutes = () => readonly Route[]
@@ -66,7 +65,7 @@ export function onNetlifySchedule(verb: (ctx: Context) => Promise<unknown>, poli
         ctx = start().context({ actor: { type: 'system', job: 'schedule' }, requestId, deadline })
         return Response.json(await verb(ctx))
       } catch (error) {
-        ctx?.log.error({ err: describeError(error) }, 'scheduled call failed')
+        ctx?.log.error({ err: error }, 'scheduled call failed')
         return problemResponse(error, requestId)
       }
     },

@@ -35,8 +35,11 @@ export function serveRoutes(routes: readonly Route[], open: OpenContext) {
       ctx.log.info({ method: request.method, route, status: response.status, ms: Math.round(ctx.clock.monotonicMs() - started) }, 'request')
       return secured(request.method === 'HEAD' ? new Response(null, response) : response, requestId)
     } catch (error) {
-      if (!(error instanceof CaretakerError) || error.code === 'internal') ctx?.log.error({ err: error }, 'request failed')
-      else
+      if (!(error instanceof CaretakerError) || error.code === 'internal') {
+        ctx?.log.error({ err: error }, 'request failed')
+        ctx?.sentry.capture(error, { requestId })
+        if (ctx !== undefined) invocation.waitUntil(ctx.sentry.flush(2_000))
+      } else
         ctx?.log.info(
           { method: request.method, code: error.code, cause: error.cause === undefined ? undefined : describeError(error.cause) },
           'request refused',

@@ -153,6 +153,7 @@ async function take(
       return
     }
     log.error({ err: error }, 'run failed')
+    ctx.sentry.capture(error, { requestId: run.id, tags: { job: run.job } })
     const described = publicError(error)
     const last = taken.retryCount >= retryLimit || final(error)
     await fail(ctx, boss, run, lease, described, last)

@@ -7,6 +7,7 @@ import type { Env } from './env.ts'
 import type { RateLimiter } from './limiter.ts'
 import type { Log } from './log.ts'
 import type { ObjectStore } from './objects.ts'
+import type { Sentry } from './sentry.ts'
 
 /**
  * Everything a verb needs, all of it required. Tests pass `{ ...testContext(), clock: fixedClock(…) }`.
@@ -21,6 +22,8 @@ export interface Context {
   readonly objects: () => Promise<ObjectStore>
   readonly limiter: RateLimiter
   readonly log: Log
+  /** Where defects are reported; does nothing where SENTRY_DSN is not set. */
+  readonly sentry: Sentry
   readonly clock: Clock
   readonly fetch: typeof globalThis.fetch
   readonly actor: Actor

@@ -30,6 +30,8 @@ it('name only files and folders that exist', async () => {
 
 it('list every domain of lib in the architecture', async () => {
   const text = await readFile(`${root}docs/architecture.md`, 'utf8')
-  const folders = (await readdir(`${root}lib`, { withFileTypes: true })).filter((entry) => entry.isDirectory()).map((entry) => `lib/${entry.name}`)
+  const folders = (await readdir(`${root}lib`, { withFileTypes: true }))
+    .filter((entry) => entry.isDirectory())
+    .map((entry) => `lib/${entry.name}`)
   expect(folders.filter((folder) => !text.includes(folder))).toEqual([])
 })

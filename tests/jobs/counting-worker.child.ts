@@ -32,6 +32,7 @@ await work(
     objects: () => Promise.reject(new Error('none')),
     limiter: { hit: () => Promise.reject(new Error('none')) },
     log: createLog({ level: 'silent' }),
+    sentry: { capture: () => undefined, flush: () => Promise.resolve(true) },
     clock: systemClock,
     fetch,
     actor: { type: 'system' },

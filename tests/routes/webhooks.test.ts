@@ -30,7 +30,8 @@ const policy = defineConfig({
 function setup(environment: Record<string, string> = { STRIPE_WEBHOOK_SECRET: secret }) {
   const env = readEnv({ ENCRYPTION_KEY: randomBytes(32).toString('hex'), ...environment })
   const ctx = testContext(test.db, { config: policy, env })
-  return { ctx, ...testServer(webhooks({ wake: async () => {} }), ctx) }
+  const { request, settled } = testServer(webhooks({ wake: () => Promise.resolve() }), ctx)
+  return { ctx, request, settled }
 }
 
 function signed(id: string, signingSecret = secret): RequestInit {

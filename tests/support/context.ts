@@ -28,6 +28,7 @@ export function testContext(db: Database, overrides: Partial<Context> = {}): Con
     objects: () => Promise.reject(new CaretakerError('not_configured', 'No object store in this test.')),
     limiter: { hit: (_key, limit) => Promise.resolve({ allowed: true, limit, remaining: limit, resetSeconds: 60 }) },
     log: createLog({ level: 'debug', destination }),
+    sentry: { capture: () => undefined, flush: () => Promise.resolve(true) },
     clock: systemClock,
     fetch: globalThis.fetch,
     actor: { type: 'system' },

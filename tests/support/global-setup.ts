@@ -2,9 +2,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestProject } from 'vitest/node'
+import { openDatabase } from '../../lib/platform/db.ts'
 import { applyMigrations } from '../../lib/platform/migrations.ts'
 import { startPostgres } from '../../local/postgres.ts'
-import { openDatabase } from '../../lib/platform/db.ts'
 
 declare module 'vitest' {
   interface ProvidedContext {

@@ -25,6 +25,7 @@ const outcome = await eraseSubject(
     objects: () => Promise.resolve(objects),
     limiter: { hit: () => Promise.reject(new CaretakerError('internal', 'not used')) },
     log: createLog({ level: 'silent' }),
+    sentry: { capture: () => undefined, flush: () => Promise.resolve(true) },
     clock: systemClock,
     fetch,
     actor: { type: 'cli' },
