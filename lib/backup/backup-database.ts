@@ -25,6 +25,8 @@ export interface BackupInput {
   onProgress?: OnProgress
   /** The run of a job this backup is made for. */
   run?: JobRun
+  /** Table and TOAST bytes one object covers. Default 128 MiB; less where an invocation is short. */
+  partBytes?: number
 }
 
 export interface BackupReport {
@@ -119,7 +121,7 @@ async function dumpAll(job: Job, id: string, keeper: Session, workers: readonly 
     await writeObject(sealing, 'pre-data.sql', 'pre-data', Readable.from([Buffer.from(preData)])),
   ]
 
-  const parts = planParts(snapshot.tables)
+  const parts = planParts(snapshot.tables, job.input.partBytes)
   const written = new Map<Part, { object: ManifestObject; rows: number }>()
   await shareOut(workers, parts, async (worker, part) => {
     checkTime(job)
@@ -199,10 +201,10 @@ interface Part {
   name: string
 }
 
-function planParts(tables: readonly SourceTable[]): Part[] {
+function planParts(tables: readonly SourceTable[], partBytes: number | undefined): Part[] {
   let number = 0
   return tables.flatMap((table) =>
-    splitTable(table).map((range): Part => {
+    splitTable(table, partBytes).map((range): Part => {
       number++
       return { table, range, name: `data/${String(number).padStart(6, '0')}.copy` }
     }),

@@ -44,6 +44,39 @@ export class Meter extends Transform {
   }
 }
 
+/**
+ * Makes few large chunks of many small ones. PostgreSQL sends eight kilobytes at a time, and every chunk costs a round
+ * trip to the thread that compresses: with 256 kB a backup took half the processor time in measurements.
+ */
+export class Gather extends Transform {
+  readonly #chunkBytes: number
+  #waiting: Buffer[] = []
+  #waitingBytes = 0
+
+  constructor(chunkBytes = 256 * 1024) {
+    super({ readableHighWaterMark: chunkBytes })
+    this.#chunkBytes = chunkBytes
+  }
+
+  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
+    this.#waiting.push(chunk)
+    this.#waitingBytes += chunk.length
+    if (this.#waitingBytes >= this.#chunkBytes) this.#give()
+    done()
+  }
+
+  override _flush(done: TransformCallback): void {
+    if (this.#waitingBytes > 0) this.#give()
+    done()
+  }
+
+  #give(): void {
+    this.push(this.#waiting.length === 1 ? this.#waiting[0] : Buffer.concat(this.#waiting, this.#waitingBytes))
+    this.#waiting = []
+    this.#waitingBytes = 0
+  }
+}
+
 /** Puts `head` before what is written and `tail` after it. */
 export class Frame extends Transform {
   readonly #tail: Buffer

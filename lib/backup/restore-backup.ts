@@ -11,7 +11,7 @@ import { type Opening, readObjectInto, readObjectText } from './object-stream.ts
 import { copyIn, copyOut } from './part-sql.ts'
 import { backupConnections } from './policy.ts'
 import type { OnProgress } from './progress.ts'
-import { type Executed, runScript } from './run-script.ts'
+import { type Executed, runPostData, runScript } from './run-script.ts'
 import { pinSession, serverVersion, shareOut, withSessions } from './sessions.ts'
 import { checkObjects, openBackup } from './verify-backup.ts'
 
@@ -83,7 +83,7 @@ interface Loading {
 }
 
 async function load(loading: Loading): Promise<Omit<RestoreReport, 'id' | 'createdAt' | 'durationMs'>> {
-  const { input, manifest, opening, main } = loading
+  const { input, manifest, opening, main, sessions } = loading
   const progress = (phase: 'schema' | 'sequences' | 'indexes', what: string) =>
     input.onProgress?.({ phase, what, doneBytes: 0, totalBytes: 0 })
   const skipped: Executed['skipped'] = []
@@ -98,7 +98,8 @@ async function load(loading: Loading): Promise<Omit<RestoreReport, 'id' | 'creat
   await run(await textOf(opening, manifest, 'sequences'))
   await checkSequences(main, manifest)
   progress('indexes', 'indexes, constraints and triggers')
-  await run(await textOf(opening, manifest, 'post-data'))
+  const postData = await textOf(opening, manifest, 'post-data')
+  skipped.push(...(await runPostData(sessions, postData, manifest.restrictKey, (name) => progress('indexes', name))).skipped)
   await main.execute('analyze')
   const [target] = await main.query<{ name: string }>('select current_database() as name')
   return {

@@ -8,9 +8,12 @@ export interface Statement {
   /** The object's entry in pg_dump's comments, such as "INDEX": undefined before the first. */
   type?: string
   name?: string
+  /** "-" for what is in none. */
+  schema?: string
+  owner?: string
 }
 
-const entry = /^-- Name: (.*); Type: ([A-Z ]+); Schema: .*$/
+const entry = /^-- Name: (.*); Type: ([A-Z ]+); Schema: (.*); Owner: ?(.*?)(?:; Tablespace: .*)?$/
 const word = /[A-Za-z_\u0080-\uffff]/
 const wordRest = /[A-Za-z0-9_$\u0080-\uffff]/
 
@@ -25,7 +28,7 @@ export function splitStatements(script: string, restrictKey?: string): Statement
   let at = 0
   let words: string[] = []
   let bodies = 0
-  let current: { type: string; name: string } | undefined
+  let current: Omit<Statement, 'sql'> | undefined
 
   const begin = () => {
     if (start < 0) start = at
@@ -48,7 +51,8 @@ export function splitStatements(script: string, restrictKey?: string): Statement
       const end = lineEnd(script, at)
       if (start < 0) {
         const match = entry.exec(script.slice(at, end))
-        if (match !== null) current = { name: match[1] as string, type: match[2] as string }
+        if (match !== null)
+          current = { name: match[1] as string, type: match[2] as string, schema: match[3] as string, owner: match[4] as string }
       }
       at = end
     } else if (char === '/' && next === '*') {

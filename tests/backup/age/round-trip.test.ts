@@ -8,7 +8,22 @@ import { hasCode } from '../../../lib/platform/errors.ts'
 
 const chunk = 64 * 1024
 /** Around every boundary the format has, and of nothing at all. */
-const sizes = [0, 1, 15, 16, 17, chunk - 17, chunk - 16, chunk - 1, chunk, chunk + 1, 2 * chunk - 1, 2 * chunk, 2 * chunk + 1, 5 * chunk + 4321]
+const sizes = [
+  0,
+  1,
+  15,
+  16,
+  17,
+  chunk - 17,
+  chunk - 16,
+  chunk - 1,
+  chunk,
+  chunk + 1,
+  2 * chunk - 1,
+  2 * chunk,
+  2 * chunk + 1,
+  5 * chunk + 4321,
+]
 
 let identity: string
 let recipient: string
@@ -107,7 +122,12 @@ test('bytes after the end, two chunks swapped, an empty chunk at the end: refuse
   const sealed = await encrypt(randomBytes(2 * chunk))
   const body = sealed.length - 2 * (chunk + 16)
   const [head, first, second] = [sealed.subarray(0, body), sealed.subarray(body, body + chunk + 16), sealed.subarray(body + chunk + 16)]
-  for (const bad of [[head, first, second, Buffer.from([0])], [head, second, first], [head, first, first, second], [head, first, second, Buffer.alloc(16)]]) {
+  for (const bad of [
+    [head, first, second, Buffer.from([0])],
+    [head, second, first],
+    [head, first, first, second],
+    [head, first, second, Buffer.alloc(16)],
+  ]) {
     const outcome = await decrypt(Buffer.concat(bad)).catch((error: unknown) => error)
     expect(hasCode(outcome, 'backup_corrupt')).toBe(true)
   }
