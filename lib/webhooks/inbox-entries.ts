@@ -1,7 +1,6 @@
 import type { Context } from '../platform/context.ts'
-import { requireEnv } from '../platform/env.ts'
 import { CaretakerError } from '../platform/errors.ts'
-import { fieldCipher } from '../platform/field-cipher.ts'
+import { environmentCipher } from '../platform/field-cipher.ts'
 import { openPayload, type WebhookEvent } from './payload.ts'
 import { type InboxEntry, type InboxState, selectEntries, selectEntry } from './queries.ts'
 
@@ -30,6 +29,6 @@ export async function showInbox(
     throw new CaretakerError('not_found', `There is no webhook event "${id}" in the inbox. \`webhooks list\` shows what there is.`)
   const { payload, ...entry } = found
   if (options.payload !== true) return entry
-  const cipher = fieldCipher(requireEnv(ctx.env, 'ENCRYPTION_KEY', 'Reading a webhook payload'))
+  const cipher = environmentCipher(ctx.env, 'Reading a webhook payload')
   return { ...entry, payload: openPayload(cipher, { source: entry.source, eventId: entry.eventId, payload }) }
 }

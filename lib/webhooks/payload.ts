@@ -3,13 +3,19 @@ import type { FieldCipher } from '../platform/field-cipher.ts'
 
 export type WebhookEvent = Parameters<WebhookHandler>[0]
 
-/** What a payload is bound to: swapped between two rows it opens in neither. */
-export function payloadContext(source: string, eventId: string): string[] {
-  return ['inbox', source, eventId]
+/**
+ * The body as it is stored: sealed to its row, so that swapped between two rows it opens in neither. Not compressed:
+ * deflating first cost more (73–87 % of the bare insert's rate without, 68–74 % with) than the smaller row saved.
+ */
+export function sealPayload(cipher: FieldCipher, event: { source: string; eventId: string; body: Uint8Array }): Buffer {
+  return cipher.seal(event.body, place(event))
 }
 
 /** The event as it was signed. */
 export function openPayload(cipher: FieldCipher, row: { source: string; eventId: string; payload: Uint8Array }): WebhookEvent {
-  const body = cipher.open(row.payload, payloadContext(row.source, row.eventId))
-  return JSON.parse(new TextDecoder().decode(body)) as WebhookEvent
+  return JSON.parse(new TextDecoder().decode(cipher.open(row.payload, place(row)))) as WebhookEvent
+}
+
+function place(row: { source: string; eventId: string }): string[] {
+  return ['inbox', row.source, row.eventId]
 }

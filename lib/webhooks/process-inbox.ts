@@ -1,9 +1,8 @@
 import type { WebhookHandler } from '../config/index.ts'
 import { type Context, remainingMs } from '../platform/context.ts'
 import type { Transaction } from '../platform/db.ts'
-import { requireEnv } from '../platform/env.ts'
 import { CaretakerError, hasCode, sqlState } from '../platform/errors.ts'
-import { type FieldCipher, fieldCipher } from '../platform/field-cipher.ts'
+import { environmentCipher, type FieldCipher } from '../platform/field-cipher.ts'
 import { emitEvent } from '../platform/outbox.ts'
 import { handlersBySource } from './handlers.ts'
 import { openPayload, type WebhookEvent } from './payload.ts'
@@ -44,7 +43,7 @@ export async function processInbox(ctx: Context, input: ProcessInput = {}): Prom
   const limit = input.limit ?? 100
   const signal = input.signal ?? ctx.signal
   const ids = input.ids ?? null
-  const cipher = fieldCipher(requireEnv(ctx.env, 'ENCRYPTION_KEY', 'The webhook inbox'))
+  const cipher = environmentCipher(ctx.env, 'The webhook inbox')
   const outcome: InboxOutcome = { applied: 0, ignored: 0, failed: 0, dead: 0 }
   const goOn = () => !signal.aborted && remainingMs(ctx) > 1_000 && taken(outcome) < limit
 

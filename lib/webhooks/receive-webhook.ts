@@ -1,9 +1,8 @@
 import { nearest } from '../config/index.ts'
 import type { Context } from '../platform/context.ts'
-import { requireEnv } from '../platform/env.ts'
 import { CaretakerError } from '../platform/errors.ts'
-import { fieldCipher } from '../platform/field-cipher.ts'
-import { payloadContext } from './payload.ts'
+import { environmentCipher } from '../platform/field-cipher.ts'
+import { sealPayload } from './payload.ts'
 import { insertEvent } from './queries.ts'
 import type { WebhookRequest } from './source.ts'
 import { sources } from './sources/index.ts'
@@ -29,7 +28,7 @@ export async function receiveWebhook(ctx: Context, sourceName: string, request: 
     const near = nearest(sourceName, sources.keys())
     throw new CaretakerError('not_found', `There is no webhook source of that name.${near === undefined ? '' : ` Did you mean "${near}"?`}`)
   }
-  const cipher = fieldCipher(requireEnv(ctx.env, 'ENCRYPTION_KEY', 'The webhook inbox'))
+  const cipher = environmentCipher(ctx.env, 'The webhook inbox')
   const event = source.verify(ctx, request)
   const now = ctx.clock.now()
   const stored = await insertEvent(ctx.db, {
@@ -40,7 +39,7 @@ export async function receiveWebhook(ctx: Context, sourceName: string, request: 
     occurredAt: event.occurredAt ?? now,
     receivedAt: now,
     objectTag: event.objectId === undefined ? null : cipher.tag(`webhook object of ${source.name}`, event.objectId),
-    payload: cipher.seal(request.body, payloadContext(source.name, event.eventId)),
+    payload: sealPayload(cipher, { source: source.name, eventId: event.eventId, body: request.body }),
   })
   return { accepted: true, duplicate: !stored, id: event.eventId }
 }
