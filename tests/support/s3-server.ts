@@ -8,6 +8,7 @@ export type S3Operation =
   | 'HeadObject'
   | 'DeleteObject'
   | 'ListObjectsV2'
+  | 'ListMultipartUploads'
   | 'CreateMultipartUpload'
   | 'UploadPart'
   | 'CompleteMultipartUpload'
@@ -39,7 +40,10 @@ export interface S3Server {
   /** What is visible, by name. */
   objects: Map<string, Stored>
   /** Multipart uploads neither completed nor aborted. */
-  uploads: Map<string, { name: string; headers: Record<string, string>; parts: Map<number, { bytes: Buffer; etag: string }> }>
+  uploads: Map<
+    string,
+    { name: string; startedAt: Date; headers: Record<string, string>; parts: Map<number, { bytes: Buffer; etag: string }> }
+  >
   /** The operations answered so far, refused ones too. */
   log: S3Operation[]
   fail(...faults: Fault[]): void
@@ -163,6 +167,7 @@ async function handle(
 
 function operationOf(method: string, name: string, query: URLSearchParams): S3Operation {
   if (name === '' && method === 'GET' && query.get('list-type') === '2') return 'ListObjectsV2'
+  if (name === '' && method === 'GET' && query.has('uploads')) return 'ListMultipartUploads'
   if (name === '') throw new Refusal(501, 'NotImplemented')
   if (method === 'POST' && query.has('uploads')) return 'CreateMultipartUpload'
   if (method === 'POST' && query.has('uploadId')) return 'CompleteMultipartUpload'
@@ -268,9 +273,17 @@ const operations: Record<S3Operation, (asked: Asked) => Answer> = {
     const token = more ? `<NextContinuationToken>${Buffer.from(last).toString('base64')}</NextContinuationToken>` : ''
     return xml(`<ListBucketResult><IsTruncated>${more}</IsTruncated>${token}${entries.join('')}</ListBucketResult>`)
   },
+  ListMultipartUploads({ state, query }) {
+    const uploads = [...state.uploads].filter(([, upload]) => upload.name.startsWith(query.get('prefix') ?? ''))
+    const entries = uploads.map(
+      ([id, { name, startedAt }]) =>
+        `<Upload><Key>${escapeXml(name)}</Key><UploadId>${id}</UploadId><Initiated>${startedAt.toISOString()}</Initiated></Upload>`,
+    )
+    return xml(`<ListMultipartUploadsResult>${entries.join('')}</ListMultipartUploadsResult>`)
+  },
   CreateMultipartUpload({ state, name, headers }) {
     const id = randomUUID()
-    state.uploads.set(id, { name, headers: keptHeaders(headers), parts: new Map() })
+    state.uploads.set(id, { name, startedAt: new Date(), headers: keptHeaders(headers), parts: new Map() })
     return xml(`<InitiateMultipartUploadResult><UploadId>${id}</UploadId></InitiateMultipartUploadResult>`)
   },
   UploadPart({ state, options, name, query, body }) {

@@ -6,6 +6,7 @@ import type { ObjectInfo, ObjectStore, PutOptions } from '../../platform/objects
 import { checkKey, checkPrefix, checkRange, isKey } from './key.ts'
 import { inParts, mostParts, type Part, partBytesFor, partsInFlight } from './parts.ts'
 import { callS3, element, elements, failure, networkCode, type S3Answer, type S3Settings } from './s3-api.ts'
+import { sweepUploads } from './s3-sweep.ts'
 import { aborted, isAborted, withSource } from './source.ts'
 
 /** Tells our own object from that of another writer, after an answer was lost. Kept by the store with the object. */
@@ -34,6 +35,7 @@ export function openS3Store(
     retryDelayMs: options.retryDelayMs ?? 200,
   }
   const nameOf = (key: string) => `${prefix}${key}`
+  let swept: Promise<number> | undefined
 
   async function head(key: string): Promise<Stored | null> {
     const answer = await callS3(settings, { method: 'HEAD', name: nameOf(key) })
@@ -58,6 +60,9 @@ export function openS3Store(
         const partBytes = partBytesFor(put.expectedBytes)
         const parts = inParts(chunks, partBytes)
         const first = (await parts.next()).value as Part
+        // Once for each store opened, and only below a prefix: without one, the uploads may be another program's.
+        if (!first.last && prefix !== '') swept ??= sweepUploads(settings, prefix)
+        await swept
         const upload = { settings, name: nameOf(key), id, put, head: () => head(key) }
         const bytes = first.last ? await putWhole(upload, first.bytes) : await putParts(upload, first, parts, partsInFlight(partBytes))
         const stored = await head(key)

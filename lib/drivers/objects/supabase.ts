@@ -1,22 +1,17 @@
 import { randomUUID } from 'node:crypto'
 import { Readable } from 'node:stream'
-import { type Env, requireEnv } from '../../platform/env.ts'
+import type { Env } from '../../platform/env.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { ObjectInfo, ObjectStore, PutOptions } from '../../platform/objects.ts'
 import { checkKey, checkPrefix, checkRange, isKey, type Range } from './key.ts'
 import { inParts, type Part } from './parts.ts'
 import { networkCode } from './s3-api.ts'
 import { aborted, isAborted, withSource } from './source.ts'
+import { type Caller, failure, isAbsent, problemOf, type SupabaseStoreOptions, supabaseCaller } from './supabase-api.ts'
+import { listNames } from './supabase-listing.ts'
 
 /** Supabase's advice for one plain request; what is larger is streamed. */
 const bufferedBytes = 6 * 1_048_576
-const pageSize = 1_000
-
-export interface SupabaseStoreOptions {
-  fetch?: typeof globalThis.fetch
-  /** How long a request without a body of its own may take, milliseconds. */
-  timeoutMs?: number
-}
 
 /**
  * A bucket of Supabase Storage: `supabase://BUCKET[/PREFIX]` in the project of `SUPABASE_URL`, with the service key.
@@ -27,7 +22,7 @@ export interface SupabaseStoreOptions {
  */
 export function openSupabaseStore(url: string, env: Env, options: SupabaseStoreOptions = {}): ObjectStore {
   const { bucket, prefix } = parse(url)
-  const call = caller(env, options)
+  const call = supabaseCaller(env, options)
   const pathOf = (key: string) => `${bucket}/${`${prefix}${key}`.split('/').map(encodeURIComponent).join('/')}`
 
   async function head(key: string): Promise<Stored | null> {
@@ -107,11 +102,7 @@ export function openSupabaseStore(url: string, env: Env, options: SupabaseStoreO
 
     async *list(under) {
       checkPrefix(under)
-      const listing = { call, bucket, prefix: `${prefix}${under}` }
-      const entries = (await hasFlatListing(listing))
-        ? flatListing(listing)
-        : folderListing(listing, listing.prefix.slice(0, listing.prefix.lastIndexOf('/') + 1))
-      for await (const entry of entries) {
+      for await (const entry of listNames({ call, bucket, prefix: `${prefix}${under}` })) {
         const key = entry.name.slice(prefix.length)
         // The dashboard keeps empty folders alive with a file of this name.
         if (isKey(key) && !key.endsWith('.emptyFolderPlaceholder')) yield { key, bytes: entry.bytes, modifiedAt: entry.modifiedAt }
@@ -142,87 +133,6 @@ function parse(url: string): { bucket: string; prefix: string } {
   const prefix = (match[2] ?? '').replace(/\/$/, '')
   if (prefix !== '') checkKey(prefix)
   return { bucket: match[1] as string, prefix: prefix === '' ? '' : `${prefix}/` }
-}
-
-interface CallOptions {
-  headers?: Record<string, string>
-  json?: unknown
-  body?: Uint8Array | ReadableStream<Uint8Array>
-  signal?: AbortSignal | undefined
-  /** The answer or the request is a stream that may take its time: only the caller's signal ends it. */
-  streams?: boolean
-}
-
-type Caller = (method: string, path: string, options?: CallOptions) => Promise<Response>
-
-function caller(env: Env, options: SupabaseStoreOptions): Caller {
-  const base = `${requireEnv(env, 'SUPABASE_URL', 'A supabase:// store').replace(/\/+$/, '')}/storage/v1`
-  const key = requireEnv(env, 'SUPABASE_SERVICE_ROLE_KEY', 'A supabase:// store')
-  const fetch = options.fetch ?? globalThis.fetch
-  const timeoutMs = options.timeoutMs ?? 60_000
-  return async (method, path, { headers, json, body, signal, streams } = {}) => {
-    const timeout = streams === true ? undefined : AbortSignal.timeout(timeoutMs)
-    const signals = [signal, timeout].filter((one) => one !== undefined)
-    try {
-      return await fetch(`${base}${path}`, {
-        method,
-        headers: {
-          apikey: key,
-          authorization: `Bearer ${key}`,
-          'accept-encoding': 'identity',
-          ...(json === undefined ? {} : { 'content-type': 'application/json' }),
-          ...headers,
-        },
-        redirect: 'manual',
-        ...(signals.length === 0 ? {} : { signal: AbortSignal.any(signals) }),
-        ...(json === undefined ? {} : { body: JSON.stringify(json) }),
-        ...(body === undefined ? {} : { body: body as NonNullable<RequestInit['body']>, duplex: 'half' as const }),
-      })
-    } catch (error) {
-      if (isAborted(signal)) throw aborted(signal)
-      const why = isAborted(timeout) ? `did not answer within ${timeoutMs} ms` : `cannot be reached (${networkCode(error)})`
-      throw new CaretakerError('object_store_failed', `Supabase Storage ${why}.`)
-    }
-  }
-}
-
-interface Problem {
-  statusCode: number
-  code: string
-}
-
-/** Storage answers 400 to nearly everything; the status it means is in the body. `null` for success. */
-async function problemOf(answer: Response): Promise<Problem | null> {
-  if (answer.ok) return null
-  const text = await answer.text().catch(() => '')
-  let body: { statusCode?: unknown; code?: unknown; error?: unknown } = {}
-  try {
-    body = (JSON.parse(text) ?? {}) as typeof body
-  } catch {
-    // Not Storage's own answer: a gateway's. Its status must do.
-  }
-  const statusCode = Number(body.statusCode)
-  const code = [body.code, body.error].find((one) => typeof one === 'string' && /^[\w ]{1,64}$/.test(one))
-  return { statusCode: Number.isInteger(statusCode) ? statusCode : answer.status, code: typeof code === 'string' ? code : '' }
-}
-
-function isAbsent(problem: Problem): boolean {
-  return problem.statusCode === 404 && !['NoSuchBucket', 'Bucket not found'].includes(problem.code)
-}
-
-const advice: Record<number, string> = {
-  401: ' Check SUPABASE_SERVICE_ROLE_KEY.',
-  403: ' Check SUPABASE_SERVICE_ROLE_KEY: only the service key may write to every bucket.',
-  404: " Check the bucket's name in the store's URL.",
-  413: " The bucket's or the project's size limit is smaller than this object.",
-  415: ' The bucket does not allow this content type.',
-}
-
-function failure(doing: string, problem: Problem): CaretakerError {
-  return new CaretakerError(
-    'object_store_failed',
-    `Supabase Storage answered ${problem.statusCode}${problem.code === '' ? '' : ` ${problem.code}`} to ${doing}.${advice[problem.statusCode] ?? ''}`,
-  )
 }
 
 function taken(): CaretakerError {
@@ -320,79 +230,4 @@ async function* download(
   } finally {
     await reader?.cancel().catch(() => undefined)
   }
-}
-
-interface Listing {
-  call: Caller
-  bucket: string
-  /** The store's prefix and the caller's. */
-  prefix: string
-}
-
-interface Entry {
-  name: string
-  bytes: number
-  modifiedAt: Date
-}
-
-interface ListedObject {
-  name: string
-  key?: string
-  id: string | null
-  updated_at: string | null
-  created_at: string | null
-  metadata: { size?: number } | null
-}
-
-/** True where Storage lists whole names, page by page. Older ones take this path for an upload to a bucket of that name. */
-async function hasFlatListing(listing: Listing): Promise<boolean> {
-  const answer = await listing.call('POST', `/object/list-v2/${listing.bucket}`, { json: { prefix: listing.prefix, limit: 1 } })
-  await answer.body?.cancel()
-  return answer.ok
-}
-
-async function* flatListing({ call, bucket, prefix }: Listing): AsyncGenerator<Entry, void, undefined> {
-  let cursor: string | undefined
-  do {
-    const json = {
-      prefix,
-      limit: pageSize,
-      with_delimiter: false,
-      sortBy: { column: 'name', order: 'asc' },
-      ...(cursor === undefined ? {} : { cursor }),
-    }
-    const answer = await call('POST', `/object/list-v2/${bucket}`, { json })
-    const problem = await problemOf(answer)
-    if (problem !== null) throw failure('listing objects', problem)
-    const page = (await answer.json()) as { objects: ListedObject[]; hasNext: boolean; nextCursor?: string }
-    // Both fields hold the whole name; where one is only its last part, the other ends with it.
-    for (const object of page.objects) yield entryOf(object, object.key?.endsWith(object.name) === true ? object.key : object.name)
-    cursor = page.hasNext ? page.nextCursor : undefined
-  } while (cursor !== undefined)
-}
-
-/** Folder by folder, in the order of whole names. A page shifts when names before it come or go while it is read. */
-async function* folderListing(listing: Listing, folder: string): AsyncGenerator<Entry, void, undefined> {
-  const { call, bucket, prefix } = listing
-  const found: { path: string; object: ListedObject | null }[] = []
-  for (let offset = 0; ; offset += pageSize) {
-    const answer = await call('POST', `/object/list/${bucket}`, {
-      json: { prefix: folder, limit: pageSize, offset, sortBy: { column: 'name', order: 'asc' } },
-    })
-    const problem = await problemOf(answer)
-    if (problem !== null) throw failure('listing objects', problem)
-    const page = (await answer.json()) as ListedObject[]
-    for (const entry of page)
-      found.push(entry.id === null ? { path: `${folder}${entry.name}/`, object: null } : { path: `${folder}${entry.name}`, object: entry })
-    if (page.length < pageSize) break
-  }
-  for (const { path, object } of found.sort((a, b) => (a.path < b.path ? -1 : 1))) {
-    if (object !== null) {
-      if (path.startsWith(prefix)) yield entryOf(object, path)
-    } else if (path.startsWith(prefix) || prefix.startsWith(path)) yield* folderListing(listing, path)
-  }
-}
-
-function entryOf(object: ListedObject, name: string): Entry {
-  return { name, bytes: Number(object.metadata?.size ?? 0), modifiedAt: new Date(object.updated_at ?? object.created_at ?? 0) }
 }

@@ -226,6 +226,26 @@ describe('s3', () => {
     expect(server.uploads.size).toBe(0)
   })
 
+  it('aborts what killed processes left under its prefix, and nothing else', async () => {
+    const old = new Date(Date.now() - 90_000_000)
+    const leave = (id: string, name: string, startedAt: Date) => server.uploads.set(id, { name, startedAt, headers: {}, parts: new Map() })
+    leave('abandoned', 'some/prefix/a', old)
+    leave('young', 'some/prefix/b', new Date())
+    leave('another', 'some/other', old)
+    const store = open(server)
+    await store.put('small', Buffer.from('x'))
+    expect([...server.uploads.keys()]).toEqual(['abandoned', 'young', 'another'])
+    await store.put('large', pattern(9 * mib))
+    await store.put('large', pattern(9 * mib))
+    expect([...server.uploads.keys()]).toEqual(['young', 'another'])
+    expect(count('ListMultipartUploads')).toBe(1)
+    // The whole bucket is nobody's to sweep.
+    await open(server, `s3://${server.bucket}`).put('large', pattern(9 * mib))
+    expect([...server.uploads.keys()]).toEqual(['young', 'another'])
+    server.fail({ on: 'ListMultipartUploads', answer: { status: 403, code: 'AccessDenied' } })
+    expect(await open(server).put('large', pattern(9 * mib))).toMatchObject({ bytes: 9 * mib })
+  })
+
   it.each([
     ['S3_SECRET_ACCESS_KEY', 'x'.repeat(20), 'SignatureDoesNotMatch. Check S3_SECRET_ACCESS_KEY'],
     ['S3_ACCESS_KEY_ID', 'AKIAOTHER', 'InvalidAccessKeyId. Check S3_ACCESS_KEY_ID'],
