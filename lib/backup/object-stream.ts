@@ -48,24 +48,27 @@ export async function writeObject(
   const stages = [new Gather(), content, new Frame(framing.head, framing.tail), createZstdCompress(compression)]
   const encrypt = sealing.recipients === null ? [] : [await encryptTo(sealing.recipients)]
   const put = sealing.store.put(`${sealing.folder}${key}`, stored, { contentType: 'application/octet-stream', signal: sealing.signal })
-  // A store that gives up must end the source too, which would otherwise wait for a reader for ever.
-  put.catch((error: Error) => stored.destroy(error))
+  const failures: unknown[] = []
+  const noted = (error: unknown) => {
+    failures.push(error)
+    // A store that gives up must end the source too, which would otherwise wait for a reader for ever.
+    if (!stored.destroyed) stored.destroy(error as Error)
+  }
   const flow = pipeline([source, ...stages, ...encrypt, stored], { signal: sealing.signal })
-  const [flowed, kept] = await Promise.allSettled([flow, put])
-  if (kept.status === 'rejected' && !(flowed.status === 'rejected' && isOrigin(flowed.reason))) throw kept.reason
-  if (flowed.status === 'rejected') throw flowed.reason
-  const measured = stored.measured()
+  const [, kept] = await Promise.allSettled([flow.catch(noted), put.catch(noted)])
+  if (failures.length > 0) throw failures.find((error) => !isConsequence(error)) ?? failures[0]
   const info = kept.status === 'fulfilled' ? kept.value : undefined
+  const measured = stored.measured()
   if (info?.bytes !== measured.bytes)
     throw new CaretakerError('object_store_failed', `${key}: the store holds ${info?.bytes ?? 0} bytes of ${measured.bytes}.`)
   const whole = content.measured()
   return { key, kind, ...measured, contentBytes: whole.bytes, contentSha256: whole.sha256 }
 }
 
-/** True for the error that began it, false for those with which the other streams were ended. */
-function isOrigin(error: unknown): boolean {
+/** True for the errors with which the streams around the one that failed are ended. */
+function isConsequence(error: unknown): boolean {
   const code = (error as NodeJS.ErrnoException | undefined)?.code
-  return code !== 'ERR_STREAM_PREMATURE_CLOSE' && !(error instanceof CaretakerError && error.code === 'object_store_failed')
+  return code === 'ERR_STREAM_PREMATURE_CLOSE' || code === 'ABORT_ERR' || code === 'ERR_STREAM_UNABLE_TO_PIPE'
 }
 
 /** A text kept as it is, for people: RESTORE.md and its script. */

@@ -65,8 +65,12 @@ export async function restoreBackup(ctx: Context, input: RestoreInput): Promise<
     for (const session of sessions) await pinSession(session, version.number, { lockTimeoutMs: 0 })
     await refuseNonEmpty(main)
     // Opens the schema first: a wrong identity shows before the whole backup is read.
+    await checkObjects(
+      opening,
+      manifest.objects.filter((object) => object.kind === 'pre-data'),
+    )
     const preData = await textOf(opening, manifest, 'pre-data')
-    await checkObjects(opening, manifest, input.onProgress)
+    await checkObjects(opening, manifest.objects, input.onProgress)
     return load({ ctx, input, manifest, opening, main, sessions, preData })
   })
   return { id, createdAt: manifest.createdAt, ...report, durationMs: Math.round(ctx.clock.monotonicMs() - startedMs) }

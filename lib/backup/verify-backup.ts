@@ -36,7 +36,7 @@ export async function verifyBackup(ctx: Context, input: VerifyInput): Promise<Ve
   const id = await resolveBackupId(store, input.id)
   const manifest = await readManifest(store, id)
   const opening = openBackup(ctx, store, manifest, input.identity)
-  await checkObjects(opening, manifest, input.onProgress)
+  await checkObjects(opening, manifest.objects, input.onProgress)
   const content = manifest.encryption.kind === 'none' || opening.identities.length > 0
   if (content) await checkContents(opening, manifest, input.onProgress)
   return {
@@ -68,8 +68,8 @@ export function openBackup(
 }
 
 /** Every stored byte against its hash, four objects at a time: the network is what this waits for. */
-export async function checkObjects(opening: Opening, manifest: Manifest, onProgress?: OnProgress): Promise<void> {
-  await checkEach(opening, manifest.objects, 4, onProgress, (object) => object.bytes, checkStored)
+export async function checkObjects(opening: Opening, objects: readonly ManifestObject[], onProgress?: OnProgress): Promise<void> {
+  await checkEach(opening, objects, 4, onProgress, (object) => object.bytes, checkStored)
 }
 
 async function checkContents(opening: Opening, manifest: Manifest, onProgress?: OnProgress): Promise<void> {
