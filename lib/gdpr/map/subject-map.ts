@@ -42,6 +42,12 @@ export interface MapTable {
   classified: boolean
   /** One row a person: another person's row is never taken. */
   person: boolean
+  /**
+   * Rows are locked before what hangs from them is looked for. Without the lock a row that comes in meanwhile is stopped by
+   * its constraint, and the erasure tried again; but ON DELETE SET NULL would let it stay as a residue, and a reference
+   * that is to be emptied would be missed.
+   */
+  lock: boolean
   /** What tells one row from another: the primary key, else a unique key without nulls, else nothing. */
   identity: readonly string[]
 }
@@ -75,6 +81,7 @@ export function buildSubjectMap(catalogue: Catalogue, policy: GdprPolicy): Subje
   const parents = new Map(reached.map((key) => [key, new Set((edges.get(key) ?? []).map((edge) => edge.parent).filter((parent) => reached.includes(parent)))]))
   const groups = components(reached, parents)
 
+  const survivable = new Set(catalogue.foreignKeys.filter(({ onDelete }) => onDelete === 'set null' || onDelete === 'set default').map(({ references }) => references))
   const tables = new Map<string, MapTable>()
   for (const key of groups.flat()) {
     const table = catalogue.tables.get(key) as Table
@@ -89,10 +96,13 @@ export function buildSubjectMap(catalogue: Catalogue, policy: GdprPolicy): Subje
       erase: eraseAction(table, settings, own),
       classified: settings !== undefined || key === root || key === resolved.subject,
       person: people.has(key),
+      lock: table.schema !== 'storage' && (key === root || survivable.has(key)),
       identity: identityOf(table),
     })
   }
 
+  const cuts = cutsOf(catalogue, tables)
+  lockAbove(tables, cuts)
   const deleted = groups.flat().filter((key) => tables.get(key)?.erase.kind === 'delete')
   const referencing = new Map<string, Set<string>>(deleted.map((key) => [key, new Set()]))
   for (const fk of catalogue.foreignKeys) if (fk.table !== fk.references && referencing.has(fk.table)) referencing.get(fk.references)?.add(fk.table)
@@ -106,7 +116,17 @@ export function buildSubjectMap(catalogue: Catalogue, policy: GdprPolicy): Subje
     tables,
     groups,
     deletions: components(deleted, referencing),
-    cuts: cutsOf(catalogue, tables),
+    cuts,
+  }
+}
+
+/** What is above a table that must be locked must be locked as well: a whole branch may come in meanwhile. */
+function lockAbove(tables: Map<string, MapTable>, cuts: readonly Cut[]): void {
+  const locked = new Set([...tables.values()].filter(({ key, lock }) => lock || cuts.some(({ foreignKey }) => foreignKey.references === key)).map(({ key }) => key))
+  for (const key of locked) for (const { parent } of tables.get(key)?.edges ?? []) locked.add(parent)
+  for (const key of locked) {
+    const table = tables.get(key)
+    if (table !== undefined && table.erase.kind !== 'storage') tables.set(key, { ...table, lock: true })
   }
 }
 
