@@ -33,7 +33,13 @@ async function exportToStore(ctx: Context, requestId: string, subject: string): 
   )
   const stream = new PassThrough()
   const stored = objects.put(key, stream, { contentType: 'application/zip', signal: ctx.signal })
-  stored.catch((error: Error) => stream.destroy(error))
+  // Whichever fails first is the reason; the other only hears that the stream has ended.
+  let refusedBy: Error | undefined
+  stream.on('error', () => undefined)
+  stored.catch((error: Error) => {
+    refusedBy ??= error
+    stream.destroy(error)
+  })
   await exportSubject(ctx, {
     subject,
     out: stream,
@@ -41,8 +47,10 @@ async function exportToStore(ctx: Context, requestId: string, subject: string): 
       await stored
     },
   }).catch((error: unknown) => {
+    const reason = refusedBy ?? error
+    refusedBy ??= error as Error
     stream.destroy(error as Error)
-    throw error
+    throw reason
   })
 }
 

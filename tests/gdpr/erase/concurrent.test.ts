@@ -58,7 +58,7 @@ describe('an erasure while the app goes on writing', () => {
       await tx.query('select from app.people for update')
       const stopped = new AbortController()
       setTimeout(() => stopped.abort(), 200)
-      await expect(eraseSubject({ ...ctx, signal: stopped.signal }, { subject: '7' })).rejects.toThrow()
+      await expect(eraseSubject({ ...ctx, signal: stopped.signal }, { subject: '7' })).rejects.toMatchObject({ code: 'timeout', detail: expect.stringContaining('nothing was changed') })
     })
     expect(await test.db.query('select id from app.people')).toEqual([{ id: 7 }])
     expect(await eraseSubject({ ...ctx, signal: new AbortController().signal }, { subject: '7' })).toMatchObject({ status: 'erased' })

@@ -1,0 +1,102 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { defineConfig } from '../../../lib/config/index.ts'
+import { openObjectStore } from '../../../lib/drivers/objects/index.ts'
+import { eraseSubject, getRequest, listRequests, planRequests, processRequest, processRequestsJob, requestErasure, requestExport } from '../../../lib/gdpr/index.ts'
+import { fixedClock } from '../../../lib/platform/clock.ts'
+import type { Context } from '../../../lib/platform/context.ts'
+import type { JobRun } from '../../../lib/platform/job.ts'
+import { subjectTag } from '../../../lib/platform/log.ts'
+import { testContext } from '../../support/context.ts'
+import { createTestDatabase, type TestDatabase } from '../../support/database.ts'
+import { unzip } from '../export/unzip.ts'
+import { makeShop } from '../shop.ts'
+
+let test: TestDatabase
+let folder: string
+let ctx: Context
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'gdpr-requests-'))
+})
+afterAll(() => rm(folder, { recursive: true }))
+beforeEach(async () => {
+  test = await createTestDatabase()
+  await makeShop(test.db)
+  const made = testContext(test.db)
+  const objects = await openObjectStore(`file://${await mkdtemp(join(folder, 'store-'))}`, made.env)
+  ctx = { ...made, config: defineConfig({ app: { name: 'Shop' }, gdpr: { subject: { table: 'users' } } }), objects: () => Promise.resolve(objects) }
+  return () => test.drop()
+})
+
+const run: JobRun = { id: '1', job: 'gdpr', slot: new Date(0), attempt: 1, params: {}, checkpoint: null, save: () => Promise.resolve(), shouldHandOver: () => false }
+
+describe('requests', () => {
+  it.each([
+    ['2026-01-31T12:00:00Z', '2026-02-28T12:00:00.000Z'],
+    ['2024-01-31T12:00:00Z', '2024-02-29T12:00:00.000Z'],
+    ['2026-03-31T23:30:00Z', '2026-04-30T23:30:00.000Z'],
+    ['2026-12-15T00:00:00Z', '2027-01-15T00:00:00.000Z'],
+  ])('is due one calendar month after %s', async (received, due) => {
+    const opened = await requestExport({ ...ctx, clock: fixedClock(received) }, { subject: '1' })
+    expect(opened.dueAt.toISOString()).toBe(due)
+  })
+
+  it('joins the open request of the same kind, however many ask at once', async () => {
+    const opened = await Promise.all(Array.from({ length: 6 }, (_, n) => requestErasure(ctx, { subject: n % 2 === 0 ? '1' : 'ada@example.org' })))
+    expect(new Set(opened.map(({ id }) => id)).size).toBe(1)
+    expect(opened.filter(({ joined }) => !joined)).toHaveLength(1)
+    expect((await requestExport(ctx, { subject: '1' })).id).not.toBe(opened[0]?.id)
+    expect(await listRequests(ctx)).toHaveLength(2)
+    expect(opened[0]?.subjectHash).toBe(subjectTag(ctx.env.ENCRYPTION_KEY as string, '1'))
+  })
+
+  it('refuses who is not there, and an id that is none', async () => {
+    await expect(requestExport(ctx, { subject: '77' })).rejects.toMatchObject({ code: 'subject_not_found' })
+    for (const id of ['', 'x', "'; drop table users; --", '00000000-0000-0000-0000-000000000000']) await expect(getRequest(ctx, id)).rejects.toMatchObject({ code: 'not_found' })
+  })
+
+  it('carries out an export into the object store, once', async () => {
+    const { id } = await requestExport(ctx, { subject: '1' })
+    expect(await planRequests(ctx)).toMatchObject([{ action: `export the person of request ${id}` }])
+    expect(await processRequestsJob(ctx, run)).toEqual({ status: 'done', result: { done: 1, failed: [] } })
+    const done = await getRequest(ctx, id)
+    expect(done).toMatchObject({ state: 'done', receipt: { object: `gdpr/exports/${id}.zip`, rows: expect.any(Number) } })
+    const body = await (await ctx.objects()).get(`gdpr/exports/${id}.zip`)
+    const chunks: Buffer[] = []
+    for await (const chunk of body ?? []) chunks.push(chunk as Buffer)
+    expect((await unzip(Buffer.concat(chunks))).has('manifest.json')).toBe(true)
+    expect(await planRequests(ctx)).toEqual([])
+    expect(await processRequest(ctx, id)).toEqual(done)
+  })
+
+  it('carries out an erasure; exports made before go with the person, and those that wait are refused', async () => {
+    const exported = await requestExport(ctx, { subject: '1' })
+    await processRequest(ctx, exported.id)
+    const waiting = await requestExport(ctx, { subject: '1' })
+    const { id } = await requestErasure(ctx, { subject: '1' })
+    expect(await processRequest(ctx, id)).toMatchObject({ state: 'done', receipt: { format: 'caretaker.gdpr.receipt/1', tombstone: `gdpr/tombstones/${new Date().toISOString().slice(0, 10)}/${id}.json` } })
+    expect(await getRequest(ctx, waiting.id)).toMatchObject({ state: 'refused', reason: 'erased' })
+    expect(await (await ctx.objects()).head(`gdpr/exports/${exported.id}.zip`)).toBeNull()
+    expect(await test.db.query('select from caretaker.gdpr_requests where subject is not null')).toEqual([])
+    expect(await test.db.query('select id from users order by 1')).toEqual([{ id: 2 }, { id: 3 }])
+  })
+
+  it('goes on with the others when one fails, and takes the failed one up again', async () => {
+    const first = await requestExport(ctx, { subject: '1' })
+    const second = await requestErasure(ctx, { subject: '2' })
+    const broken = { ...ctx, objects: async () => ({ ...(await ctx.objects()), put: (key: string) => Promise.reject(new Error(`no room for ${key}`)) }) }
+    await expect(processRequestsJob(broken, run)).rejects.toMatchObject({ code: 'job_failed' })
+    expect((await getRequest(ctx, first.id)).state).not.toBe('done')
+    expect(await processRequestsJob(ctx, run)).toMatchObject({ status: 'done', result: { done: 2 } })
+    expect(await getRequest(ctx, second.id)).toMatchObject({ state: 'done', receipt: { deleted: expect.arrayContaining([{ table: 'public.users', rows: 1 }]) } })
+    expect((await readdir(folder)).length).toBeGreaterThan(0)
+  })
+
+  it('lets only one of two erasures at once do the work', async () => {
+    const outcomes = await Promise.all([eraseSubject(ctx, { subject: '1' }), eraseSubject(ctx, { subject: '1' })])
+    expect(outcomes.map(({ status }) => status).sort()).toEqual(['already-erased', 'erased'])
+    expect(await listRequests(ctx)).toHaveLength(1)
+  })
+})
