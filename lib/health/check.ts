@@ -41,12 +41,16 @@ export function resolveCheck(name: string, policy: HealthCheckPolicy): Check {
   }
 }
 
+/** Paths below /health that are not checks. */
+const routeNames: ReadonlySet<string> = new Set(['live', 'ready', 'detailed'])
+
 /** What is wrong with the policy's entry, or undefined. */
 export function misconfiguration(check: Check): string | undefined {
   const kindName = check.policy.kind ?? check.name
   const found = findKind(kindName)
   if ('near' in found)
     return `health.checks.${check.name}: there is no checker "${kindName}"${found.near === undefined ? '' : `; did you mean "${found.near}"?`} To check an address, add kind: 'url' and url.`
+  if (routeNames.has(check.name)) return `health.checks.${check.name}: the name is taken by the path /health/${check.name}; choose another.`
   if (canonicalName(kindName) === 'url' && check.policy.url === undefined) return `health.checks.${check.name}: kind "url" needs a url.`
   return undefined
 }

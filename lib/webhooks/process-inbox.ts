@@ -149,7 +149,7 @@ async function fail(ctx: Context, event: ClaimedEvent, thrown: unknown): Promise
   const where = { inboxId: event.id, source: event.source, type: event.type, attempts, code: error.code, frames: stackFrames(thrown) }
   if (counted && dead) ctx.log.error(where, 'webhook event is a dead letter')
   else ctx.log.warn(where, 'webhook event failed')
-  return dead ? 'dead' : 'failed'
+  return counted && dead ? 'dead' : 'failed'
 }
 
 /** Doubles from five seconds to an hour; the second half of it is random, so that a burst does not come back as one. */

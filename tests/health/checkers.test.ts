@@ -212,12 +212,11 @@ describe('rls', () => {
   it('finds tables without row level security in exposed schemas', async () => {
     const ctx = healthContext(scratch.db)
     expect(await check(ctx, 'rls')).toMatchObject({ status: 'healthy' })
-    await scratch.db.execute(
-      'create table public.open_table (n int); create table public.closed_table (n int); alter table public.closed_table enable row level security',
-    )
-    await scratch.db.execute(
-      'create schema hidden; create table hidden.unexposed (n int); create materialized view public.totals as select 1 as n',
-    )
+    await scratch.db.execute(`
+      create table public.open_table (n int); grant select on public.open_table to public;
+      create table public.closed_table (n int); grant select on public.closed_table to public; alter table public.closed_table enable row level security;
+      create schema hidden; create table hidden.unexposed (n int); grant select on hidden.unexposed to public;
+      create materialized view public.totals as select 1 as n`)
     expect(await check(ctx, 'rls')).toMatchObject({
       status: 'unhealthy',
       cause: 'rls_off',
@@ -226,6 +225,19 @@ describe('rls', () => {
     })
     await scratch.db.execute('alter table public.open_table enable row level security')
     expect(await check(ctx, 'rls')).toMatchObject({ status: 'healthy' })
+  })
+
+  it('passes over what neither anon nor authenticated may touch, and looks into every schema that PostgREST exposes', async () => {
+    // Roles belong to the server, not to the database: another test may have made them.
+    for (const role of ['anon', 'authenticated', 'authenticator'])
+      await scratch.db.execute(`do $$ begin create role ${role}; exception when duplicate_object or unique_violation then null; end $$`)
+    await scratch.db.execute(
+      'create table public.internal_table (n int); create schema api; create table api.orders (n int); grant insert on api.orders to anon',
+    )
+    const ctx = healthContext(scratch.db)
+    expect(await check(ctx, 'rls')).toMatchObject({ status: 'healthy' })
+    await scratch.db.execute(`alter role authenticator in database ${scratch.name} set pgrst.db_schemas = 'public, api'`)
+    expect(await check(ctx, 'rls')).toMatchObject({ cause: 'rls_off', measures: { names: ['api.orders'] } })
   })
 })
 

@@ -81,7 +81,7 @@ describe('the report', () => {
 
   it("leaks neither hosts nor names nor a driver's words", async () => {
     doubles.use(...stripeApi({ ...stripeState(), failWith: 500 }))
-    await test.db.execute('create table public.secret_project (n int)')
+    await test.db.execute('create table public.secret_project (n int); grant select on public.secret_project to public')
     const ctx = healthContext(test.db, {
       health: { checks: { database: {}, stripe: {}, rls: {}, page: { kind: 'url', url: 'http://127.0.0.1:1/internal' } } },
       env: stripeEnv,
@@ -158,13 +158,14 @@ describe('the report', () => {
 
   it('plans without asking anybody, and names what is wrong with the policy', async () => {
     const ctx = healthContext(test.db, {
-      health: { checks: { databse: {}, page: { kind: 'url' }, stripe: {} } },
+      health: { checks: { databse: {}, page: { kind: 'url' }, live: { kind: 'url', url: 'https://a.test' }, stripe: {} } },
       overrides: { fetch: () => expect.fail('somebody was asked') },
     })
     const lines = await planHealth(ctx)
     expect(lines.map((line) => line.warnings?.join())).toEqual([
       expect.stringContaining('did you mean "database"?'),
       expect.stringContaining('needs a url'),
+      expect.stringContaining('/health/live'),
       undefined,
     ])
   })
@@ -277,6 +278,15 @@ describe('the snapshot', () => {
   it('does not keep as a failure that the caller went away', async () => {
     const { ctx } = counted({ signal: AbortSignal.abort() })
     expect((await reportHealth(ctx)).report.status).toBe('healthy')
+  })
+
+  it('is done without where the database takes no writes', async () => {
+    const readOnly = openDatabase({ sessionUrl: `${test.url}?options=-c%20default_transaction_read_only%3Don` })
+    const { ctx, state } = counted({ db: readOnly })
+    expect((await reportHealth(ctx)).report.status).toBe('healthy')
+    await reportHealth(ctx)
+    expect(state.asked).toBe(1)
+    await readOnly.close()
   })
 
   it('is done without where the database has never seen Caretaker', async () => {

@@ -13,6 +13,7 @@ export const rls: Checker = async (ctx, _check, signal) => {
        select substring(one from '^pgrst\\.db_schemas=(.*)$') as list
        from pg_db_role_setting s join pg_roles r on r.oid = s.setrole, unnest(s.setconfig) as one
        where r.rolname = 'authenticator' and one like 'pgrst.db\\_schemas=%'
+         and s.setdatabase in (0, (select oid from pg_database where datname = current_database()))
        order by s.setdatabase desc limit 1
      ), exposed as (
        select trim(both ' "' from name) as name from unnest(string_to_array(coalesce((select list from setting), 'public'), ',')) as name
