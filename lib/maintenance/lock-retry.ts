@@ -14,6 +14,11 @@ export interface LockPatience {
 /** Lock not available, and deadlock: both mean "someone else is at it, come again". */
 const contended = new Set(['55P03', '40P01'])
 
+export function isContention(error: unknown): boolean {
+  const state = sqlState(error)
+  return state !== undefined && contended.has(state)
+}
+
 /**
  * Runs `work`, and again when it could not get a lock within its `lock_timeout`. A short wait that is repeated is kinder
  * than a long one: everybody who comes after a waiting strong lock waits too.
@@ -31,8 +36,7 @@ export async function withLockRetry<T>(
     try {
       return await work(attempt)
     } catch (error) {
-      const state = sqlState(error)
-      if (state === undefined || !contended.has(state)) throw error
+      if (!isContention(error)) throw error
       if (patience.stop()) return 'hand-over'
       if (attempt >= patience.tries)
         throw new CaretakerError(

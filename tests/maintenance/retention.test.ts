@@ -49,7 +49,7 @@ describe('retention', () => {
 
   it('hands over before the deadline and goes on with the same cut-off', async () => {
     await test.db.execute('create table logs (id bigint primary key, at timestamptz not null)')
-    await test.db.execute(`insert into logs select n, now() - interval '40 days' from generate_series(1, 5000) n`)
+    await test.db.execute(`insert into logs select n, now() - interval '40 days' from generate_series(1, 20000) n`)
     const ctx = policy({ table: 'logs', column: 'at', olderThan: '30 days', action: 'purge' })
     const name = job()
     let asked = 0
@@ -59,11 +59,11 @@ describe('retention', () => {
       [name],
     )
     expect(saved?.rows).toBeGreaterThan(0)
-    expect(await count('logs')).toBe(5_000 - (saved?.rows ?? 0))
+    expect(await count('logs')).toBe(20_000 - (saved?.rows ?? 0))
     // Becomes too old between the two takings by a cut-off computed anew, not by the one that was stored.
-    await test.db.execute("insert into logs select 9999, $1::timestamptz + interval '1 microsecond'", [saved?.cutoff])
-    expect(counts(await run(ctx, {}, name))).toMatchObject({ 'purge logs': { rows: 5_000 } })
-    expect(await test.db.query('select id::int from logs')).toEqual([{ id: 9999 }])
+    await test.db.execute("insert into logs select 99999, $1::timestamptz + interval '1 microsecond'", [saved?.cutoff])
+    expect(counts(await run(ctx, {}, name))).toMatchObject({ 'purge logs': { rows: 20_000 } })
+    expect(await test.db.query('select id::int from logs')).toEqual([{ id: 99999 }])
   })
 
   it('walks partitions and heirs, and leaves alone what only shares their parent', async () => {
@@ -182,6 +182,25 @@ describe('retention', () => {
     // They do not match any more.
     expect(counts(await run(ctx))).toMatchObject({ 'purge logs': { rows: 0 } })
     expect(await count('logs')).toBe(10)
+  })
+
+  it('gets through more rows of one age than a batch holds, along an index', async () => {
+    await test.db.execute('create table logs (id bigint, at timestamptz, note text)')
+    await test.db.execute(`insert into logs select n, now() - interval '40 days', 'x' from generate_series(1, 7000) n`)
+    await test.db.execute(
+      `insert into logs select n, case when n % 9 = 0 then null else now() end, repeat('x', 100) from generate_series(1, 60000) n`,
+    )
+    await test.db.execute('create index on logs (at)')
+    await test.db.execute('analyze logs')
+    const ctx = policy({ table: 'logs', column: 'at', olderThan: '30 days', action: 'purge' })
+    const name = job()
+    let asked = 0
+    expect(await run(ctx, { shouldHandOver: () => ++asked > 3 }, name)).toEqual({ status: 'hand-over' })
+    expect(
+      await test.db.query(`select checkpoint->'current'->'inner'->'cursor'->>'walk' as walk from caretaker.runs where job = $1`, [name]),
+    ).toEqual([{ walk: 'index' }])
+    expect(counts(await run(ctx, {}, name))).toMatchObject({ 'purge logs': { rows: 7_000 } })
+    expect(await count('logs')).toBe(60_000)
   })
 
   it('leaves the wait for a lock to the next invocation when this one ends', async () => {
