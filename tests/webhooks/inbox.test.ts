@@ -229,6 +229,37 @@ describe('the inbox', () => {
     expect(seen).toEqual(['evt_other', 'evt_f1', 'evt_f2'])
   })
 
+  it('does not begin an earlier event that arrives while a later one of its object is being applied', async () => {
+    const type = fresh()
+    const steps: string[] = []
+    const later = Promise.withResolvers<void>()
+    const begun = Promise.withResolvers<void>()
+    const ctx = context({
+      [type]: async (event) => {
+        steps.push(`${event.id} begins`)
+        begun.resolve()
+        if (event.id === 'evt_later') await later.promise
+        steps.push(`${event.id} ends`)
+      },
+    })
+    await send(ctx, stripeEvent({ id: 'evt_later', type, created: 1_795_000_009, object: { id: 'sub_late' } }))
+    const first = processInbox(ctx, { limit: 1 })
+    await begun.promise
+    await send(ctx, stripeEvent({ id: 'evt_earlier', type, created: 1_795_000_001, object: { id: 'sub_late' } }))
+    const second = processInbox(ctx, { limit: 1 })
+    await vi.waitFor(async () =>
+      expect(
+        await test.db.query(
+          `select from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())`,
+        ),
+      ).toHaveLength(1),
+    )
+    expect(steps).toEqual(['evt_later begins'])
+    later.resolve()
+    await Promise.all([first, second])
+    expect(steps).toEqual(['evt_later begins', 'evt_later ends', 'evt_earlier begins', 'evt_earlier ends'])
+  })
+
   it('applies every event once, and each object in order, with six workers at work', async () => {
     const type = fresh()
     await test.db.execute('create table ordered (n bigint generated always as identity, object text, created bigint)')
