@@ -136,6 +136,7 @@ async function handle(
     if (request.method === 'GET' || request.method === 'HEAD') request.destroy()
     return
   }
+  if (request.method === 'PUT' && request.headers['content-length'] === undefined) throw new Refusal(411, 'MissingContentLength')
   const chunks: Buffer[] = []
   for await (const chunk of request) chunks.push(chunk as Buffer)
   const body = Buffer.concat(chunks)

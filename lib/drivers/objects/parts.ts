@@ -19,30 +19,38 @@ export function partsInFlight(partBytes: number): number {
   return Math.max(1, Math.floor((24 * mib) / partBytes))
 }
 
+/** Bytes as they came, not copied into one: a part may be 64 MiB. */
+export type Chunks = readonly Uint8Array[]
+
 export interface Part {
-  bytes: Uint8Array
+  chunks: Chunks
+  bytes: number
   /** Nothing follows. The first part may be the last, and may be empty. */
   last: boolean
 }
 
+/** A source that comes in crumbs is put together now and then: an object for each byte would cost fifty times its size. */
+const mostChunks = 2_048
+
 /** The stream in parts of exactly `partBytes`, the last one excepted. At least one part comes. */
-export async function* inParts(chunks: AsyncIterable<Uint8Array>, partBytes: number): AsyncGenerator<Part, void, undefined> {
-  let held: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of chunks) {
+export async function* inParts(source: AsyncIterable<Uint8Array>, partBytes: number): AsyncGenerator<Part, void, undefined> {
+  let chunks: Uint8Array[] = []
+  let bytes = 0
+  for await (const chunk of source) {
     let rest = chunk
     while (rest.length > 0) {
       // A full part is held back until a byte follows, because only then is it known not to be the last.
-      if (size === partBytes) {
-        yield { bytes: Buffer.concat(held), last: false }
-        held = []
-        size = 0
+      if (bytes === partBytes) {
+        yield { chunks, bytes, last: false }
+        chunks = []
+        bytes = 0
       }
-      const piece = rest.subarray(0, partBytes - size)
-      held.push(piece)
-      size += piece.length
+      const piece = rest.subarray(0, partBytes - bytes)
+      chunks.push(piece)
+      bytes += piece.length
       rest = rest.subarray(piece.length)
+      if (chunks.length > mostChunks) chunks = [Buffer.concat(chunks)]
     }
   }
-  yield { bytes: Buffer.concat(held), last: true }
+  yield { chunks, bytes, last: true }
 }

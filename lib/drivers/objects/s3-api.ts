@@ -1,8 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { systemClock } from '../../platform/clock.ts'
 import { CaretakerError } from '../../platform/errors.ts'
+import type { Chunks } from './parts.ts'
 import { type S3Credentials, signedHeaders, uriEncode } from './sigv4.ts'
 import { aborted, isAborted } from './source.ts'
+import { networkCode, startAttempt } from './transfer.ts'
 
 export interface S3Settings {
   /** The address of the bucket, without a slash at the end: `https://HOST/BUCKET` or `https://BUCKET.HOST`. */
@@ -21,7 +23,7 @@ export interface S3Call {
   name?: string
   query?: Record<string, string>
   headers?: Record<string, string>
-  body?: Uint8Array
+  body?: Chunks
   signal?: AbortSignal | undefined
 }
 
@@ -80,32 +82,46 @@ async function send(settings: S3Settings, call: S3Call, attempt: number): Promis
   )
   // Not signed: proxies on the way rewrite it. Without it fetch would ask for compressed bytes and unpack them.
   headers['accept-encoding'] = 'identity'
-  const timeout = new AbortController()
-  const timer = setTimeout(() => timeout.abort(), settings.timeoutMs)
+  if (call.body !== undefined) headers['content-length'] = String(call.body.reduce((sum, chunk) => sum + chunk.length, 0))
+  const attempted = startAttempt(call.signal, settings.timeoutMs)
   try {
-    const signal = call.signal === undefined ? timeout.signal : AbortSignal.any([call.signal, timeout.signal])
-    const body = call.body === undefined ? {} : { body: call.body as Uint8Array<ArrayBuffer> }
-    const response = await settings.fetch(url, { method: call.method, headers, signal, redirect: 'manual', ...body })
+    const response = await settings.fetch(url, {
+      method: call.method,
+      headers,
+      signal: attempted.signal,
+      redirect: 'manual',
+      ...bodyOf(call.body),
+    })
     if (call.method === 'GET' && call.name !== undefined && response.ok)
       return { status: response.status, headers: response.headers, code: '', body: response.body, text: '', attempts: attempt }
     const text = await response.text()
     return { status: response.status, headers: response.headers, code: element(text, 'Code') ?? '', body: null, text, attempts: attempt }
   } catch (error) {
     if (isAborted(call.signal)) throw aborted(call.signal)
-    const why = timeout.signal.aborted
+    const why = attempted.timedOut
       ? `did not answer ${call.method} within ${settings.timeoutMs} ms`
       : `cannot be reached (${networkCode(error)})`
     return new CaretakerError('object_store_failed', `The object store ${why}; tried ${attempt} time${attempt === 1 ? '' : 's'}.`)
   } finally {
-    clearTimeout(timer)
+    attempted.release()
   }
 }
 
-/** fetch says only "fetch failed"; the code is in the cause. */
-export function networkCode(error: unknown): string {
-  const cause = error instanceof Error ? error.cause : undefined
-  const code = (cause as NodeJS.ErrnoException | undefined)?.code
-  return code ?? (cause instanceof Error ? cause.name : 'connection lost')
+/** As a stream, because fetch makes a copy of a whole array; S3 is told the length all the same. */
+function bodyOf(chunks: Chunks | undefined): Pick<RequestInit, 'body' | 'duplex'> {
+  if (chunks === undefined) return {}
+  const [only] = chunks
+  if (only === undefined || (chunks.length === 1 && only.length < 65_536))
+    return { body: (only ?? new Uint8Array()) as Uint8Array<ArrayBuffer> }
+  let next = 0
+  const body = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      const chunk = chunks[next++]
+      if (chunk === undefined) controller.close()
+      else if (chunk.length > 0) controller.enqueue(chunk)
+    },
+  })
+  return { body: body as NonNullable<RequestInit['body']>, duplex: 'half' }
 }
 
 const advice: Record<string, string> = {

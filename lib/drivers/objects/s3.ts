@@ -4,10 +4,11 @@ import { type Env, requireEnv } from '../../platform/env.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { ObjectInfo, ObjectStore, PutOptions } from '../../platform/objects.ts'
 import { checkKey, checkPrefix, checkRange, isKey } from './key.ts'
-import { inParts, mostParts, type Part, partBytesFor, partsInFlight } from './parts.ts'
-import { callS3, element, elements, failure, networkCode, type S3Answer, type S3Settings } from './s3-api.ts'
+import { type Chunks, inParts, mostParts, type Part, partBytesFor, partsInFlight } from './parts.ts'
+import { callS3, element, elements, failure, type S3Answer, type S3Settings } from './s3-api.ts'
 import { sweepUploads } from './s3-sweep.ts'
-import { aborted, isAborted, withSource } from './source.ts'
+import { withSource } from './source.ts'
+import { networkCode, readBody, startAttempt, watchFailure } from './transfer.ts'
 
 /** Tells our own object from that of another writer, after an answer was lost. Kept by the store with the object. */
 const putHeader = 'x-amz-meta-caretaker-put'
@@ -64,7 +65,7 @@ export function openS3Store(
         if (!first.last && prefix !== '') swept ??= sweepUploads(settings, prefix)
         await swept
         const upload = { settings, name: nameOf(key), id, put, head: () => head(key) }
-        const bytes = first.last ? await putWhole(upload, first.bytes) : await putParts(upload, first, parts, partsInFlight(partBytes))
+        const bytes = first.last ? await putWhole(upload, first) : await putParts(upload, first, parts, partsInFlight(partBytes))
         const stored = await head(key)
         if (stored === null) throw new CaretakerError('object_store_failed', 'The object store took the object and then did not have it.')
         // Another writer may have replaced it since; then its size says nothing about ours.
@@ -167,15 +168,15 @@ function bucketUrl(bucket: string, env: Env): string {
   return bucket.includes('.') ? `https://s3.${region}.amazonaws.com/${bucket}` : `https://${bucket}.s3.${region}.amazonaws.com`
 }
 
-async function putWhole(upload: Upload, body: Uint8Array): Promise<number> {
+async function putWhole(upload: Upload, { chunks, bytes }: Part): Promise<number> {
   const { settings, name, put } = upload
   const headers = { ...objectHeaders(upload), ...conditional(put) }
   for (let attempt = 1; ; attempt++) {
-    const answer = await callS3(settings, { method: 'PUT', name, headers, body, signal: put.signal })
-    if (answer.status === 200) return body.length
+    const answer = await callS3(settings, { method: 'PUT', name, headers, body: chunks, signal: put.signal })
+    if (answer.status === 200) return bytes
     // 409: another conditional write of this key was under way, and may yet fail.
     if (answer.status === 409 && answer.code === 'ConditionalRequestConflict' && attempt < 4) continue
-    if (answer.status === 412 && (await isOurs(upload, answer))) return body.length
+    if (answer.status === 412 && (await isOurs(upload, answer))) return bytes
     throw refusal('PutObject', answer)
   }
 }
@@ -192,16 +193,20 @@ async function putParts(upload: Upload, first: Part, rest: AsyncGenerator<Part, 
   const uploadId = element(started.text, 'UploadId')
   if (started.status !== 200 || uploadId === undefined) throw failure('CreateMultipartUpload', started)
   // Ends the parts that are still on their way when one has failed, or the source has.
-  const stop = new AbortController()
-  const signal = put.signal === undefined ? stop.signal : AbortSignal.any([put.signal, stop.signal])
+  const parts = startAttempt(put.signal, undefined)
   const sending = new Set<Promise<void>>()
   try {
     const etags: string[] = []
     let bytes = 0
-    const failed = Promise.withResolvers<never>()
-    failed.promise.catch(() => undefined)
-    const sendPart = async (number: number, body: Uint8Array) => {
-      const answer = await callS3(settings, { method: 'PUT', name, query: { partNumber: String(number), uploadId }, body, signal })
+    const watch = watchFailure()
+    const sendPart = async (number: number, body: Chunks) => {
+      const answer = await callS3(settings, {
+        method: 'PUT',
+        name,
+        query: { partNumber: String(number), uploadId },
+        body,
+        signal: parts.signal,
+      })
       const etag = answer.headers.get('etag')
       if (answer.status !== 200 || etag === null) throw failure('UploadPart', answer)
       etags[number - 1] = etag
@@ -212,24 +217,26 @@ async function putParts(upload: Upload, first: Part, rest: AsyncGenerator<Part, 
           'object_store_failed',
           `The object has more than ${mostParts} parts. Say how big it will be (expectedBytes), or store smaller ones.`,
         )
-      bytes += part.bytes.length
-      const sent = sendPart(number, part.bytes)
-        .catch(failed.reject)
+      bytes += part.bytes
+      const sent = sendPart(number, part.chunks)
+        .catch(watch.fail)
         .finally(() => sending.delete(sent))
       sending.add(sent)
-      if (sending.size >= inFlight) await Promise.race([failed.promise, ...sending])
+      if (sending.size >= inFlight) await watch.wait(Promise.race(sending))
       // A failed part ends the upload at once, even if the source is silent.
-      part = (await Promise.race([failed.promise, rest.next()])).value ?? undefined
+      part = (await watch.wait(rest.next())).value ?? undefined
     }
-    while (sending.size > 0) await Promise.race([failed.promise, ...sending])
+    while (sending.size > 0) await watch.wait(Promise.race(sending))
     await complete(upload, uploadId, etags)
     return bytes
   } catch (error) {
-    stop.abort()
+    parts.abort()
     await Promise.allSettled(sending)
     // Without the caller's signal: what was started is cleaned up in any case. What cannot be, the bucket's lifecycle rule takes.
     await callS3(settings, { method: 'DELETE', name, query: { uploadId } }).catch(() => undefined)
     throw error
+  } finally {
+    parts.release()
   }
 }
 
@@ -244,7 +251,7 @@ async function complete(upload: Upload, uploadId: string, etags: readonly string
     name,
     query: { uploadId },
     headers: { 'content-type': 'application/xml', ...conditional(put) },
-    body,
+    body: [body],
     signal: put.signal,
   })
   // S3 begins its answer before it knows the outcome: 200 may carry an error.
@@ -298,20 +305,20 @@ async function* download(settings: S3Settings, from: Download, first: S3Answer):
   let answer = first
   for (let attempt = 1; ; attempt++) {
     let problem = 'connection closed early'
-    const reader = answer.body?.getReader()
+    const body = readBody(answer.body, signal)
     try {
       for (;;) {
-        const read = await reader?.read().catch((error: unknown) => {
-          if (isAborted(signal)) throw aborted(signal)
+        const chunk = await body.next().catch((error: unknown) => {
+          if (error instanceof CaretakerError) throw error
           problem = networkCode(error)
+          return null
         })
-        if (read?.value === undefined) break
-        offset += read.value.length
-        yield read.value
+        if (chunk === null) break
+        offset += chunk.length
+        yield chunk
       }
     } finally {
-      // Also when the reader of this stream has gone: a body that nobody reads would keep the connection.
-      await reader?.cancel().catch(() => undefined)
+      await body.close()
     }
     if (offset === end) return
     if (attempt === 4 || etag === null || offset > end)

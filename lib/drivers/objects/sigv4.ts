@@ -11,7 +11,7 @@ export interface UnsignedRequest {
   url: URL
   /** Signed and sent; names in lower case. */
   headers: Record<string, string>
-  body?: Uint8Array | undefined
+  body?: readonly Uint8Array[] | undefined
 }
 
 /**
@@ -21,7 +21,7 @@ export interface UnsignedRequest {
 export function signedHeaders(request: UnsignedRequest, credentials: S3Credentials, at: Date): Record<string, string> {
   const time = at.toISOString().replace(/[-:]|\.\d{3}/g, '')
   const scope = `${time.slice(0, 8)}/${credentials.region}/s3/aws4_request`
-  const bodyHash = sha256(request.body ?? '')
+  const bodyHash = sha256(...(request.body ?? []))
   const headers: Record<string, string> = { ...request.headers, 'x-amz-content-sha256': bodyHash, 'x-amz-date': time }
   const signed = Object.entries({ ...headers, host: request.url.host }).sort(([a], [b]) => (a < b ? -1 : 1))
   const names = signed.map(([name]) => name).join(';')
@@ -65,8 +65,10 @@ function canonicalQuery(url: URL): string {
     .join('&')
 }
 
-function sha256(value: string | Uint8Array): string {
-  return createHash('sha256').update(value).digest('hex')
+function sha256(...parts: readonly (string | Uint8Array)[]): string {
+  const hash = createHash('sha256')
+  for (const part of parts) hash.update(part)
+  return hash.digest('hex')
 }
 
 function hmac(key: string | Buffer, text: string): Buffer {

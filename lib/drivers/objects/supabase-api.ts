@@ -1,7 +1,7 @@
 import { type Env, requireEnv } from '../../platform/env.ts'
 import { CaretakerError } from '../../platform/errors.ts'
-import { networkCode } from './s3-api.ts'
 import { aborted, isAborted } from './source.ts'
+import { networkCode, startAttempt } from './transfer.ts'
 
 export interface SupabaseStoreOptions {
   fetch?: typeof globalThis.fetch
@@ -28,8 +28,7 @@ export function supabaseCaller(env: Env, options: SupabaseStoreOptions): Caller 
   const fetch = options.fetch ?? globalThis.fetch
   const timeoutMs = options.timeoutMs ?? 60_000
   return async (method, path, { headers, json, body, signal, streams } = {}) => {
-    const timeout = streams === true ? undefined : AbortSignal.timeout(timeoutMs)
-    const signals = [signal, timeout].filter((one) => one !== undefined)
+    const attempt = startAttempt(signal, streams === true ? undefined : timeoutMs)
     try {
       return await fetch(`${base}${path}`, {
         method,
@@ -41,14 +40,16 @@ export function supabaseCaller(env: Env, options: SupabaseStoreOptions): Caller 
           ...headers,
         },
         redirect: 'manual',
-        ...(signals.length === 0 ? {} : { signal: AbortSignal.any(signals) }),
+        signal: attempt.signal,
         ...(json === undefined ? {} : { body: JSON.stringify(json) }),
         ...(body === undefined ? {} : { body: body as NonNullable<RequestInit['body']>, duplex: 'half' as const }),
       })
     } catch (error) {
       if (isAborted(signal)) throw aborted(signal)
-      const why = isAborted(timeout) ? `did not answer within ${timeoutMs} ms` : `cannot be reached (${networkCode(error)})`
+      const why = attempt.timedOut ? `did not answer within ${timeoutMs} ms` : `cannot be reached (${networkCode(error)})`
       throw new CaretakerError('object_store_failed', `Supabase Storage ${why}.`)
+    } finally {
+      attempt.release()
     }
   }
 }

@@ -5,10 +5,10 @@ import { CaretakerError } from '../../platform/errors.ts'
 import type { ObjectInfo, ObjectStore, PutOptions } from '../../platform/objects.ts'
 import { checkKey, checkPrefix, checkRange, isKey, type Range } from './key.ts'
 import { inParts, type Part } from './parts.ts'
-import { networkCode } from './s3-api.ts'
-import { aborted, isAborted, withSource } from './source.ts'
+import { withSource } from './source.ts'
 import { type Caller, failure, isAbsent, problemOf, type SupabaseStoreOptions, supabaseCaller } from './supabase-api.ts'
 import { listNames } from './supabase-listing.ts'
+import { networkCode, readBody } from './transfer.ts'
 
 /** Supabase's advice for one plain request; what is larger is streamed. */
 const bufferedBytes = 6 * 1_048_576
@@ -60,7 +60,7 @@ export function openSupabaseStore(url: string, env: Env, options: SupabaseStoreO
         const parts = inParts(chunks, bufferedBytes)
         const first = (await parts.next()).value as Part
         const send = { call, path: `/object/${pathOf(key)}`, put, id: randomUUID() }
-        const bytes = first.last ? await sendWhole(send, first.bytes) : await sendStream(send, first, parts)
+        const bytes = first.last ? await sendWhole(send, Buffer.concat(first.chunks)) : await sendStream(send, first, parts)
         const stored = await head(key)
         if (stored === null) throw new CaretakerError('object_store_failed', 'Supabase Storage took the object and then did not have it.')
         // Another writer may have replaced it since; then its size says nothing about ours.
@@ -166,11 +166,11 @@ async function sendStream(send: Send, first: Part, rest: AsyncGenerator<Part, vo
   let broken: { error: unknown } | undefined
   const source = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
     try {
-      bytes += first.bytes.length
-      yield first.bytes
+      bytes += first.bytes
+      yield* first.chunks
       for await (const part of rest) {
-        bytes += part.bytes.length
-        yield part.bytes
+        bytes += part.bytes
+        yield* part.chunks
       }
     } catch (error) {
       broken = { error }
@@ -211,23 +211,23 @@ async function* download(
   const take = cut ? range.end - range.start : Number.POSITIVE_INFINITY
   const declared = answer.headers.get('content-length')
   let received = 0
-  const reader = answer.body?.getReader()
+  const body = readBody(answer.body, signal)
   try {
     for (;;) {
-      const read = await reader?.read().catch((error: unknown) => {
-        if (isAborted(signal)) throw aborted(signal)
+      const chunk = await body.next().catch((error: unknown) => {
+        if (error instanceof CaretakerError) throw error
         throw new CaretakerError('object_store_failed', `The download broke after ${received} bytes (${networkCode(error)}).`)
       })
-      if (read?.value === undefined) break
+      if (chunk === null) break
       const before = received
-      received += read.value.length
-      const piece = read.value.subarray(Math.max(0, skip - before), Math.max(0, Math.min(read.value.length, skip + take - before)))
+      received += chunk.length
+      const piece = chunk.subarray(Math.max(0, skip - before), Math.max(0, Math.min(chunk.length, skip + take - before)))
       if (piece.length > 0) yield piece
       if (received >= skip + take) return
     }
     if (declared !== null && received !== Number(declared))
       throw new CaretakerError('object_store_failed', `The download broke after ${received} of ${declared} bytes.`)
   } finally {
-    await reader?.cancel().catch(() => undefined)
+    await body.close()
   }
 }

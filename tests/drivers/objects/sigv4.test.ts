@@ -24,7 +24,7 @@ describe('signedHeaders', () => {
     ['GET', '/?max-keys=2&prefix=J', {}, undefined, '34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7'],
   ] as const)('signs %s %s as published', (method, path, headers, body, signature) => {
     const signed = signedHeaders(
-      { method, url: new URL(`${host}${path}`), headers, body: body === undefined ? undefined : Buffer.from(body) },
+      { method, url: new URL(`${host}${path}`), headers, body: body === undefined ? undefined : [Buffer.from(body)] },
       credentials,
       at,
     )
