@@ -116,7 +116,7 @@ async function confirm({ out }: Invocation, subject: string): Promise<void> {
 }
 
 function describePlan(plan: PlanOutcome): string {
-  if (plan.status === 'already-erased') return `This person was erased on ${day(plan.erasedAt)} (request ${plan.request}).`
+  if (plan.status === 'already-erased') return `This person was erased already, on ${day(plan.erasedAt)}${byRequest(plan.request)}.`
   const rows = plan.tables.filter(({ rows: n }) => n > 0)
   const parts = [
     table(
@@ -124,7 +124,7 @@ function describePlan(plan: PlanOutcome): string {
       rows.map((one) => [one.table, one.rows, one.action === 'keep' ? `kept for ${one.until}: ${one.basis}` : one.action === 'storage' ? 'deleted by the Storage API' : one.action]),
     ),
   ]
-  if (plan.cuts.length > 0) parts.push(plan.cuts.map((cut) => `${cut.rows} rows of ${cut.table} stay and lose their reference to ${cut.references} (${cut.columns.join(', ')}).`).join('\n'))
+  if (plan.cuts.length > 0) parts.push(plan.cuts.map((cut) => `${cut.rows} ${cut.rows === 1 ? 'row' : 'rows'} of ${cut.table} ${cut.rows === 1 ? 'stays and loses its' : 'stay and lose their'} reference to ${cut.references} (${cut.columns.join(', ')}).`).join('\n'))
   parts.push(plan.files === null ? 'Files: Supabase is not configured, none are looked for.' : `Files in Storage: ${plan.files}.`)
   if (plan.authUser) parts.push('The Auth user is deleted through Supabase Auth.')
   if (plan.warnings.length > 0) parts.push(plan.warnings.map((line) => `Warning: ${line}`).join('\n'))
@@ -133,8 +133,12 @@ function describePlan(plan: PlanOutcome): string {
 }
 
 function describeOutcome(outcome: EraseOutcome): string {
-  if (outcome.status === 'already-erased') return `This person was erased already, on ${day(outcome.erasedAt)} (request ${outcome.request}). Nothing was changed.`
+  if (outcome.status === 'already-erased') return `This person was erased already, on ${day(outcome.erasedAt)}${byRequest(outcome.request)}. Nothing was changed.`
   return `Erased. The receipt, which holds no personal data:\n${JSON.stringify(outcome.receipt, null, 2)}`
+}
+
+function byRequest(id: string | null): string {
+  return id === null ? '' : ` (request ${id})`
 }
 
 function day(date: Date | null): string | null {

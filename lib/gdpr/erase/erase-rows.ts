@@ -98,7 +98,7 @@ function unqualified(name: string): string {
 /** A leaf is deleted by its parents' keys alone; everything else is noted first. */
 function needsSet(map: SubjectMap, table: MapTable): boolean {
   if (table.key === map.root || table.erase.kind === 'keep' || table.erase.kind === 'anonymise') return true
-  if (circleOf(map, table.key) !== undefined) return true
+  if (table.table.interferes || circleOf(map, table.key) !== undefined) return true
   if (map.deletions.some((group) => group.length > 1 && group.includes(table.key))) return true
   if (map.cuts.some((cut) => cut.foreignKey.references === table.key || cut.foreignKey.table === table.key)) return true
   return [...map.tables.values()].some((other) => other.edges.some((edge) => edge.parent === table.key))
@@ -157,7 +157,7 @@ async function emptyReference(tx: Transaction, map: SubjectMap, cut: SubjectMap[
   const going = own?.erase.kind === 'delete' ? ` and not exists (select from ${source(own.key)} s where ${sameRow(own, 't', 's')})` : ''
   const where = `exists (select from ${source(fk.references)} k where ${joined(target, 'k', 't')})${going}`
   const from = qualified(table.schema, table.name)
-  if (columns.length > 0) return tx.execute(`update ${from} t set ${columns.map((name) => `${identifier(name)} = null`).join(', ')} where ${where}`)
+  if (columns.length > 0) return tx.execute(`update ${from} t set ${columns.map((name) => `${identifier(name)} = ${cut.to}`).join(', ')} where ${where}`)
   // ON DELETE CASCADE would silently take these rows: they are somebody else's, or to be kept.
   const held = await tx.query(`select from ${from} t where ${where} limit 1`)
   if (held.length > 0)

@@ -4,7 +4,6 @@ import { type Context, remainingMs } from '../../platform/context.ts'
 import { requireEnv } from '../../platform/env.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { emitEvent } from '../../platform/outbox.ts'
-import { staticBlockers } from './plan.ts'
 import type { SubjectMap } from '../map/subject-map.ts'
 import { readSubjectMap, requirePolicy } from '../policy.ts'
 import { byWhom, openRequest, subjectTags, tagsAsNamed } from '../requests/open-request.ts'
@@ -15,11 +14,11 @@ import { withSubjectLock } from '../subject-lock.ts'
 import { deleteAuthUser, requireSameProject } from './auth-user.ts'
 import { eraseRows, isNothing } from './erase-rows.ts'
 import { finish, makeReceipt } from './finish.ts'
-import { type ErasePlan, planErasure, refuseBlocked } from './plan.ts'
+import { type ErasePlan, planErasure, refuseBlocked, staticBlockers } from './plan.ts'
 import { addRows, findFinishedErasure, findOpenErasure, noteWaiting, type Progress, saveProgress } from './progress.ts'
 import type { SignedReceipt } from './receipt.ts'
 import { retrying } from './retry.ts'
-import { journalTombstone, objectsIfConfigured, tombstoneOf } from './tombstone.ts'
+import { journalTombstone, objectsIfConfigured, readTombstones, tombstoneOf } from './tombstone.ts'
 
 export interface EraseInput {
   /** The person's id or e-mail address. */
@@ -29,11 +28,19 @@ export interface EraseInput {
 
 export type EraseOutcome =
   | { status: 'erased'; request: string | null; receipt: SignedReceipt }
-  | { status: 'already-erased'; request: string; erasedAt: Date; receipt: unknown }
+  | AlreadyErased
+
+/** `request` and `receipt` are null where only the tombstone tells of it. */
+export interface AlreadyErased {
+  status: 'already-erased'
+  request: string | null
+  erasedAt: Date
+  receipt: unknown
+}
 
 export type PlanOutcome =
   | ({ status: 'planned'; files: number | null; authUser: boolean } & ErasePlan)
-  | { status: 'already-erased'; request: string; erasedAt: Date; receipt: unknown }
+  | AlreadyErased
 
 /**
  * What erasing the person would do: counts a table, what stays and why, what is in the way. Changes nothing.
@@ -102,13 +109,21 @@ export async function eraseSubject(ctx: Context, input: EraseInput): Promise<Era
 }
 
 function notFound(): never {
-  throw new CaretakerError('subject_not_found', 'There is no such person in the subject table.')
+  throw new CaretakerError('subject_not_found', 'There is no such person in the subject table, and no record that there was.')
 }
 
-async function alreadyErased(ctx: Context, named: string): Promise<Extract<EraseOutcome, { status: 'already-erased' }> | undefined> {
+async function alreadyErased(ctx: Context, named: string): Promise<AlreadyErased | undefined> {
   const key = ctx.env.ENCRYPTION_KEY
-  if (key === undefined || !(await isInstalled(ctx.db))) return undefined
-  const done = await findFinishedErasure(ctx.db, tagsAsNamed(key, named))
+  if (key === undefined) return undefined
+  const tags = tagsAsNamed(key, named)
+  if (!(await isInstalled(ctx.db))) {
+    // Where no record could be kept in the database, the journal outside of it still knows.
+    const objects = await objectsIfConfigured(ctx)
+    const journalled = objects === undefined ? [] : await readTombstones(objects)
+    const last = journalled.filter(({ subject }) => tags.includes(subject)).at(-1)
+    return last === undefined ? undefined : { status: 'already-erased', request: null, erasedAt: new Date(last.erasedAt), receipt: null }
+  }
+  const done = await findFinishedErasure(ctx.db, tags)
   return done === undefined ? undefined : { status: 'already-erased', request: done.id, erasedAt: done.finishedAt, receipt: done.receipt }
 }
 

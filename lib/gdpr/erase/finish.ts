@@ -46,6 +46,8 @@ function notReached({ ctx, map, supabase, viaAuth, requestId, progress }: Erasur
   for (const processor of policy.processors ?? []) lines.push(`${processor}: not asked; erase the person there by hand.`)
   if (progress.tombstone === undefined || progress.tombstone === null) lines.push('Backups: no object store is configured, so nothing tells a restore to erase this person again.')
   else lines.push('Backups made before: put beyond use; a restore erases this person again before it is opened.')
+  if (map.root === 'auth.users') lines.push('The log of Supabase Auth (auth.audit_log_entries), which names people in JSON until Auth prunes it.')
+  if (requestId !== undefined) lines.push('Webhook events as they were received (caretaker.inbox): encrypted, and not searched for this person.')
   if (requestId === undefined) lines.push("The record of this request: Caretaker's tables are not in this database. Keep this receipt.")
   return lines
 }

@@ -6,6 +6,7 @@ export interface Column {
   type: string
   notNull: boolean
   generated: boolean
+  hasDefault: boolean
 }
 
 export interface Table {
@@ -18,6 +19,8 @@ export interface Table {
   uniqueKeys: readonly (readonly string[])[]
   /** Has partitions or inheriting tables: a row's place is only unique together with its table. */
   partitioned: boolean
+  /** Has triggers or rules of its own on DELETE, which may keep a row. */
+  interferes: boolean
 }
 
 export type OnDelete = 'cascade' | 'set null' | 'set default' | 'restrict' | 'no action'
@@ -49,9 +52,11 @@ const ownSchemas = ['caretaker', 'pgboss', 'supabase_migrations', 'information_s
 
 const tablesSql = `
   select n.nspname::text as schema, c.relname::text as name, (c.relkind = 'p' or c.relhassubclass) as partitioned,
+    c.relhasrules or exists (select from pg_catalog.pg_trigger g where g.tgrelid = c.oid and not g.tgisinternal and g.tgtype & 8 <> 0) as interferes,
     (select coalesce(json_agg(json_build_object(
         'name', a.attname::text, 'type', format_type(a.atttypid, a.atttypmod),
-        'notNull', a.attnotnull, 'generated', a.attgenerated <> '' or a.attidentity = 'a') order by a.attnum), '[]')
+        'notNull', a.attnotnull, 'generated', a.attgenerated <> '' or a.attidentity = 'a',
+        'hasDefault', a.atthasdef and a.attgenerated = '') order by a.attnum), '[]')
      from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns,
     (select coalesce(json_agg(json_build_object(
         'primary', i.indisprimary,
@@ -98,6 +103,7 @@ interface TableRow extends Record<string, unknown> {
   schema: string
   name: string
   partitioned: boolean
+  interferes: boolean
   columns: Column[]
   keys: { primary: boolean; columns: string[] }[]
 }
@@ -107,12 +113,13 @@ export async function readCatalogue(db: Queryable): Promise<Catalogue> {
   const rows = await db.query<TableRow>(tablesSql, [ownSchemas])
   const foreignKeys = await db.query<ForeignKey & Record<string, unknown>>(foreignKeysSql, [ownSchemas])
   const tables = new Map<string, Table>()
-  for (const { schema, name, partitioned, columns, keys } of rows) {
+  for (const { schema, name, partitioned, interferes, columns, keys } of rows) {
     tables.set(`${schema}.${name}`, {
       schema,
       name,
       columns,
       partitioned,
+      interferes,
       primaryKey: keys.find((key) => key.primary)?.columns ?? [],
       uniqueKeys: keys.map((key) => key.columns),
     })

@@ -5,7 +5,9 @@ import type { MapTable } from './subject-map.ts'
 export interface Cut {
   foreignKey: ForeignKey
   table: Table
-  /** Set to null. Empty where the reference is mandatory: then no row may hold it, or the erasure is refused. */
+  /** What the columns are set to: null, or the default that ON DELETE SET DEFAULT names as the placeholder. */
+  to: 'null' | 'default'
+  /** Empty where the reference is mandatory: then no row may hold it, or the erasure is refused. */
   columns: readonly string[]
   /** Rows that are the subject's but kept or anonymised; or rows of other people and other things. */
   from: 'kept' | 'others'
@@ -18,16 +20,21 @@ export function cutsOf(catalogue: Catalogue, tables: ReadonlyMap<string, MapTabl
     if (tables.get(fk.references)?.erase.kind !== 'delete') continue
     const table = catalogue.tables.get(fk.table) as Table
     const mapped = tables.get(fk.table)
-    const columns = nullable(catalogue, table, fk)
+    const to = fk.onDelete === 'set default' && fk.columns.every((name) => hasDefault(table, name)) ? 'default' : 'null'
+    const columns = to === 'default' ? fk.columns : nullable(catalogue, table, fk)
     if (mapped !== undefined && mapped.erase.kind !== 'delete') {
       // Rows of the table that are not the subject's may reference it as well; one cut serves both.
-      cuts.push({ foreignKey: fk, table, columns, from: 'kept' })
+      cuts.push({ foreignKey: fk, table, columns, to, from: 'kept' })
       continue
     }
     const edge = mapped?.edges.find((known) => known.kind === 'key' && known.name === fk.name && known.parent === fk.references)
-    if (edge === undefined || edge.unlessNamed.length > 0) cuts.push({ foreignKey: fk, table, columns, from: 'others' })
+    if (edge === undefined || edge.unlessNamed.length > 0) cuts.push({ foreignKey: fk, table, columns, to, from: 'others' })
   }
   return cuts
+}
+
+function hasDefault(table: Table, name: string): boolean {
+  return table.columns.some((column) => column.name === name && column.hasDefault && !column.generated)
 }
 
 /**

@@ -133,6 +133,40 @@ describe('eraseSubject', () => {
     expect(await test.db.query('select state, reason from caretaker.gdpr_requests')).toEqual([{ state: 'waiting', reason: 'policy_invalid' }])
   })
 
+  it('gives kept rows the placeholder that ON DELETE SET DEFAULT names', async () => {
+    await test.db.execute(`insert into users values (0, null, null, null);
+      create table invoices (id int primary key, user_id int not null default 0 references users on delete set default);
+      insert into invoices values (1, 1), (2, 2)`)
+    const ctx = shop({ subject: { table: 'users' }, tables: { invoices: { erase: { keep: 'tax law', until: '10 years' } } } })
+    await eraseSubject(ctx, { subject: '1' })
+    expect(await test.db.query('select id, user_id from invoices order by id')).toEqual([{ id: 1, user_id: 0 }, { id: 2, user_id: 2 }])
+  })
+
+  it('says which constraint stood in the way, and never a value', async () => {
+    await test.db.execute(`create table contracts (id int primary key, user_id int references users, signed_by text, check (signed_by is not null)); insert into contracts values (1, 1, 'Ada Lovelace')`)
+    const ctx = shop({ subject: { table: 'users' }, tables: { contracts: { erase: { anonymise: ['signed_by'] } } } })
+    const error = await eraseSubject(ctx, { subject: '1' }).catch((thrown: unknown) => thrown)
+    expect(error).toMatchObject({ code: 'database_error', detail: expect.stringContaining('constraint contracts_signed_by_check') })
+    expect(String(error)).not.toContain('Ada')
+    expect(await ids('users')).toEqual([1, 2, 3])
+    expect(await test.db.query('select state, reason from caretaker.gdpr_requests')).toEqual([{ state: 'waiting', reason: 'database_error' }])
+  })
+
+  it.each(['teams', 'payments'])('notices when a trigger keeps a row of %s, and changes nothing', async (table) => {
+    await test.db.execute(`create function keep() returns trigger language plpgsql as 'begin return null; end'; create trigger keep before delete on ${table} for each row execute function keep()`)
+    const before = await tableContents(test.db)
+    await expect(eraseSubject(shop(), { subject: '1' })).rejects.toMatchObject({ detail: expect.stringContaining(table) })
+    expect(await tableContents(test.db)).toEqual(before)
+  })
+
+  it('is not misled by triggers that update the row above', async () => {
+    await test.db.execute(`alter table posts add comment_count int not null default 0;
+      create function counted() returns trigger language plpgsql as 'begin update posts set comment_count = comment_count - 1 where id = old.post_id; return old; end';
+      create trigger counted after delete on comments for each row execute function counted()`)
+    expect(await eraseSubject(shop(), { subject: '1' })).toMatchObject({ status: 'erased' })
+    expect(await ids('posts')).toEqual([200])
+  })
+
   it('leaves a shared team alone when the policy says that its key makes nobody\'s rows', async () => {
     const ctx = shop({ subject: { table: 'users' }, tables: { members: { ignore: ['team_id'] }, teams: { erase: { anonymise: { name: '[team]', owner_id: 3 } } } } })
     await eraseSubject(ctx, { subject: '1' })
