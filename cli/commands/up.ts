@@ -3,6 +3,7 @@ import { createWriteStream } from 'node:fs'
 import { join, relative } from 'node:path'
 import { styleText } from 'node:util'
 import { examples } from '../../local/example.ts'
+import { firstRound } from '../../local/first-round.ts'
 import { fireOverHttp, startScheduler } from '../../local/scheduler.ts'
 import { defaultDataDirectory, defaultPort, type Stack, startStack } from '../../local/stack.ts'
 import { jobs } from '../../lib/catalog.ts'
@@ -75,6 +76,8 @@ async function runUp({ args, flags, out }: Invocation): Promise<void> {
       const health = (await (await fetch(`${stack.url}/health`)).json()) as HealthReport
       announce(out, stack, runtime, all, health, performance.now() - begun)
     }
+    if (stack.rows !== null && !stopping.asked.aborted) await showFirstRound(out, stack, runtime, stopping.asked)
+    if (!stopping.asked.aborted) out.line(`${colour('bold', 'Runs')}  (Ctrl-C stops)`)
     const following = follow(out, runtime, followed.signal)
     await Promise.race([new Promise<void>((resolve) => whenAborted(stopping.asked, resolve)), stack.failed.then(() => Promise.reject(databaseEnded()))])
     followed.abort()
@@ -145,7 +148,7 @@ export function atAddress(policy: Policy, url: string): Policy {
 /** The example's first person: the same in every clone. */
 const firstPerson = createHash('md5').update('user:1').digest('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
 
-const colour = (format: Parameters<typeof styleText>[0], line: string) => (process.stdout.isTTY && process.env.NO_COLOR === undefined ? styleText(format, line) : line)
+const colour = (format: Parameters<typeof styleText>[0], line: string) => (process.stdout.isTTY && process.env.NO_COLOR === undefined && line !== '' ? styleText(format, line) : line)
 
 function announce(out: Output, stack: Stack, runtime: Runtime, all: readonly Job[], health: HealthReport, tookMs: number): void {
   const now = runtime.clock.now()
@@ -156,6 +159,8 @@ function announce(out: Output, stack: Stack, runtime: Runtime, all: readonly Job
   const loaded = stack.rows === null ? 'kept from before' : `${stack.rows.toLocaleString('en')} rows, just loaded`
   const { port } = new URL(stack.environment.DATABASE_URL ?? 'postgres://localhost')
   const marks = { healthy: colour('green', '✓'), unhealthy: colour('red', '✗') } as Record<string, string>
+  // Another folder has to be named to every command.
+  const there = stack.dataDirectory === defaultDataDirectory ? '' : ` --data ${shownFolder}`
   const width = (names: string[]) => Math.max(...names.map((name) => name.length))
   const jobWidth = width(planned.map(({ job }) => job.name))
   const checkWidth = width(Object.keys(health.services))
@@ -178,18 +183,17 @@ function announce(out: Output, stack: Stack, runtime: Runtime, all: readonly Job
     '',
     colour('bold', 'Next firing of each job'),
     ...planned.map(({ job, next }) => {
-      const when = next === null ? 'when work waits'.padEnd(31) : `${instant(next)}  in ${duration(Math.max(1_000, next.getTime() - now.getTime()))}`.padEnd(31)
+      const when = next === null ? 'when work waits'.padEnd(37) : `${instant(next)}  in ${duration(Math.max(1_000, next.getTime() - now.getTime()))}`.padEnd(37)
       return `  ${job.name.padEnd(jobWidth)}  ${when}  ${colour('dim', job.schedule === null ? '' : `${job.schedule.cron} ${job.schedule.timezone}`)}`.trimEnd()
     }),
     '',
     colour('bold', 'Try, in another terminal'),
     `  curl -s ${stack.url.replace('http://', '')}/health`,
-    '  npm run caretaker -- plan',
-    '  npm run caretaker -- jobs run daily-cleanup',
-    '  npm run caretaker -- backup run',
-    `  npm run caretaker -- gdpr export ${firstPerson} --out person.zip`,
+    `  npm run caretaker -- plan${there}`,
+    `  npm run caretaker -- jobs run daily-cleanup${there}`,
+    `  npm run caretaker -- backup run${there}`,
+    `  npm run caretaker -- gdpr export ${firstPerson} --out person.zip${there}`,
     '',
-    `${colour('bold', 'Runs')}  (Ctrl-C stops)`,
   ]
   out.result(
     {
@@ -202,6 +206,18 @@ function announce(out: Output, stack: Stack, runtime: Runtime, all: readonly Job
     },
     lines.join('\n'),
   )
+}
+
+/** Only where the example has just been loaded: the second start has been seen. */
+async function showFirstRound(out: Output, stack: Stack, runtime: Runtime, signal: AbortSignal): Promise<void> {
+  out.line(`${colour('bold', 'A first round')}  (what follows the restore happens in the restored copy; your example stays as it is)`)
+  await firstRound({
+    stack,
+    runtime,
+    signal,
+    onStep: ({ name, ok, sentence, ms }) => out.line(`  ${ok ? colour('green', '✓') : colour('red', '✗')} ${name.padEnd(8)}  ${sentence}  ${colour('dim', `(${duration(ms)})`)}`),
+  })
+  out.line('')
 }
 
 function instant(at: Date): string {
@@ -236,12 +252,25 @@ async function follow(out: Output, runtime: Runtime, signal: AbortSignal): Promi
 function runLine(run: Run): string {
   const at = run.finished_at?.toISOString().slice(11, 19) ?? ''
   const took = run.started_at === null || run.finished_at === null ? '' : duration(run.finished_at.getTime() - run.started_at.getTime())
-  const outcome = run.state === 'failed' ? `${run.error?.code ?? ''} ${run.error?.detail ?? ''}` : JSON.stringify(run.result ?? {})
+  const outcome = run.state === 'failed' ? `${run.error?.code ?? ''} ${run.error?.detail ?? ''}` : summary(run.result ?? {})
   const mark = run.state === 'done' ? colour('green', '✓') : run.state === 'failed' ? colour('red', '✗') : colour('yellow', '–')
   const kind = run.kind === 'planned' ? '' : ` (${run.kind})`
   const columns = process.stdout.isTTY ? (process.stdout.columns ?? 120) : 200
   const line = `  ${at} ${mark} ${`${run.job}${kind}`.padEnd(28)} ${took.padStart(8)}  ${outcome}`
   return line.length > columns ? `${line.slice(0, columns - 1)}…` : line
+}
+
+/** The figures at the top of a result, and of its steps those that did something. */
+function summary(result: Record<string, unknown>): string {
+  const figures = (of: Record<string, unknown>) =>
+    Object.entries(of).flatMap(([name, value]) => (typeof value === 'number' ? [`${value.toLocaleString('en')} ${name}`] : typeof value === 'string' ? [`${name} ${value}`] : []))
+  const { steps } = result
+  if (typeof steps !== 'object' || steps === null) return figures(result).join(', ')
+  const parts = Object.entries(steps as Record<string, unknown>).map(([name, step]) => {
+    const [first] = typeof step === 'object' && step !== null ? figures(step as Record<string, unknown>) : []
+    return first === undefined ? name : `${name}: ${first}`
+  })
+  return parts.join(' · ')
 }
 
 function dataOf(flags: Invocation['flags']): string {
