@@ -17,7 +17,7 @@ it('shows whole objects only, whenever the writer is killed', async () => {
   const store = await openObjectStore(url, readEnv({}))
   let seen = 0
   for (let kill = 0; kill < 40; kill++) {
-    const writer = spawn(process.execPath, [fileURLToPath(new URL('../../support/put-forever.ts', import.meta.url)), url], {
+    const writer = spawn(process.execPath, [fileURLToPath(new URL('../../support/put-forever.child.ts', import.meta.url)), url], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     await once(writer.stdout, 'data')

@@ -11,7 +11,7 @@ it('needs no more memory for a big object than for a small one', async () => {
   const size = 768 * mib
   const client = spawn(
     process.execPath,
-    [fileURLToPath(new URL('../../support/put-large.ts', import.meta.url)), `s3://${server.bucket}/p`, String(size)],
+    [fileURLToPath(new URL('../../support/put-large.child.ts', import.meta.url)), `s3://${server.bucket}/p`, String(size)],
     {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: {
