@@ -107,6 +107,10 @@ function listenForStop(out: Output): { asked: AbortSignal; hasStarted(stack: Sta
   }
   process.on('SIGINT', stop)
   process.on('SIGTERM', stop)
+  // Nobody reads any more (`| head`, a closed terminal): that is a Ctrl-C too, but never the second.
+  const unread = () => asked.abort()
+  process.stdout.on('error', unread)
+  process.on('SIGHUP', unread)
   return {
     asked: asked.signal,
     hasStarted: (stack) => {
@@ -115,6 +119,7 @@ function listenForStop(out: Output): { asked: AbortSignal; hasStarted(stack: Sta
     done: () => {
       process.off('SIGINT', stop)
       process.off('SIGTERM', stop)
+      process.off('SIGHUP', unread)
     },
   }
 }
