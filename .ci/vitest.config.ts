@@ -1,0 +1,16 @@
+import { defineConfig } from 'vitest/config'
+
+// The tests that need the hosts' own tools: `npm ci --prefix .ci`, then `vitest run --config .ci/vitest.config.ts`.
+export default defineConfig({
+  root: new URL('..', import.meta.url).pathname,
+  test: {
+    name: 'hosts',
+    include: ['tests/hosts/*.host.test.ts'],
+    globalSetup: ['tests/support/global-setup.ts'],
+    setupFiles: ['tests/support/setup.ts'],
+    env: { HOST_TOOLS: 'required' },
+    fileParallelism: false,
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
+  },
+})
