@@ -136,13 +136,28 @@ function overview(commands: readonly Command[]): string {
   return commands.map((one) => `  caretaker ${`${one.name} ${one.usage ?? ''}`.padEnd(width)}  ${one.summary}`).join('\n')
 }
 
+/** What the options say that every command takes. */
+const described: [string, string][] = [
+  ['--json', 'one JSON document on stdout, progress on stderr'],
+  ['--database-url URL', 'any PostgreSQL 14 to 18; else DATABASE_URL, else the local stack'],
+  ['--config FILE', 'another policy than the one at the root'],
+  ['--data DIR', "the local stack's folder, where it is not .caretaker"],
+]
+
+const describedForBackups: [string, string][] = [
+  ['--store URL', 'file:///DIR, s3://BUCKET/PREFIX or supabase://BUCKET; else BACKUP_STORE, else the policy'],
+  ['--recipient age1…', 'who can read the backup (repeatable); else BACKUP_RECIPIENTS, else the policy'],
+]
+
 function help(command: Command): string {
-  const options = { ...command.options, json: common.json, 'database-url': common['database-url'], config: common.config }
-  const lines = Object.entries(options).map(
-    ([name, option]) =>
-      `  --${name}${option.type === 'string' ? ' VALUE' : ''}${'multiple' in option && option.multiple === true ? ' (repeatable)' : ''}`,
-  )
-  return `${command.summary}.\n\ncaretaker ${command.name} ${command.usage ?? ''}\n\n${lines.join('\n')}`
+  const own = Object.entries(command.options ?? {}).map(([name, option]): [string, string] => [
+    `--${name}${option.type === 'string' ? ' VALUE' : ''}`,
+    option.multiple === true ? 'repeatable' : '',
+  ])
+  const all = [...own, ...(command.name.startsWith('backup') ? describedForBackups : []), ...described]
+  const width = Math.max(...all.map(([option]) => option.length))
+  const lines = all.map(([option, text]) => `  ${option.padEnd(width)}  ${text}`.trimEnd())
+  return `${command.summary}.\n\n  caretaker ${command.name}${command.usage === undefined ? '' : ` ${command.usage}`}\n\n${lines.join('\n')}`
 }
 
 // The event loop may be held open by sockets of a stack that is shutting down; the command has ended.
