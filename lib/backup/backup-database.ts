@@ -95,21 +95,22 @@ function newId(now: Date): string {
 
 async function dumpAll(job: Job, id: string, keeper: Session, workers: readonly Session[]): Promise<Manifest> {
   const { ctx, policy, sealing } = job
-  const snapshot = await takeSnapshot(keeper, workers, policy.excludeSchemas)
+  const snapshot = await takeSnapshot(keeper, workers, policy)
+  const { scope } = snapshot
   const [reader] = workers
   if (reader === undefined) throw new CaretakerError('internal', 'A backup needs a connection that reads.')
   const restrictKey = randomBytes(24).toString('hex')
   const extensions = await listExtensions(reader)
   // An extension cannot be made where its schema is left out.
-  const homeless = extensions.filter((extension) => policy.excludeSchemas.includes(extension.schema)).map((extension) => extension.name)
-  const schema = { restrictKey, excludeSchemas: policy.excludeSchemas, excludeExtensions: homeless }
+  const homeless = extensions.filter((extension) => scope.excludeSchemas.includes(extension.schema)).map((extension) => extension.name)
+  const schema = { restrictKey, excludeSchemas: scope.excludeSchemas, excludeExtensions: homeless }
   const progress = tracker(job, snapshot.tables)
 
   job.input.onProgress?.({ phase: 'schema', what: 'schema', doneBytes: 0, totalBytes: progress.totalBytes })
   const preData = await dumpSection(ctx, snapshot, 'pre-data', schema)
   const postData = await dumpSection(ctx, snapshot, 'post-data', schema)
   const roles = await listRoles(reader)
-  const leftOut = await listLeftOut(reader, policy.excludeSchemas)
+  const leftOut = await listLeftOut(reader, policy.excludeSchemas, scope)
   const [database] = await reader.query<{ name: string; encoding: string }>(
     `select current_database() as name, pg_encoding_to_char(encoding) as encoding from pg_catalog.pg_database where datname = current_database()`,
   )
@@ -137,6 +138,7 @@ async function dumpAll(job: Job, id: string, keeper: Session, workers: readonly 
       name: table.name,
       columns: table.columns,
       condition: table.condition,
+      shared: table.shared,
       rows: done.reduce((sum, part) => sum + part.rows, 0),
       bytes: done.reduce((sum, part) => sum + part.object.contentBytes, 0),
       parts: done.map((part): ManifestPart => ({ key: part.object.key, rows: part.rows })),
@@ -156,7 +158,7 @@ async function dumpAll(job: Job, id: string, keeper: Session, workers: readonly 
 
   // Sequences are not MVCC: read after the rows, so that none of them is behind a key that was dumped.
   job.input.onProgress?.({ phase: 'sequences', what: 'sequences', doneBytes: progress.doneBytes, totalBytes: progress.totalBytes })
-  const sequences = await readSequences(reader, policy.excludeSchemas)
+  const sequences = await readSequences(reader, scope.excludeSchemas)
   objects.push(
     await writeObject(sealing, 'sequences.sql', 'sequences', Readable.from([Buffer.from(sequencesSql(sequences))])),
     await writeObject(sealing, 'post-data.sql', 'post-data', Readable.from([Buffer.from(postData)])),

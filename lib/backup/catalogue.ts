@@ -1,4 +1,5 @@
 import type { Queryable } from '../platform/db.ts'
+import type { Scope } from './supabase.ts'
 
 /** A table whose rows are dumped: an ordinary table, or a leaf of a partitioned one. */
 export interface SourceTable {
@@ -13,6 +14,8 @@ export interface SourceTable {
   bytes: number
   /** Set for a configuration table of an extension: which of its rows are the user's ("" for all). */
   condition: string | null
+  /** Where it is restored it may exist with rows of others: those of the backup are added, and compared in sorted order. */
+  shared: boolean
 }
 
 export interface SourceSequence {
@@ -51,12 +54,13 @@ const systemSchemas = `(n.nspname like 'pg\\_%' or n.nspname = 'information_sche
  * The tables that hold rows of the database, largest first. Members of extensions are not among them (CREATE EXTENSION
  * makes them again), but for the configuration tables that an extension declares.
  */
-export async function listTables(db: Queryable, excludeSchemas: readonly string[]): Promise<SourceTable[]> {
+export async function listTables(db: Queryable, scope: Scope): Promise<SourceTable[]> {
   return db.query<SourceTable & Record<string, unknown>>(
     `select c.oid::int8::float8 as oid, n.nspname as schema, c.relname as name,
        coalesce(col.names, '{}') as columns,
        case when am.amname = 'heap' then pg_relation_size(c.oid) / current_setting('block_size')::int8 else 0 end::float8 as pages,
-       pg_table_size(c.oid)::float8 as bytes, cfg.condition
+       pg_table_size(c.oid)::float8 as bytes, cfg.condition,
+       cfg.condition is not null or n.nspname = any ($3::text[]) as shared
      from pg_catalog.pg_class c
      join pg_catalog.pg_namespace n on n.oid = c.relnamespace
      left join pg_catalog.pg_am am on am.oid = c.relam
@@ -70,10 +74,11 @@ export async function listTables(db: Queryable, excludeSchemas: readonly string[
      ) cfg on true
      where c.relkind = 'r' and c.relpersistence in ('p', 'u')
        and not ${systemSchemas} and n.nspname <> all ($1::text[])
+       and n.nspname || '.' || c.relname <> all ($2::text[])
        and (cfg.condition is not null or not exists (
          select from pg_catalog.pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'))
      order by pg_table_size(c.oid) desc, n.nspname, c.relname`,
-    [excludeSchemas],
+    [scope.excludeSchemas, scope.excludeRows, scope.sharedSchemas],
   )
 }
 
@@ -120,7 +125,7 @@ export async function listRoles(db: Queryable): Promise<SourceRole[]> {
 }
 
 /** What a logical backup cannot or does not carry in this database, each with its reason. */
-export async function listLeftOut(db: Queryable, excludeSchemas: readonly string[]): Promise<LeftOut[]> {
+export async function listLeftOut(db: Queryable, policySchemas: readonly string[], scope: Scope): Promise<LeftOut[]> {
   const rows = await db.query<{ kind: string; name: string }>(
     `select 'schema' as kind, n.nspname as name from pg_catalog.pg_namespace n where n.nspname = any ($1::text[])
      union all
@@ -132,9 +137,9 @@ export async function listLeftOut(db: Queryable, excludeSchemas: readonly string
      select 'vault', e.extname from pg_catalog.pg_extension e where e.extname in ('supabase_vault', 'pgsodium')
      union all
      select 'subscription', s.subname from pg_catalog.pg_subscription s
-       where s.subdbid = (select oid from pg_catalog.pg_database where datname = current_database()) and has_table_privilege('pg_catalog.pg_subscription', 'select')
+       where s.subdbid = (select oid from pg_catalog.pg_database where datname = current_database())
      order by 1, 2`,
-    [excludeSchemas],
+    [policySchemas],
   )
   const left = rows.map(
     (row): LeftOut => ({
@@ -142,7 +147,11 @@ export async function listLeftOut(db: Queryable, excludeSchemas: readonly string
       why: reasons[row.kind] ?? '',
     }),
   )
-  return [...left, { what: 'passwords of roles', why: 'A backup that holds them would be worth stealing; set them anew after a restore.' }]
+  return [
+    ...left,
+    ...scope.leftOut,
+    { what: 'passwords of roles', why: 'A backup that holds them would be worth stealing; set them anew after a restore.' },
+  ]
 }
 
 const reasons: Record<string, string> = {

@@ -1,6 +1,7 @@
 export { backupDatabase, type BackupInput, type BackupReport } from './backup-database.ts'
 export { backupJob, planBackup } from './job.ts'
 export { type BackupSummary, listBackups } from './list-backups.ts'
+export type { RestoredTable } from './load-tables.ts'
 export type { BackupProgress, OnProgress } from './progress.ts'
-export { restoreBackup, type RestoredTable, type RestoreInput, type RestoreReport } from './restore-backup.ts'
+export { restoreBackup, type RestoreInput, type RestoreReport } from './restore-backup.ts'
 export { verifyBackup, type VerifyInput, type VerifyReport } from './verify-backup.ts'

@@ -2,6 +2,7 @@ import type { JobPlan, JobVerb } from '../platform/job.ts'
 import { backupDatabase } from './backup-database.ts'
 import { listTables } from './catalogue.ts'
 import { backupPolicy } from './policy.ts'
+import { sourceScope } from './supabase.ts'
 
 /** The scheduled backup. */
 export const backupJob: JobVerb = async (ctx, run) => {
@@ -12,7 +13,7 @@ export const backupJob: JobVerb = async (ctx, run) => {
 /** What a backup would read now. */
 export const planBackup: JobPlan = async (ctx) => {
   const policy = backupPolicy(ctx)
-  const tables = await listTables(ctx.db, policy.excludeSchemas)
+  const tables = await listTables(ctx.db, await sourceScope(ctx.db, policy))
   const bytes = tables.reduce((sum, table) => sum + table.bytes, 0)
   const store = await ctx.objects()
   return [

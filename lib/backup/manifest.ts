@@ -32,6 +32,8 @@ const tableSchema = z.strictObject({
   columns: z.array(z.string()),
   /** Which rows of an extension's configuration table are the user's; null for any other table. */
   condition: z.nullable(z.string()),
+  /** Dumped in sorted order, because it may be restored beside rows of others. */
+  shared: z.boolean(),
   rows: count,
   bytes: count,
   /** In the order of their pages. */

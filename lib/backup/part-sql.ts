@@ -12,27 +12,27 @@ export interface PageRange {
 const partBytes = 128 * 1024 * 1024
 
 /** The ranges that split `table` into parts of about equal size; null stands for the whole table. */
-export function splitTable(table: Pick<SourceTable, 'pages' | 'bytes' | 'condition'>, targetBytes = partBytes): (PageRange | null)[] {
+export function splitTable(table: Pick<SourceTable, 'pages' | 'bytes' | 'shared'>, targetBytes = partBytes): (PageRange | null)[] {
   const parts = Math.min(table.pages, Math.ceil(table.bytes / targetBytes))
-  if (parts < 2 || table.condition !== null) return [null]
+  if (parts < 2 || table.shared) return [null]
   const step = Math.ceil(table.pages / parts)
   const ranges: PageRange[] = []
   for (let from = 0; from < table.pages; from += step) ranges.push({ from, to: from + step < table.pages ? from + step : null })
   return ranges
 }
 
-type Columns = Pick<SourceTable, 'schema' | 'name' | 'columns' | 'condition'>
+type Columns = Pick<SourceTable, 'schema' | 'name' | 'columns' | 'condition' | 'shared'>
 
 /** `COPY … TO STDOUT` for a table, or a range of its pages (read by TID range scan since PostgreSQL 14). */
 export function copyOut(table: Columns, range: PageRange | null): string {
   const name = qualified(table.schema, table.name)
   const list = table.columns.map(identifier).join(', ')
-  if (range === null && (table.condition === null || table.condition === '')) return `copy ${name}${columnList(table)} to stdout`
-  const where =
-    range === null
-      ? table.condition
-      : `where ctid >= '(${range.from},0)'::pg_catalog.tid${range.to === null ? '' : ` and ctid < '(${range.to},0)'::pg_catalog.tid`}`
-  return `copy (select ${list} from only ${name} ${where}) to stdout`
+  // In an order of its own, not the heap's: elsewhere its rows may come to lie between others.
+  if (table.shared)
+    return `copy (select ${list} from only ${name} ${table.condition ?? ''} order by row(${list})::text collate "C") to stdout`
+  if (range === null) return `copy ${name}${columnList(table)} to stdout`
+  const to = range.to === null ? '' : ` and ctid < '(${range.to},0)'::pg_catalog.tid`
+  return `copy (select ${list} from only ${name} where ctid >= '(${range.from},0)'::pg_catalog.tid${to}) to stdout`
 }
 
 /** `COPY … FROM stdin` for the same columns. */

@@ -29,6 +29,6 @@ export function dumpSection(
 }
 
 /** A name that pg_dump reads as itself, not as a pattern. */
-function pattern(name: string): string {
+export function pattern(name: string): string {
   return `"${name.replaceAll('"', '""')}"`
 }

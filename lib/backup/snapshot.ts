@@ -2,6 +2,7 @@ import { qualified, type Session } from '../platform/db.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
 import { listTables, type SourceTable } from './catalogue.ts'
 import { pinSession, serverVersion } from './sessions.ts'
+import { type Scope, sourceScope } from './supabase.ts'
 
 export interface Snapshot {
   /** What SET TRANSACTION SNAPSHOT takes, as long as the keeper's transaction is open. */
@@ -12,6 +13,7 @@ export interface Snapshot {
   lsn: string
   takenAt: Date
   tables: SourceTable[]
+  scope: Scope
   version: { number: number; text: string }
 }
 
@@ -22,13 +24,18 @@ const lockTimeoutMs = 30_000
  * first: a table truncated or rewritten between snapshot and lock would be read as empty, because neither is MVCC.
  * @throws {CaretakerError} `backup_incomplete` when the tables cannot be locked
  */
-export async function takeSnapshot(keeper: Session, workers: readonly Session[], excludeSchemas: readonly string[]): Promise<Snapshot> {
+export async function takeSnapshot(
+  keeper: Session,
+  workers: readonly Session[],
+  policy: { excludeSchemas: readonly string[] },
+): Promise<Snapshot> {
   const version = await serverVersion(keeper)
   await pinSession(keeper, version.number, { lockTimeoutMs })
   await keeper.execute('begin isolation level read committed read only')
+  const scope = await sourceScope(keeper, policy)
   let locked = new Set<number>()
   for (let attempt = 0; attempt < 5; attempt++) {
-    const found = await listTables(keeper, excludeSchemas)
+    const found = await listTables(keeper, scope)
     await lockTables(
       keeper,
       found.filter((table) => !locked.has(table.oid)),
@@ -39,11 +46,11 @@ export async function takeSnapshot(keeper: Session, workers: readonly Session[],
          case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end::text as lsn`,
     )
     if (exported === undefined) throw new CaretakerError('backup_incomplete', 'The database exported no snapshot.')
-    const tables = await listTables(keeper, excludeSchemas)
+    const tables = await listTables(keeper, scope)
     // A table made between the list and the snapshot is not locked yet: list, lock and export again.
     if (!tables.every((table) => locked.has(table.oid))) continue
     for (const worker of workers) await join(worker, exported.id, version.number, tables)
-    return { id: exported.id, visible: exported.visible, lsn: exported.lsn, takenAt: exported.at, tables, version }
+    return { id: exported.id, visible: exported.visible, lsn: exported.lsn, takenAt: exported.at, tables, version, scope }
   }
   throw new CaretakerError('backup_incomplete', 'Tables are being made faster than they can be locked. Try again when migrations are done.')
 }

@@ -1,0 +1,93 @@
+import type { Session } from '../platform/db.ts'
+import { CaretakerError } from '../platform/errors.ts'
+import { runPgDump } from './pg-dump/run-pg-dump.ts'
+import { pattern } from './schema-sql.ts'
+import { splitStatements } from './sql/split-statements.ts'
+import { entryOf, isSupabase, type PlatformObjects, platformSchemas, sourceScope } from './supabase.ts'
+
+export interface Target {
+  name: string
+  /** In a Supabase project, what it holds before the restore; null elsewhere. */
+  platform: PlatformObjects | null
+}
+
+export interface TargetOptions {
+  /** A secret. */
+  url: string
+  ca: string | undefined
+  signal: AbortSignal
+}
+
+/**
+ * What the target is.
+ * @throws {CaretakerError} `restore_target_not_empty` when it holds anything that a restore could meet: tables, views
+ * and sequences of an app, or in a Supabase project users, buckets or files
+ */
+export async function inspectTarget(session: Session, options: TargetOptions): Promise<Target> {
+  const supabase = await isSupabase(session)
+  const [found] = await session.query<{ count: number; example: string; name: string }>(
+    `select count(*)::float8 as count, min(n.nspname || '.' || c.relname) as example, current_database() as name
+     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+     where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema' and n.nspname <> all ($1::text[])
+       and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')`,
+    [supabase ? platformSchemas : []],
+  )
+  if (found === undefined) throw new CaretakerError('internal', 'An aggregate gave no row.')
+  if (found.count > 0)
+    throw new CaretakerError(
+      'restore_target_not_empty',
+      `The target already holds ${found.count} tables, views or sequences, such as ${found.example}. Restore into an empty database.`,
+    )
+  if (!supabase) return { name: found.name, platform: null }
+  await refuseInhabited(session)
+  return { name: found.name, platform: await readPlatform(session, options) }
+}
+
+async function readPlatform(session: Session, options: TargetOptions): Promise<PlatformObjects> {
+  const { excludeSchemas } = await sourceScope(session, { excludeSchemas: [] })
+  const restrictKey = 'platform'
+  const sql = await runPgDump({
+    databaseUrl: options.url,
+    ca: options.ca,
+    signal: options.signal,
+    args: [
+      '--schema-only',
+      '--encoding=UTF8',
+      `--restrict-key=${restrictKey}`,
+      ...excludeSchemas.map((schema) => `--exclude-schema=${pattern(schema)}`),
+    ],
+  })
+  const statements = splitStatements(sql, restrictKey).filter((statement) => statement.type !== undefined)
+  return { statements: new Set(statements.map((statement) => statement.sql)), entries: new Set(statements.map(entryOf)) }
+}
+
+async function refuseInhabited(session: Session): Promise<void> {
+  for (const table of ['auth.users', 'storage.buckets', 'storage.objects']) {
+    const [there] = await session.query<{ exists: boolean }>('select to_regclass($1) is not null as exists', [table])
+    if (there?.exists !== true) continue
+    const [row] = await session.query(`select from ${table} limit 1`)
+    if (row !== undefined)
+      throw new CaretakerError('restore_target_not_empty', `The target project already has rows in ${table}. Restore into a new project.`)
+  }
+}
+
+/** The order in which tables that keep their foreign keys can be filled: parents first. `schema.table` each. */
+export async function foreignKeyOrder(session: Session, tables: readonly string[]): Promise<string[]> {
+  const edges = await session.query<{ child: string; parent: string }>(
+    `select distinct cn.nspname || '.' || cc.relname as child, pn.nspname || '.' || pc.relname as parent
+     from pg_catalog.pg_constraint k
+     join pg_catalog.pg_class cc on cc.oid = k.conrelid join pg_catalog.pg_namespace cn on cn.oid = cc.relnamespace
+     join pg_catalog.pg_class pc on pc.oid = k.confrelid join pg_catalog.pg_namespace pn on pn.oid = pc.relnamespace
+     where k.contype = 'f' and k.conrelid <> k.confrelid`,
+  )
+  const ordered: string[] = []
+  const visited = new Set<string>()
+  const visit = (table: string) => {
+    if (visited.has(table)) return
+    visited.add(table)
+    for (const edge of edges) if (edge.child === table && tables.includes(edge.parent)) visit(edge.parent)
+    ordered.push(table)
+  }
+  for (const table of tables) visit(table)
+  return ordered
+}
