@@ -72,7 +72,7 @@ async function planAnalyzeAll(ctx: Context): Promise<PlanLine[]> {
   return [{ action: 'analyse every table', target: 'all', count: tables.length, unit: 'tables', ...warnings }]
 }
 
-/** Tables (and the roots of partitioned ones, which include their parts) that the role may analyse, by label. */
+/** The app's tables (and the roots of partitioned ones, which include their parts) that the role may analyse, by label. */
 async function analysable(ctx: Pick<Context, 'db'>): Promise<{ tables: { label: string; sql: string }[]; skipped: number }> {
   const rows = await reading(ctx, async (tx) => {
     const [server] = await tx.query<{ version: number }>(`select current_setting('server_version_num')::int as version`)
@@ -83,7 +83,7 @@ async function analysable(ctx: Pick<Context, 'db'>): Promise<{ tables: { label: 
        from pg_class c join pg_namespace n on n.oid = c.relnamespace, pg_database d
        where d.datname = current_database() and c.relkind in ('r', 'p', 'm') and not c.relispartition and c.relpersistence <> 't'
          and (c.relkind <> 'm' or c.relispopulated)
-         and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname !~ '^pg_(toast|temp)'`,
+         and n.nspname not in ('pg_catalog', 'information_schema', 'caretaker', 'pgboss', 'supabase_migrations') and n.nspname !~ '^pg_(toast|temp)'`,
     )
   })
   const tables = rows

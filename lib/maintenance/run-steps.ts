@@ -20,7 +20,7 @@ interface JobProgress {
  * Runs a job's steps in their order, with a checkpoint after each task, and hands over before the deadline.
  * A task that fails does not stop its neighbours: a table that is locked must not keep the others from being vacuumed.
  * It does stop statements and retention rules of later steps, which may rely on it. A retry does what is not done.
- * @returns per task what it counted, and the sum of the rows
+ * @returns `{ rows, steps: [{ task, … }] }`: what each task counted in the order of the job, and the sum of the rows
  * @throws {CaretakerError} the task's own error when one failed, `job_failed` or `policy_invalid` naming each when several did
  */
 export async function runSteps(ctx: Context, steps: JobStep[], run: JobRun): Promise<JobOutcome> {
@@ -50,8 +50,9 @@ export async function runSteps(ctx: Context, steps: JobStep[], run: JobRun): Pro
     }
   }
   if (failed.length > 0) throw summary(failed.map(({ error }) => error))
-  const done = Object.fromEntries(tasks.map((task) => [task.label, state.done[task.label] ?? {}]))
-  const rows = Object.values(done).reduce((sum, counts) => sum + (typeof counts.rows === 'number' ? counts.rows : 0), 0)
+  // A list: jsonb does not keep the order of keys.
+  const done = tasks.map((task) => ({ task: task.label, ...state.done[task.label] }))
+  const rows = tasks.reduce((sum, task) => sum + Number(state.done[task.label]?.rows ?? 0), 0)
   return { status: 'done', result: { rows, steps: done } }
 }
 

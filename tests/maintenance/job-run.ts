@@ -1,5 +1,5 @@
 import type { Database } from '../../lib/platform/db.ts'
-import type { JobRun } from '../../lib/platform/job.ts'
+import type { JobOutcome, JobRun } from '../../lib/platform/job.ts'
 
 /** A run whose checkpoint lives in `caretaker.runs`, as the engine's does, without the engine. */
 export async function openRun(db: Database, job: string, overrides: Partial<JobRun> = {}): Promise<JobRun> {
@@ -23,4 +23,11 @@ export async function openRun(db: Database, job: string, overrides: Partial<JobR
     shouldHandOver: () => false,
     ...overrides,
   }
+}
+
+/** What each task of a finished job counted, by its label. */
+export function countsOf(outcome: JobOutcome): Record<string, Record<string, unknown>> {
+  if (outcome.status !== 'done') return {}
+  const steps = outcome.result.steps as ({ task: string } & Record<string, unknown>)[]
+  return Object.fromEntries(steps.map(({ task, ...counts }) => [task, counts]))
 }

@@ -3,10 +3,10 @@ import { defineConfig, type JobStep, type PolicyInput } from '../../lib/config/i
 import { planSteps, runSteps } from '../../lib/maintenance/index.ts'
 import type { Context } from '../../lib/platform/context.ts'
 import { openDatabase } from '../../lib/platform/db.ts'
-import type { JobOutcome, JobRun } from '../../lib/platform/job.ts'
+import type { JobRun } from '../../lib/platform/job.ts'
 import { testContext } from '../support/context.ts'
 import { useTestDatabase } from '../support/database.ts'
-import { openRun } from './job-run.ts'
+import { countsOf, openRun } from './job-run.ts'
 import { createTrafficTables, startTraffic, trafficRules } from './traffic.ts'
 
 const all: JobStep[] = [{ retention: 'all' }]
@@ -19,8 +19,6 @@ describe('retention', () => {
     testContext(test.db, { config: defineConfig({ app: { name: 'Test' }, retention }) })
   const run = async (ctx: Context, overrides: Partial<JobRun> = {}, name = job()) =>
     runSteps(ctx, all, await openRun(test.db, name, overrides))
-  const counts = (outcome: JobOutcome) =>
-    outcome.status === 'done' ? (outcome.result.steps as Record<string, { rows: number; batches: number }>) : {}
   const count = async (from: string) => (await test.db.query<{ n: number }>(`select count(*)::int as n from ${from}`))[0]?.n
 
   beforeEach(() => test.db.execute('create schema if not exists public'))
@@ -62,7 +60,7 @@ describe('retention', () => {
     expect(await count('logs')).toBe(20_000 - (saved?.rows ?? 0))
     // Becomes too old between the two takings by a cut-off computed anew, not by the one that was stored.
     await test.db.execute("insert into logs select 99999, $1::timestamptz + interval '1 microsecond'", [saved?.cutoff])
-    expect(counts(await run(ctx, {}, name))).toMatchObject({ 'purge logs': { rows: 20_000 } })
+    expect(countsOf(await run(ctx, {}, name))).toMatchObject({ 'purge logs': { rows: 20_000 } })
     expect(await test.db.query('select id::int from logs')).toEqual([{ id: 99999 }])
   })
 
@@ -84,7 +82,7 @@ describe('retention', () => {
       action: { archiveTo: 'events_archive' },
     })
     expect((await planSteps(ctx, all)).map((line) => line.count)).toEqual([751])
-    expect(counts(await run(ctx))).toMatchObject({ 'archive events': { rows: 751 } })
+    expect(countsOf(await run(ctx))).toMatchObject({ 'archive events': { rows: 751 } })
     expect(await count('events')).toBe(250)
     expect(await count('(select distinct id from events_archive) x')).toBe(751)
   })
@@ -105,7 +103,7 @@ describe('retention', () => {
       [0, false],
       [306, false],
     ])
-    const done = Object.values(counts(await run(ctx))).map(({ rows }) => rows)
+    const done = Object.values(countsOf(await run(ctx))).map(({ rows }) => rows)
     expect(done).toEqual(planned.map((line) => line.count))
   })
 
@@ -177,10 +175,10 @@ describe('retention', () => {
     const ctx = policy({ table: 'logs', column: 'at', olderThan: '30 days', action: 'purge' })
     await test.db.transaction(async (tx) => {
       await tx.execute('update logs set at = now() where id <= 10')
-      expect(counts(await run(ctx))).toMatchObject({ 'purge logs': { rows: 90 } })
+      expect(countsOf(await run(ctx))).toMatchObject({ 'purge logs': { rows: 90 } })
     })
     // They do not match any more.
-    expect(counts(await run(ctx))).toMatchObject({ 'purge logs': { rows: 0 } })
+    expect(countsOf(await run(ctx))).toMatchObject({ 'purge logs': { rows: 0 } })
     expect(await count('logs')).toBe(10)
   })
 
@@ -199,7 +197,7 @@ describe('retention', () => {
     expect(
       await test.db.query(`select checkpoint->'current'->'inner'->'cursor'->>'walk' as walk from caretaker.runs where job = $1`, [name]),
     ).toEqual([{ walk: 'index' }])
-    expect(counts(await run(ctx, {}, name))).toMatchObject({ 'purge logs': { rows: 7_000 } })
+    expect(countsOf(await run(ctx, {}, name))).toMatchObject({ 'purge logs': { rows: 7_000 } })
     expect(await count('logs')).toBe(60_000)
   })
 
@@ -213,7 +211,7 @@ describe('retention', () => {
       let asked = 0
       expect(await run(ctx, { shouldHandOver: () => ++asked > 2 }, name)).toEqual({ status: 'hand-over' })
     })
-    expect(counts(await run(ctx, {}, name))).toMatchObject({ 'purge logs': { rows: 1 } })
+    expect(countsOf(await run(ctx, {}, name))).toMatchObject({ 'purge logs': { rows: 1 } })
   })
 
   it('anonymises once, with a mark or without', async () => {
@@ -229,8 +227,8 @@ describe('retention', () => {
       olderThan: '12 months',
       action: { anonymise: { comments: `it's \\ gone`, score: null, meta: '{}' } },
     })
-    expect(counts(await run(bare))).toMatchObject({ 'anonymise feedback': { rows: 10 } })
-    expect(counts(await run(bare))).toMatchObject({ 'anonymise feedback': { rows: 0 } })
+    expect(countsOf(await run(bare))).toMatchObject({ 'anonymise feedback': { rows: 10 } })
+    expect(countsOf(await run(bare))).toMatchObject({ 'anonymise feedback': { rows: 0 } })
     expect(await test.db.query('select distinct comments, score, meta::text, tags, seen from feedback')).toEqual([
       { comments: `it's \\ gone`, score: null, meta: '{}', tags: ['x'], seen: null },
     ])
@@ -241,7 +239,7 @@ describe('retention', () => {
       action: { anonymise: { comments: '-' } },
       mark: 'seen',
     })
-    expect(counts(await run(marked))).toMatchObject({ 'anonymise feedback': { rows: 10 } })
-    expect(counts(await run(marked))).toMatchObject({ 'anonymise feedback': { rows: 0 } })
+    expect(countsOf(await run(marked))).toMatchObject({ 'anonymise feedback': { rows: 10 } })
+    expect(countsOf(await run(marked))).toMatchObject({ 'anonymise feedback': { rows: 0 } })
   })
 })

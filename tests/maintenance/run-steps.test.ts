@@ -47,13 +47,13 @@ describe('runSteps', () => {
     const outcome = result(await runSteps(ctx, steps, await openRun(test.db, 'daily')))
     expect(outcome).toMatchObject({
       rows: 1981,
-      steps: {
-        'purge cache': { rows: 700 },
-        'archive errors': { rows: 1281 },
-        'vacuum cache': { tables: 1 },
-        'vacuum errors': { tables: 1 },
-        'analyze quiet': { tables: 1 },
-      },
+      steps: [
+        { task: 'purge cache', rows: 700 },
+        { task: 'archive errors', rows: 1281 },
+        { task: 'vacuum cache', tables: 1 },
+        { task: 'vacuum errors', tables: 1 },
+        { task: 'analyze quiet', tables: 1 },
+      ],
     })
     expect(await test.db.query('select count(*)::int as n from cache')).toEqual([{ n: 300 }])
     expect(
