@@ -115,7 +115,7 @@ export function findJob(all: readonly Job[], name: string): Job {
   )
   throw new CaretakerError(
     'job_unknown',
-    `There is no job "${name.slice(0, 60)}"${near === undefined ? '' : `; did you mean "${near}"?`}${near === undefined ? "." : ""} Known: ${all.map((one) => one.name).join(', ')}.`,
+    `There is no job "${name.slice(0, 60)}"${near === undefined ? '' : `; did you mean "${near}"?`}${near === undefined ? '.' : ''} Known: ${all.map((one) => one.name).join(', ')}.`,
   )
 }
 
