@@ -44,6 +44,9 @@ interface Due {
  * Locks the oldest due event that no earlier event of its object stands before, until the transaction ends.
  * An earlier one that another worker is applying is still 'received' in this snapshot, so nothing overtakes it;
  * one that failed and waits for its next attempt holds its object's later events back until it is applied or dead.
+ *
+ * `offset 0` keeps the question a subquery of its own, asked of one candidate after the other in index order until one
+ * passes. As an anti-join over a table without statistics it read all that waited at every claim: 8 events/s of 5,000.
  */
 export async function claimEvent(tx: Transaction, due: Due): Promise<ClaimedEvent | undefined> {
   const [row] = await tx.query<ClaimedEvent & { object: string | null }>(
@@ -53,8 +56,9 @@ export async function claimEvent(tx: Transaction, due: Due): Promise<ClaimedEven
        and ($4::bigint[] is null or i.id = any($4::bigint[]))
        and not exists (
          select from caretaker.inbox earlier
-         where earlier.state = 'received' and earlier.source = i.source and earlier.object_tag = i.object_tag
-           and earlier.type = any($2::text[]) and (earlier.occurred_at, earlier.id) < (i.occurred_at, i.id))
+         where earlier.state = 'received' and earlier.object_tag = i.object_tag
+           and earlier.type = any($2::text[]) and (earlier.occurred_at, earlier.id) < (i.occurred_at, i.id)
+         offset 0)
      order by i.occurred_at, i.id
      limit 1
      for update skip locked`,
