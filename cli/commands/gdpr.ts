@@ -2,8 +2,19 @@ import { access } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { createInterface } from 'node:readline/promises'
 import {
-  describeMap, type EraseOutcome, eraseSubject, exportSubject, lintMap, listRequests, type PlanOutcome, planSubjectErasure, readCatalogue,
-  readSubjectMap, renderMermaid, renderTree, requirePolicy,
+  describeMap,
+  type EraseOutcome,
+  eraseSubject,
+  exportSubject,
+  lintMap,
+  listRequests,
+  type PlanOutcome,
+  planSubjectErasure,
+  readCatalogue,
+  readSubjectMap,
+  renderMermaid,
+  renderTree,
+  requirePolicy,
 } from '../../lib/gdpr/index.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { Command, Invocation } from '../command.ts'
@@ -17,7 +28,8 @@ const map: Command = {
   async run({ args, flags, context, out }) {
     noMore('gdpr map', args, 0)
     const format = flags.format ?? 'tree'
-    if (format !== 'tree' && format !== 'mermaid') throw new CaretakerError('bad_request', `--format: found "${String(format)}", expected tree or mermaid.`)
+    if (format !== 'tree' && format !== 'mermaid')
+      throw new CaretakerError('bad_request', `--format: found "${String(format)}", expected tree or mermaid.`)
     const found = await readSubjectMap(await context())
     out.result(describeMap(found), format === 'mermaid' ? renderMermaid(found) : renderTree(found))
   },
@@ -30,7 +42,12 @@ const lint: Command = {
     noMore('gdpr lint', args, 0)
     const ctx = await context()
     const findings = lintMap(await readCatalogue(ctx.db), requirePolicy(ctx))
-    out.result(findings, findings.length === 0 ? 'Every table that a person reaches is described.' : findings.map(({ rule, message }) => `${rule}: ${message}`).join('\n'))
+    out.result(
+      findings,
+      findings.length === 0
+        ? 'Every table that a person reaches is described.'
+        : findings.map(({ rule, message }) => `${rule}: ${message}`).join('\n'),
+    )
     if (findings.length > 0) process.exitCode = 1
   },
 }
@@ -44,14 +61,22 @@ const exportCommand: Command = {
     const subject = oneSubject('gdpr export', args)
     // The default name does not hold the person's id: file names end up in logs and backups.
     const file = resolve(typeof flags.out === 'string' ? flags.out : 'gdpr-export.zip')
-    if (flags.force !== true && (await exists(file))) throw new CaretakerError('bad_request', `${file} is there already. Name another file with --out, or overwrite it with --force.`)
-    const exported = await exportSubject(await context(), { subject, out: file, onProgress: (message) => out.progress(`Exporting ${message}`) })
+    if (flags.force !== true && (await exists(file)))
+      throw new CaretakerError('bad_request', `${file} is there already. Name another file with --out, or overwrite it with --force.`)
+    const exported = await exportSubject(await context(), {
+      subject,
+      out: file,
+      onProgress: (message) => out.progress(`Exporting ${message}`),
+    })
     const lines = exported.tables.filter(({ rows }) => rows > 0).map(({ table: name, rows }) => [name, rows])
     const notes = [
       ...exported.notIncluded.map(({ what, why }) => `Not included: ${what} (${why}).`),
       exported.unrecorded === null ? `Recorded as request ${exported.request}.` : `Not recorded: ${exported.unrecorded}`,
     ]
-    out.result({ file, ...exported }, `${table(['table', 'rows'], lines)}\n\n${exported.rows} rows and ${exported.files} files in ${file} (${exported.bytes} bytes).\n${notes.join('\n')}`)
+    out.result(
+      { file, ...exported },
+      `${table(['table', 'rows'], lines)}\n\n${exported.rows} rows and ${exported.files} files in ${file} (${exported.bytes} bytes).\n${notes.join('\n')}`,
+    )
   },
 }
 
@@ -94,21 +119,27 @@ export const commands: Command[] = [map, lint, exportCommand, erase, requests]
 
 function oneSubject(command: string, args: readonly string[]): string {
   const [subject] = args
-  if (subject === undefined || subject === '') throw new CaretakerError('bad_request', `\`caretaker ${command}\` needs SUBJECT: the person's id or e-mail address.`)
+  if (subject === undefined || subject === '')
+    throw new CaretakerError('bad_request', `\`caretaker ${command}\` needs SUBJECT: the person's id or e-mail address.`)
   noMore(command, args, 1)
   return subject
 }
 
 function noMore(command: string, args: readonly string[], limit: number): void {
-  if (args.length > limit) throw new CaretakerError('bad_request', `\`caretaker ${command}\` takes ${limit === 0 ? 'no arguments' : 'one person'}, found ${args.length}.`)
+  if (args.length > limit)
+    throw new CaretakerError(
+      'bad_request',
+      `\`caretaker ${command}\` takes ${limit === 0 ? 'no arguments' : 'one person'}, found ${args.length}.`,
+    )
 }
 
 /** Erasing cannot be taken back: a person at a terminal types whom they mean, a script says --yes. */
 async function confirm({ out }: Invocation, subject: string): Promise<void> {
-  if (!process.stdin.isTTY || out.json) throw new CaretakerError('bad_request', 'Erasing a person cannot be undone. Look at it with --dry-run, then pass --yes.')
+  if (!process.stdin.isTTY || out.json)
+    throw new CaretakerError('bad_request', 'Erasing a person cannot be undone. Look at it with --dry-run, then pass --yes.')
   const prompt = createInterface({ input: process.stdin, output: process.stderr })
   try {
-    const typed = await prompt.question('This cannot be undone. Type the person\'s id or e-mail address again to erase them: ')
+    const typed = await prompt.question("This cannot be undone. Type the person's id or e-mail address again to erase them: ")
     if (typed.trim() !== subject) throw new CaretakerError('bad_request', 'That is somebody else. Nothing was changed.')
   } finally {
     prompt.close()
@@ -121,19 +152,40 @@ function describePlan(plan: PlanOutcome): string {
   const parts = [
     table(
       ['table', 'rows', 'what happens'],
-      rows.map((one) => [one.table, one.rows, one.action === 'keep' ? `kept for ${one.until}: ${one.basis}` : one.action === 'storage' ? 'deleted by the Storage API' : one.action]),
+      rows.map((one) => [
+        one.table,
+        one.rows,
+        one.action === 'keep'
+          ? `kept for ${one.until}: ${one.basis}`
+          : one.action === 'storage'
+            ? 'deleted by the Storage API'
+            : one.action,
+      ]),
     ),
   ]
-  if (plan.cuts.length > 0) parts.push(plan.cuts.map((cut) => `${cut.rows} ${cut.rows === 1 ? 'row' : 'rows'} of ${cut.table} ${cut.rows === 1 ? 'stays and loses its' : 'stay and lose their'} reference to ${cut.references} (${cut.columns.join(', ')}).`).join('\n'))
+  if (plan.cuts.length > 0)
+    parts.push(
+      plan.cuts
+        .map(
+          (cut) =>
+            `${cut.rows} ${cut.rows === 1 ? 'row' : 'rows'} of ${cut.table} ${cut.rows === 1 ? 'stays and loses its' : 'stay and lose their'} reference to ${cut.references} (${cut.columns.join(', ')}).`,
+        )
+        .join('\n'),
+    )
   parts.push(plan.files === null ? 'Files: Supabase is not configured, none are looked for.' : `Files in Storage: ${plan.files}.`)
   if (plan.authUser) parts.push('The Auth user is deleted through Supabase Auth.')
   if (plan.warnings.length > 0) parts.push(plan.warnings.map((line) => `Warning: ${line}`).join('\n'))
-  parts.push(plan.blockers.length > 0 ? `It cannot be done as the policy stands:\n${plan.blockers.map((line) => `  ${line}`).join('\n')}` : 'Nothing was changed.')
+  parts.push(
+    plan.blockers.length > 0
+      ? `It cannot be done as the policy stands:\n${plan.blockers.map((line) => `  ${line}`).join('\n')}`
+      : 'Nothing was changed.',
+  )
   return parts.join('\n\n')
 }
 
 function describeOutcome(outcome: EraseOutcome): string {
-  if (outcome.status === 'already-erased') return `This person was erased already, on ${day(outcome.erasedAt)}${byRequest(outcome.request)}. Nothing was changed.`
+  if (outcome.status === 'already-erased')
+    return `This person was erased already, on ${day(outcome.erasedAt)}${byRequest(outcome.request)}. Nothing was changed.`
   return `Erased. The receipt, which holds no personal data:\n${JSON.stringify(outcome.receipt, null, 2)}`
 }
 
@@ -146,5 +198,8 @@ function day(date: Date | null): string | null {
 }
 
 async function exists(file: string): Promise<boolean> {
-  return access(file).then(() => true, () => false)
+  return access(file).then(
+    () => true,
+    () => false,
+  )
 }

@@ -1,15 +1,16 @@
 /*
  * The rights of the people whose data an app holds. Everything reads one map: what can be exported can be erased.
  */
-export { type Catalogue, readCatalogue } from './map/catalogue.ts'
-export { buildSubjectMap, type SubjectMap } from './map/subject-map.ts'
-export { describeMap, renderMermaid, renderTree } from './map/render.ts'
-export { type LintFinding, lintMap } from './map/lint.ts'
-export { readSubjectMap, requirePolicy } from './policy.ts'
-export { type Exported, exportSubject } from './export/export-subject.ts'
+
 export { type EraseOutcome, eraseSubject, type PlanOutcome, planSubjectErasure } from './erase/erase-subject.ts'
 export { type SignedReceipt, verifyReceipt } from './erase/receipt.ts'
 export { replayTombstones } from './erase/replay-tombstones.ts'
-export { type GdprRequest, getRequest, listRequests } from './requests/request.ts'
+export { type Exported, exportSubject } from './export/export-subject.ts'
+export { type Catalogue, readCatalogue } from './map/catalogue.ts'
+export { type LintFinding, lintMap } from './map/lint.ts'
+export { describeMap, renderMermaid, renderTree } from './map/render.ts'
+export { buildSubjectMap, type SubjectMap } from './map/subject-map.ts'
+export { readSubjectMap, requirePolicy } from './policy.ts'
 export { type OpenedRequest, requestErasure, requestExport } from './requests/open-request.ts'
 export { planRequests, processRequest, processRequestsJob } from './requests/process-request.ts'
+export { type GdprRequest, getRequest, listRequests } from './requests/request.ts'

@@ -8,7 +8,10 @@ import { buildSubjectMap, type SubjectMap } from './map/subject-map.ts'
 export function requirePolicy(ctx: Pick<Context, 'config'>): GdprPolicy {
   const { gdpr } = ctx.config
   if (gdpr === undefined)
-    throw new CaretakerError('not_configured', "The policy names no subject. Add gdpr: { subject: { table: 'auth.users' } } with the table that a person is a row of.")
+    throw new CaretakerError(
+      'not_configured',
+      "The policy names no subject. Add gdpr: { subject: { table: 'auth.users' } } with the table that a person is a row of.",
+    )
   return gdpr
 }
 

@@ -27,10 +27,17 @@ export async function supabaseIfConfigured(ctx: Pick<Context, 'supabase'>): Prom
  * The person's files: under the policy's prefixes, and those that Storage knows the person owns.
  * @throws {CaretakerError} `policy_invalid` for a prefix that would match other people; `upstream_failed`
  */
-export async function listFiles(ctx: Pick<Context, 'db'>, supabase: SupabaseClient, map: SubjectMap, policy: GdprPolicy, subjectId: string): Promise<StoredFile[]> {
+export async function listFiles(
+  ctx: Pick<Context, 'db'>,
+  supabase: SupabaseClient,
+  map: SubjectMap,
+  policy: GdprPolicy,
+  subjectId: string,
+): Promise<StoredFile[]> {
   const found = new Map<string, StoredFile>()
   const add = (file: StoredFile) => found.set(`${file.bucket}\0${file.path}`, file)
-  for (const { bucket, prefix } of policy.buckets ?? []) for (const path of await listUnder(supabase, bucket, personalPrefix(prefix, subjectId))) add({ bucket, path })
+  for (const { bucket, prefix } of policy.buckets ?? [])
+    for (const path of await listUnder(supabase, bucket, personalPrefix(prefix, subjectId))) add({ bucket, path })
   for (const file of await ownedFiles(ctx, map, subjectId)) add(file)
   return [...found.values()]
 }
@@ -38,8 +45,12 @@ export async function listFiles(ctx: Pick<Context, 'db'>, supabase: SupabaseClie
 /** `{id}` must stand alone between separators: a prefix "{id}" of person 1 would match the files of person 10. */
 export function personalPrefix(prefix: string, subjectId: string): string {
   if (!/(^|[^A-Za-z0-9])\{id\}[^A-Za-z0-9]/.test(prefix))
-    throw new CaretakerError('policy_invalid', `gdpr.buckets: found prefix "${prefix}", expected one with {id} followed by a separator, such as "{id}/" or "avatars/{id}.".`)
-  if (subjectId === '' || /[/\\]|^\.+$/.test(subjectId)) throw new CaretakerError('invalid_input', "The person's id cannot be part of a path in Storage.")
+    throw new CaretakerError(
+      'policy_invalid',
+      `gdpr.buckets: found prefix "${prefix}", expected one with {id} followed by a separator, such as "{id}/" or "avatars/{id}.".`,
+    )
+  if (subjectId === '' || /[/\\]|^\.+$/.test(subjectId))
+    throw new CaretakerError('invalid_input', "The person's id cannot be part of a path in Storage.")
   return prefix.replaceAll('{id}', subjectId)
 }
 
@@ -50,7 +61,10 @@ async function ownedFiles(ctx: Pick<Context, 'db'>, map: SubjectMap, subjectId: 
   )
   if (columns.length === 0) return []
   const mine = columns.map(({ name }) => `${name}::text = $1`).join(' or ')
-  return ctx.db.query<StoredFile & Record<string, unknown>>(`select bucket_id::text as bucket, name::text as path from storage.objects where ${mine} order by 1, 2`, [subjectId])
+  return ctx.db.query<StoredFile & Record<string, unknown>>(
+    `select bucket_id::text as bucket, name::text as path from storage.objects where ${mine} order by 1, 2`,
+    [subjectId],
+  )
 }
 
 async function listUnder(supabase: SupabaseClient, bucket: string, prefix: string): Promise<string[]> {
@@ -60,8 +74,11 @@ async function listUnder(supabase: SupabaseClient, bucket: string, prefix: strin
   for (let next = folders.shift(); next !== undefined; next = folders.shift()) {
     const { folder, start } = next
     for (let offset = 0; ; offset += pageSize) {
-      const { data, error } = await supabase.storage.from(bucket).list(folder, { limit: pageSize, offset, sortBy: { column: 'name', order: 'asc' } })
-      if (error !== null) throw new CaretakerError('upstream_failed', `Supabase Storage did not list bucket "${bucket}": ${error.message}`, { cause: error })
+      const { data, error } = await supabase.storage
+        .from(bucket)
+        .list(folder, { limit: pageSize, offset, sortBy: { column: 'name', order: 'asc' } })
+      if (error !== null)
+        throw new CaretakerError('upstream_failed', `Supabase Storage did not list bucket "${bucket}": ${error.message}`, { cause: error })
       for (const entry of data) {
         if (!entry.name.startsWith(start)) continue
         const path = folder === '' ? entry.name : `${folder}/${entry.name}`
@@ -81,6 +98,9 @@ export async function removeFiles(supabase: SupabaseClient, files: readonly Stor
   for (const [bucket, inBucket] of byBucket)
     for (let at = 0; at < inBucket.length; at += removeAtOnce) {
       const { error } = await supabase.storage.from(bucket).remove(inBucket.slice(at, at + removeAtOnce).map(({ path }) => path))
-      if (error !== null) throw new CaretakerError('upstream_failed', `Supabase Storage did not delete files of bucket "${bucket}": ${error.message}`, { cause: error })
+      if (error !== null)
+        throw new CaretakerError('upstream_failed', `Supabase Storage did not delete files of bucket "${bucket}": ${error.message}`, {
+          cause: error,
+        })
     }
 }

@@ -22,17 +22,29 @@ export async function findSubject(db: Queryable, map: SubjectMap, named: string)
   const email = map.emailColumn === undefined ? 'null' : `t.${identifier(map.emailColumn)}::text`
   const columns = `t.${id}::text as id, ${email} as email`
 
-  const byId = await ifCastable(db.query<{ id: string; email: string | null }>(`select ${columns} from ${from} t where t.${id} = $1::${map.idColumn.type}`, [named]))
+  const byId = await ifCastable(
+    db.query<{ id: string; email: string | null }>(`select ${columns} from ${from} t where t.${id} = $1::${map.idColumn.type}`, [named]),
+  )
   if (byId[0] !== undefined) return { id: byId[0].id, email: byId[0].email ?? undefined }
   if (map.emailColumn !== undefined && named.includes('@')) {
-    const found = await db.query<{ id: string; email: string | null }>(`select ${columns} from ${from} t where lower(${email}) = lower($1) limit 2`, [named])
-    if (found.length > 1) throw new CaretakerError('invalid_input', `Several rows of ${map.subject} have this e-mail address; name the person by ${map.idColumn.name}.`)
+    const found = await db.query<{ id: string; email: string | null }>(
+      `select ${columns} from ${from} t where lower(${email}) = lower($1) limit 2`,
+      [named],
+    )
+    if (found.length > 1)
+      throw new CaretakerError(
+        'invalid_input',
+        `Several rows of ${map.subject} have this e-mail address; name the person by ${map.idColumn.name}.`,
+      )
     if (found[0] !== undefined) return { id: found[0].id, email: found[0].email ?? undefined }
   }
   if (map.root === map.subject) return undefined
   // The app's own row is gone, the Auth user is still there.
   const rest = await ifCastable(
-    db.query<{ id: string }>(`select t.${identifier(map.rootColumn.name)}::text as id from ${qualified(root.schema, root.name)} t where t.${identifier(map.rootColumn.name)} = $1::${map.rootColumn.type}`, [named]),
+    db.query<{ id: string }>(
+      `select t.${identifier(map.rootColumn.name)}::text as id from ${qualified(root.schema, root.name)} t where t.${identifier(map.rootColumn.name)} = $1::${map.rootColumn.type}`,
+      [named],
+    ),
   )
   return rest[0] === undefined ? undefined : { id: rest[0].id, email: undefined }
 }
@@ -51,6 +63,9 @@ async function ifCastable<T>(rows: Promise<T[]>): Promise<T[]> {
 export async function rootExists(db: Queryable, map: SubjectMap, id: string): Promise<boolean> {
   const root = map.tables.get(map.root)?.table
   if (root === undefined) return false
-  const rows = await db.query(`select from ${qualified(root.schema, root.name)} t where t.${identifier(map.rootColumn.name)} = $1::${map.rootColumn.type}`, [id])
+  const rows = await db.query(
+    `select from ${qualified(root.schema, root.name)} t where t.${identifier(map.rootColumn.name)} = $1::${map.rootColumn.type}`,
+    [id],
+  )
   return rows.length > 0
 }

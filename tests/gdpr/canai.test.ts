@@ -35,7 +35,9 @@ describe('the CanAI example on a local Supabase', () => {
     let answer: (request: Request) => Promise<Response> = () => Promise.reject(new Error('not ready'))
     server = await serve({ port: 0, handle: (request) => answer(request) })
     answer = createSupabase({ db: test.db, tokens, clock: systemClock, url: server.url, filesDirectory: join(folder, 'files') })
-    supabase = createClient(server.url, tokens.sign({ role: 'service_role' }, 600), { auth: { persistSession: false, autoRefreshToken: false } })
+    supabase = createClient(server.url, tokens.sign({ role: 'service_role' }, 600), {
+      auth: { persistSession: false, autoRefreshToken: false },
+    })
     const objects = await openObjectStore(`file://${join(folder, 'objects')}`, testContext(test.db).env)
     ctx = testContext(test.db, { config: policy, supabase: () => Promise.resolve(supabase), objects: () => Promise.resolve(objects) })
     const [found] = await test.db.query<{ id: string; email: string }>(
@@ -43,7 +45,11 @@ describe('the CanAI example on a local Supabase', () => {
     )
     if (found === undefined) throw new Error('the example has nobody who paid')
     subject = found
-    for (const [owner, path] of [[subject.id, 'hello.webm'], [subject.id, 'deeper/again.webm'], ['someone-else', 'theirs.webm']])
+    for (const [owner, path] of [
+      [subject.id, 'hello.webm'],
+      [subject.id, 'deeper/again.webm'],
+      ['someone-else', 'theirs.webm'],
+    ])
       expect((await supabase.storage.from('voice-notes').upload(`${owner}/${path}`, new Blob([`sound of ${path}`]))).error).toBeNull()
   })
   afterAll(async () => {
@@ -97,7 +103,11 @@ describe('the CanAI example on a local Supabase', () => {
 
     const outcome = await eraseSubject(ctx, { subject: subject.id })
     if (outcome.status !== 'erased') throw new Error('expected an erasure')
-    expect(outcome.receipt).toMatchObject({ authUser: 'deleted', tombstone: expect.stringMatching(/^gdpr\/tombstones\//), kept: [{ table: 'public.payment_logs', rows: wanted['public.payment_logs'], basis: 'tax law' }] })
+    expect(outcome.receipt).toMatchObject({
+      authUser: 'deleted',
+      tombstone: expect.stringMatching(/^gdpr\/tombstones\//),
+      kept: [{ table: 'public.payment_logs', rows: wanted['public.payment_logs'], basis: 'tax law' }],
+    })
     expect(outcome.receipt.files.removed).toBeGreaterThanOrEqual(2)
     expect((await supabase.auth.admin.getUserById(subject.id)).error).toMatchObject({ status: 404 })
     expect((await supabase.storage.from('voice-notes').list(subject.id)).data).toEqual([])
@@ -105,7 +115,8 @@ describe('the CanAI example on a local Supabase', () => {
 
     const after = await tableContents(test.db)
     const gone = Object.fromEntries(Object.entries(before).map(([table, rows]) => [table, rows.length - (after[table]?.length ?? 0)]))
-    for (const [table, rows] of Object.entries(wanted)) expect([table, gone[table]]).toEqual([table, table === 'public.payment_logs' ? 0 : rows])
+    for (const [table, rows] of Object.entries(wanted))
+      expect([table, gone[table]]).toEqual([table, table === 'public.payment_logs' ? 0 : rows])
     for (const [table, rows] of Object.entries(before)) {
       const left = new Set(after[table])
       const missing = rows.filter((row) => !left.has(row)).length
@@ -121,18 +132,45 @@ describe('the CanAI example on a local Supabase', () => {
 
   it('erases them again when a restore has brought them back', async () => {
     await test.db.execute(`insert into auth.users (id, email) values ($1::uuid, $2)`, [subject.id, subject.email])
-    await test.db.execute(`insert into usage_logs (user_id, event) values ($1::uuid, 'back')`.replace('event', (await test.db.query<{ c: string }>(`select column_name as c from information_schema.columns where table_name = 'usage_logs' and data_type = 'text' limit 1`))[0]?.c ?? 'event'), [subject.id])
+    await test.db.execute(
+      `insert into usage_logs (user_id, event) values ($1::uuid, 'back')`.replace(
+        'event',
+        (
+          await test.db.query<{ c: string }>(
+            `select column_name as c from information_schema.columns where table_name = 'usage_logs' and data_type = 'text' limit 1`,
+          )
+        )[0]?.c ?? 'event',
+      ),
+      [subject.id],
+    )
     expect(await replayTombstones(ctx)).toEqual({ tombstones: 1, erased: 1 })
     expect((await counted())['public.usage_logs']).toBe(0)
     expect((await counted())['auth.users']).toBe(0)
     expect(await replayTombstones(ctx)).toEqual({ tombstones: 1, erased: 0 })
   })
 
+  it('erases by SQL alone where Supabase is not configured, and says what that leaves', async () => {
+    const [other] = await test.db.query<{ id: string; email: string }>(
+      `select u.id::text as id, u.email from auth.users u join storage.objects o on o.owner_id = u.id::text join session_logs s on s.user_id = u.id limit 1`,
+    )
+    const alone = { ...ctx, supabase: testContext(test.db).supabase }
+    const outcome = await eraseSubject(alone, { subject: other?.email ?? '' })
+    if (outcome.status !== 'erased') throw new Error('expected an erasure')
+    expect(outcome.receipt).toMatchObject({ authUser: 'not-applicable', files: { removed: 0 } })
+    expect(outcome.receipt.notReached.join()).toContain('Files in Supabase Storage')
+    const { 'storage.objects': _files, ...rest } = await tableContents(test.db)
+    expect(JSON.stringify(rest)).not.toContain(other?.id)
+  })
+
   it('refuses before it changes anything when Supabase is of another project', async () => {
     const [other] = await test.db.query<{ id: string }>('select id::text as id from auth.users order by id desc limit 1')
     const before = await tableContents(test.db)
-    const elsewhere = { auth: { admin: { getUserById: () => Promise.resolve({ data: { user: null }, error: { status: 404, code: 'user_not_found' } }) } } }
-    await expect(eraseSubject({ ...ctx, supabase: () => Promise.resolve(elsewhere as unknown as SupabaseClient) }, { subject: other?.id ?? '' })).rejects.toMatchObject({ code: 'not_configured', detail: expect.stringContaining('different projects') })
+    const elsewhere = {
+      auth: { admin: { getUserById: () => Promise.resolve({ data: { user: null }, error: { status: 404, code: 'user_not_found' } }) } },
+    }
+    await expect(
+      eraseSubject({ ...ctx, supabase: () => Promise.resolve(elsewhere as unknown as SupabaseClient) }, { subject: other?.id ?? '' }),
+    ).rejects.toMatchObject({ code: 'not_configured', detail: expect.stringContaining('different projects') })
     expect(await tableContents(test.db)).toEqual(before)
   })
 })

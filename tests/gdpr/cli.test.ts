@@ -2,8 +2,8 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { commands } from '../../cli/commands/gdpr.ts'
 import type { Invocation } from '../../cli/command.ts'
+import { commands } from '../../cli/commands/gdpr.ts'
 import { defineConfig } from '../../lib/config/index.ts'
 import { openObjectStore } from '../../lib/drivers/objects/index.ts'
 import type { Context } from '../../lib/platform/context.ts'
@@ -20,7 +20,10 @@ describe('caretaker gdpr', () => {
     await makeShop(test.db)
     folder = await mkdtemp(join(tmpdir(), 'gdpr-cli-'))
     const objects = await openObjectStore(`file://${join(folder, 'objects')}`, testContext(test.db).env)
-    ctx = testContext(test.db, { config: defineConfig({ app: { name: 'Shop' }, gdpr: { subject: { table: 'users' } } }), objects: () => Promise.resolve(objects) })
+    ctx = testContext(test.db, {
+      config: defineConfig({ app: { name: 'Shop' }, gdpr: { subject: { table: 'users' } } }),
+      objects: () => Promise.resolve(objects),
+    })
   })
   afterAll(async () => {
     await test.drop()
@@ -35,7 +38,14 @@ describe('caretaker gdpr', () => {
       args,
       flags,
       context: () => Promise.resolve(ctx),
-      out: { json: true, line: () => undefined, progress: () => undefined, result: (value, human) => { printed = { value, human } } },
+      out: {
+        json: true,
+        line: () => undefined,
+        progress: () => undefined,
+        result: (value, human) => {
+          printed = { value, human }
+        },
+      },
     })
     if (printed === undefined) throw new Error('nothing was printed')
     JSON.stringify(printed.value)
@@ -49,7 +59,11 @@ describe('caretaker gdpr', () => {
     expect((await caretaker('gdpr export', ['ada@example.org'], { out })).human).toContain('Not recorded')
     expect((await readFile(out)).subarray(0, 2).toString()).toBe('PK')
     expect((await caretaker('gdpr erase', ['1'], { 'dry-run': true })).human).toContain('Nothing was changed.')
-    expect((await caretaker('gdpr erase', ['1'], { yes: true })).value).toMatchObject({ status: 'erased', request: null, receipt: { tombstone: expect.any(String) } })
+    expect((await caretaker('gdpr erase', ['1'], { yes: true })).value).toMatchObject({
+      status: 'erased',
+      request: null,
+      receipt: { tombstone: expect.any(String) },
+    })
     expect((await caretaker('gdpr erase', ['1'], { yes: true })).human).toContain('erased already')
     expect((await caretaker('gdpr requests', [])).value).toEqual([])
   })

@@ -42,7 +42,11 @@ export const randomSchema: fc.Arbitrary<RandomSchema> = fc.integer({ min: 2, max
     .map((made) => ({
       ...made,
       // A unique reference holds each parent once; a mandatory one holds no null.
-      values: made.unique ? made.values.map((value, row) => (value === null && !made.mandatory ? null : row)) : made.mandatory ? made.values.map((value) => value ?? 0) : made.values,
+      values: made.unique
+        ? made.values.map((value, row) => (value === null && !made.mandatory ? null : row))
+        : made.mandatory
+          ? made.values.map((value) => value ?? 0)
+          : made.values,
     }))
   const table: fc.Arbitrary<RandomTable> = fc.record({
     composite: fc.boolean(),
@@ -51,7 +55,11 @@ export const randomSchema: fc.Arbitrary<RandomSchema> = fc.integer({ min: 2, max
     references: fc.array(reference, { maxLength: 3 }),
   })
   return fc.array(table, { minLength: n, maxLength: n }).map((tables) => ({
-    tables: tables.map((one, at) => (at === 0 ? { ...one, composite: false, link: null, references: one.references.map((ref) => ({ ...ref, unique: false, mandatory: false })) } : one)),
+    tables: tables.map((one, at) =>
+      at === 0
+        ? { ...one, composite: false, link: null, references: one.references.map((ref) => ({ ...ref, unique: false, mandatory: false })) }
+        : one,
+    ),
   }))
 })
 
@@ -67,8 +75,16 @@ export function columnsOf(schema: RandomSchema, ref: RandomReference, at: number
 export async function createRandomSchema(db: Database, schema: RandomSchema): Promise<void> {
   const sql = ['drop schema if exists ra cascade', 'drop schema if exists rb cascade', 'create schema ra', 'create schema rb']
   for (const [at, table] of schema.tables.entries()) {
-    const references = table.references.flatMap((ref, n) => columnsOf(schema, ref, n).map((column) => `${column} int${ref.mandatory ? ' not null' : ''}`))
-    const columns = [...(table.composite ? ['tenant int'] : []), 'id int', 'about text', ...references, `primary key (${table.composite ? 'tenant, id' : 'id'})`]
+    const references = table.references.flatMap((ref, n) =>
+      columnsOf(schema, ref, n).map((column) => `${column} int${ref.mandatory ? ' not null' : ''}`),
+    )
+    const columns = [
+      ...(table.composite ? ['tenant int'] : []),
+      'id int',
+      'about text',
+      ...references,
+      `primary key (${table.composite ? 'tenant, id' : 'id'})`,
+    ]
     sql.push(`create table ${tableName(schema, at)} (${columns.join(', ')})`)
     const rows = Array.from({ length: rowsPerTable }, (_, row) => {
       const held = table.references.flatMap((ref) => {

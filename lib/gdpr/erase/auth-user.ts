@@ -6,7 +6,10 @@ export async function requireSameProject(supabase: SupabaseClient, id: string): 
   const { data, error } = await supabase.auth.admin.getUserById(id)
   if (error === null && data.user !== null) return
   if (error !== null && !isAbsent(error)) throw failed(error)
-  throw new CaretakerError('not_configured', 'SUPABASE_URL answers for a project without this user, whose row is in the database: SUPABASE_URL and the database URL are of different projects. Nothing was changed.')
+  throw new CaretakerError(
+    'not_configured',
+    'SUPABASE_URL answers for a project without this user, whose row is in the database: SUPABASE_URL and the database URL are of different projects. Nothing was changed.',
+  )
 }
 
 /** Deletes the user with all sessions. A user who is gone already is no error. */
@@ -22,5 +25,8 @@ function isAbsent(error: { status?: number | undefined; code?: string | undefine
 }
 
 function failed(error: { status?: number | undefined; code?: string | undefined }): CaretakerError {
-  return new CaretakerError('upstream_failed', `Supabase Auth answered ${error.status ?? 'nothing'}${error.code === undefined ? '' : ` (${error.code})`}; ask again to go on where this stopped.`)
+  return new CaretakerError(
+    'upstream_failed',
+    `Supabase Auth answered ${error.status ?? 'nothing'}${error.code === undefined ? '' : ` (${error.code})`}; ask again to go on where this stopped.`,
+  )
 }

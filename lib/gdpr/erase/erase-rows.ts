@@ -1,7 +1,21 @@
 import { identifier, qualified, type Transaction } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { MapTable, SubjectMap } from '../map/subject-map.ts'
-import { circleOf, circleSource, circleSql, isSubject, joined, keyList, oid, relation, rowsOf, sameRow, type Source, subjectSetting, tid } from '../rows/membership.ts'
+import {
+  circleOf,
+  circleSource,
+  circleSql,
+  isSubject,
+  joined,
+  keyList,
+  oid,
+  relation,
+  rowsOf,
+  type Source,
+  sameRow,
+  subjectSetting,
+  tid,
+} from '../rows/membership.ts'
 
 export interface ErasedRows {
   deleted: Record<string, number>
@@ -13,7 +27,12 @@ export interface ErasedRows {
 
 /** True when no row was found. */
 export function isNothing({ deleted, anonymised, kept, cut }: ErasedRows): boolean {
-  return ![...Object.values(deleted), ...Object.values(anonymised), ...Object.values(cut), ...Object.values(kept).map(({ rows }) => rows)].some((rows) => rows > 0)
+  return ![
+    ...Object.values(deleted),
+    ...Object.values(anonymised),
+    ...Object.values(cut),
+    ...Object.values(kept).map(({ rows }) => rows),
+  ].some((rows) => rows > 0)
 }
 
 export interface EraseRowsOptions {
@@ -49,7 +68,10 @@ export async function eraseRows(tx: Transaction, map: SubjectMap, subjectId: str
   const sets = new Map<string, number>()
   for (const group of map.groups) {
     const circle = circleOf(map, group[0] as string)
-    if (circle !== undefined) await tx.execute(`create temporary table ${unqualified(circleSource(circle, source))} on commit drop as ${walked(map, circle, source)} select * from ${walk}`)
+    if (circle !== undefined)
+      await tx.execute(
+        `create temporary table ${unqualified(circleSource(circle, source))} on commit drop as ${walked(map, circle, source)} select * from ${walk}`,
+      )
     for (const key of group) {
       const table = map.tables.get(key) as MapTable
       if (needsSet(map, table)) sets.set(key, await createSet(tx, map, table, source))
@@ -77,8 +99,14 @@ export async function eraseRows(tx: Transaction, map: SubjectMap, subjectId: str
       // Fewer than were found: the app's own triggers may have deleted some first, or may have refused.
       if (!sets.has(key) || sets.get(key) === erased.deleted[key]) continue
       const table = map.tables.get(key) as MapTable
-      const [left] = await tx.query<{ n: number }>(`select count(*)::int as n from ${relation(table)} t where exists (select from ${source(key)} k where ${sameRow(table, 't', 'k')})`)
-      if ((left?.n ?? 0) > 0) throw new CaretakerError('conflict', `${left?.n} rows of ${key} could not be deleted: a trigger or rule of the table keeps them. Nothing was changed.`)
+      const [left] = await tx.query<{ n: number }>(
+        `select count(*)::int as n from ${relation(table)} t where exists (select from ${source(key)} k where ${sameRow(table, 't', 'k')})`,
+      )
+      if ((left?.n ?? 0) > 0)
+        throw new CaretakerError(
+          'conflict',
+          `${left?.n} rows of ${key} could not be deleted: a trigger or rule of the table keeps them. Nothing was changed.`,
+        )
     }
   }
   return erased
@@ -106,7 +134,9 @@ function needsSet(map: SubjectMap, table: MapTable): boolean {
 
 async function createSet(tx: Transaction, map: SubjectMap, table: MapTable, source: Source): Promise<number> {
   const lock = table.lock ? ' for update of t' : ''
-  const rows = await tx.execute(`create temporary table ${unqualified(source(table.key))} on commit drop as ${rowsOf(map, table, keyList(map, table, true), source)}${lock}`)
+  const rows = await tx.execute(
+    `create temporary table ${unqualified(source(table.key))} on commit drop as ${rowsOf(map, table, keyList(map, table, true), source)}${lock}`,
+  )
   // Without statistics a set of a hundred thousand keys is planned like one of ten.
   await tx.execute(`analyze ${source(table.key)}`)
   return rows
@@ -157,11 +187,15 @@ async function emptyReference(tx: Transaction, map: SubjectMap, cut: SubjectMap[
   const going = own?.erase.kind === 'delete' ? ` and not exists (select from ${source(own.key)} s where ${sameRow(own, 't', 's')})` : ''
   const where = `exists (select from ${source(fk.references)} k where ${joined(target, 'k', 't')})${going}`
   const from = qualified(table.schema, table.name)
-  if (columns.length > 0) return tx.execute(`update ${from} t set ${columns.map((name) => `${identifier(name)} = ${cut.to}`).join(', ')} where ${where}`)
+  if (columns.length > 0)
+    return tx.execute(`update ${from} t set ${columns.map((name) => `${identifier(name)} = ${cut.to}`).join(', ')} where ${where}`)
   // ON DELETE CASCADE would silently take these rows: they are somebody else's, or to be kept.
   const held = await tx.query(`select from ${from} t where ${where} limit 1`)
   if (held.length > 0)
-    throw new CaretakerError('policy_invalid', `${fk.table}(${fk.columns.join(', ')}) holds a mandatory reference (${fk.name}) to rows of ${fk.references} that are to be deleted. A dry run says what can be done. Nothing was changed.`)
+    throw new CaretakerError(
+      'policy_invalid',
+      `${fk.table}(${fk.columns.join(', ')}) holds a mandatory reference (${fk.name}) to rows of ${fk.references} that are to be deleted. A dry run says what can be done. Nothing was changed.`,
+    )
   return 0
 }
 
@@ -170,8 +204,10 @@ async function deleteGroup(tx: Transaction, map: SubjectMap, group: readonly str
     const table = map.tables.get(key) as MapTable
     if (needsSet(map, table)) return `delete from ${relation(table)} t using ${source(key)} k where ${sameRow(table, 't', 'k')}`
     const [edge, ...others] = table.edges
-    if (table.key === map.root || edge === undefined) return `delete from ${relation(table)} t where ${table.key === map.root ? isSubject(map) : 'false'}`
-    if (others.length === 0) return `delete from ${relation(table)} t where exists (select from ${source(edge.parent)} k where ${joined(edge, 'k', 't')})`
+    if (table.key === map.root || edge === undefined)
+      return `delete from ${relation(table)} t where ${table.key === map.root ? isSubject(map) : 'false'}`
+    if (others.length === 0)
+      return `delete from ${relation(table)} t where exists (select from ${source(edge.parent)} k where ${joined(edge, 'k', 't')})`
     return `delete from ${relation(table)} t using (${rowsOf(map, table, `t.tableoid as ${oid}, t.ctid as ${tid}`, source)}) k where ${sameRow({ ...table, identity: [] }, 't', 'k')}`
   })
   const [first] = group

@@ -26,9 +26,7 @@ export interface EraseInput {
   onProgress?: (message: string) => void
 }
 
-export type EraseOutcome =
-  | { status: 'erased'; request: string | null; receipt: SignedReceipt }
-  | AlreadyErased
+export type EraseOutcome = { status: 'erased'; request: string | null; receipt: SignedReceipt } | AlreadyErased
 
 /** `request` and `receipt` are null where only the tombstone tells of it. */
 export interface AlreadyErased {
@@ -38,9 +36,7 @@ export interface AlreadyErased {
   receipt: unknown
 }
 
-export type PlanOutcome =
-  | ({ status: 'planned'; files: number | null; authUser: boolean } & ErasePlan)
-  | AlreadyErased
+export type PlanOutcome = ({ status: 'planned'; files: number | null; authUser: boolean } & ErasePlan) | AlreadyErased
 
 /**
  * What erasing the person would do: counts a table, what stays and why, what is in the way. Changes nothing.
@@ -53,7 +49,7 @@ export async function planSubjectErasure(ctx: Context, { subject: named }: Erase
   const plan = await ctx.db.transaction((tx) => planErasure(tx, map, subject.id), { isolation: 'repeatable read', readOnly: true })
   const supabase = await supabaseIfConfigured(ctx)
   const files = supabase === undefined ? null : (await listFiles(ctx, supabase, map, requirePolicy(ctx), subject.id)).length
-  return { status: 'planned', files, authUser: supabase !== undefined && map.root === 'auth.users', ...plan }
+  return { status: 'planned', files, authUser: supabase !== undefined && deletedByAuth(map), ...plan }
 }
 
 /**
@@ -65,37 +61,59 @@ export async function planSubjectErasure(ctx: Context, { subject: named }: Erase
  * the database leave no way; `request_in_progress`; `conflict`, `timeout`, `upstream_failed`: ask again, nothing is lost
  */
 export async function eraseSubject(ctx: Context, input: EraseInput): Promise<EraseOutcome> {
-  const key = requireEnv(ctx.env, 'ENCRYPTION_KEY', 'Erasing a person (the receipt is signed with it, and the hash that a restore finds the person by is made with it)')
+  const key = requireEnv(
+    ctx.env,
+    'ENCRYPTION_KEY',
+    'Erasing a person (the receipt is signed with it, and the hash that a restore finds the person by is made with it)',
+  )
   const map = await readSubjectMap(ctx)
   const recorded = await isInstalled(ctx.db)
   const subject = await findSubject(ctx.db, map, input.subject)
   const tags = subject === undefined ? tagsAsNamed(key, input.subject) : subjectTags(key, subject)
-  const begun = recorded ? await findOpenErasure(ctx.db, tags) : undefined
+  // An address may be somebody else's by now: it only leads to a request where no row has it.
+  const lookup = subject === undefined ? tags : tags.slice(0, 1)
+  const begun = recorded ? await findOpenErasure(ctx.db, lookup) : undefined
   const id = subject?.id ?? begun?.subject
   if (id === undefined) return (await alreadyErased(ctx, input.subject)) ?? notFound()
   if (begun === undefined && subject !== undefined && map.tables.get(map.root)?.erase.kind !== 'delete') {
-    const done = recorded ? await findFinishedErasure(ctx.db, tags) : undefined
+    const done = recorded ? await findFinishedErasure(ctx.db, lookup) : undefined
     if (done !== undefined) return { status: 'already-erased', request: done.id, erasedAt: done.finishedAt, receipt: done.receipt }
   }
 
   const supabase = await supabaseIfConfigured(ctx)
-  const viaAuth = supabase !== undefined && map.root === 'auth.users'
+  const viaAuth = supabase !== undefined && deletedByAuth(map)
   // Before anything is changed: the wrong project's Auth would delete somebody in another app.
   if (viaAuth && (await rootExists(ctx.db, map, id))) await requireSameProject(supabase, id)
   refuseBlocked({ blockers: staticBlockers(map) })
   return withSubjectLock(ctx, { table: map.root, id }, async () => {
-    const request = recorded ? (await findOpenErasure(ctx.db, tags)) ?? (await openedNow(ctx, id, tags)) : undefined
+    const request = recorded ? ((await findOpenErasure(ctx.db, lookup)) ?? (await openedNow(ctx, id, tags))) : undefined
     // Somebody else finished it while this one waited for the lock.
-    if (request === undefined && recorded) return (await alreadyErased(ctx, input.subject)) ?? notFound()
-    const erasure: Erasure = { ctx, key, map, id, supabase, viaAuth, requestId: request?.id, progress: request?.progress ?? { tags }, say: input.onProgress ?? (() => undefined) }
+    if (request === undefined && (recorded || !(await rootExists(ctx.db, map, id))))
+      return (await alreadyErased(ctx, input.subject)) ?? notFound()
+    const erasure: Erasure = {
+      ctx,
+      key,
+      map,
+      id,
+      supabase,
+      viaAuth,
+      requestId: request?.id,
+      progress: request?.progress ?? { tags },
+      say: input.onProgress ?? (() => undefined),
+    }
     const requestedAt = request?.receivedAt ?? ctx.clock.now()
     try {
       // Without a checkpoint the row that everything hangs from must be the last to go.
-      const steps = recorded ? [rows, files, authUser, exports, tombstone] : viaAuth ? [rows, files, tombstone, authUser] : [refusals, files, tombstone, rows]
+      const steps = recorded
+        ? [rows, files, authUser, exports, tombstone]
+        : viaAuth
+          ? [rows, files, tombstone, authUser]
+          : [refusals, files, tombstone, rows]
       for (const step of steps) await step(erasure)
       return await finish(ctx, request?.id, makeReceipt(erasure, requestedAt), erasure.progress, key)
     } catch (error) {
-      if (request !== undefined && error instanceof CaretakerError && error.code !== 'database_unavailable') await noteWaiting(ctx, request.id, error.code).catch(() => undefined)
+      if (request !== undefined && error instanceof CaretakerError && error.code !== 'database_unavailable')
+        await noteWaiting(ctx, request.id, error.code).catch(() => undefined)
       throw error
     }
   })
@@ -104,8 +122,13 @@ export async function eraseSubject(ctx: Context, input: EraseInput): Promise<Era
     // The row may have gone while this one waited for the lock.
     if (!(await rootExists(context.db, map, subjectId))) return undefined
     await openRequest(context, 'erase', subjectId, names)
-    return findOpenErasure(context.db, names)
+    return findOpenErasure(context.db, names.slice(0, 1))
   }
+}
+
+/** The Auth user is deleted by Auth, unless the policy keeps or anonymises the row. */
+function deletedByAuth(map: SubjectMap): boolean {
+  return map.root === 'auth.users' && map.tables.get(map.root)?.erase.kind === 'delete'
 }
 
 function notFound(): never {
@@ -153,20 +176,35 @@ async function rows(erasure: Erasure): Promise<void> {
   const { ctx, map, id, requestId, progress } = erasure
   // The root row may come back to life between attempts (Auth refused): then its rows are looked for again.
   if (progress.rows !== undefined && !(erasure.viaAuth && (await rootExists(ctx.db, map, id)))) return
-  const leaveTo = new Set(erasure.viaAuth ? [...map.tables.values()].filter(({ table }) => table.schema === 'auth').map(({ key }) => key) : [])
+  const leaveTo = new Set(
+    erasure.viaAuth ? [...map.tables.values()].filter(({ table }) => table.schema === 'auth').map(({ key }) => key) : [],
+  )
   try {
     erasure.progress = await retrying(ctx, () =>
       ctx.db.transaction(
         async (tx) => {
-          const erased = await eraseRows(tx, map, id, { leaveTo, requestId, now: ctx.clock.now(), onTable: (table, n, of) => erasure.say(`rows: ${table} (${n + 1}/${of})`) })
+          const erased = await eraseRows(tx, map, id, {
+            leaveTo,
+            requestId,
+            now: ctx.clock.now(),
+            onTable: (table, n, of) => erasure.say(`rows: ${table} (${n + 1}/${of})`),
+          })
           // A further pass that found nothing is no news.
           if (progress.rows !== undefined && isNothing(erased)) return progress
           const reached: Progress = { ...progress, rows: addRows(progress.rows, erased) }
           if (requestId === undefined) return reached
           await saveProgress(tx, requestId, reached)
           await emitEvent(tx, 'gdpr.rows_erased', { request: requestId })
-          const counts = { deleted: erased.deleted, anonymised: erased.anonymised, kept: Object.fromEntries(Object.entries(erased.kept).map(([table, { rows: n }]) => [table, n])) }
-          await appendAudit(tx, { actor: byWhom(ctx), clock: ctx.clock }, { action: 'gdpr.rows_erased', target: progress.tags[0] as string, detail: { request: requestId, ...counts } })
+          const counts = {
+            deleted: erased.deleted,
+            anonymised: erased.anonymised,
+            kept: Object.fromEntries(Object.entries(erased.kept).map(([table, { rows: n }]) => [table, n])),
+          }
+          await appendAudit(
+            tx,
+            { actor: byWhom(ctx), clock: ctx.clock },
+            { action: 'gdpr.rows_erased', target: progress.tags[0] as string, detail: { request: requestId, ...counts } },
+          )
           return reached
         },
         { lockTimeoutMs: 5_000, statementTimeoutMs: Math.max(5_000, Math.min(remainingMs(ctx), 3_600_000)) },
@@ -194,7 +232,10 @@ async function authUser(erasure: Erasure): Promise<void> {
   erasure.say('Auth user')
   const outcome = await deleteAuthUser(erasure.supabase, erasure.id)
   if (await rootExists(erasure.ctx.db, erasure.map, erasure.id))
-    throw new CaretakerError('upstream_failed', 'Supabase Auth says that the user is deleted, but the row is still in this database: SUPABASE_URL and the database URL are of different projects.')
+    throw new CaretakerError(
+      'upstream_failed',
+      'Supabase Auth says that the user is deleted, but the row is still in this database: SUPABASE_URL and the database URL are of different projects.',
+    )
   await keep(erasure, { authUser: outcome })
 }
 
@@ -219,6 +260,9 @@ async function tombstone(erasure: Erasure): Promise<void> {
   if (progress.tombstone !== undefined) return
   const objects = await objectsIfConfigured(ctx)
   const subject = progress.tags[0] as string
-  const journalled = objects === undefined ? null : await journalTombstone(objects, erasure.requestId ?? subject, tombstoneOf(map, key, subject, ctx.clock.now()))
+  const journalled =
+    objects === undefined
+      ? null
+      : await journalTombstone(objects, erasure.requestId ?? subject, tombstoneOf(map, key, subject, ctx.clock.now()))
   await keep(erasure, { tombstone: journalled })
 }

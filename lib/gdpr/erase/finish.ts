@@ -41,19 +41,30 @@ export function makeReceipt(erasure: Erasure, requestedAt: Date): Receipt {
 function notReached({ ctx, map, supabase, viaAuth, requestId, progress }: Erasure): string[] {
   const policy = requirePolicy(ctx)
   const lines: string[] = []
-  if (supabase === undefined && ((policy.buckets ?? []).length > 0 || map.root === 'auth.users')) lines.push('Files in Supabase Storage: Supabase is not configured.')
-  if (map.root === 'auth.users' && !viaAuth) lines.push('Sessions that Supabase Auth holds in memory: the user was deleted by SQL, because Supabase is not configured.')
+  if (supabase === undefined && ((policy.buckets ?? []).length > 0 || map.root === 'auth.users'))
+    lines.push('Files in Supabase Storage: Supabase is not configured.')
+  if (map.root === 'auth.users' && !viaAuth)
+    lines.push('Sessions that Supabase Auth holds in memory: the user was deleted by SQL, because Supabase is not configured.')
   for (const processor of policy.processors ?? []) lines.push(`${processor}: not asked; erase the person there by hand.`)
-  if (progress.tombstone === undefined || progress.tombstone === null) lines.push('Backups: no object store is configured, so nothing tells a restore to erase this person again.')
+  if (progress.tombstone === undefined || progress.tombstone === null)
+    lines.push('Backups: no object store is configured, so nothing tells a restore to erase this person again.')
   else lines.push('Backups made before: put beyond use; a restore erases this person again before it is opened.')
-  if (map.root === 'auth.users') lines.push('The log of Supabase Auth (auth.audit_log_entries), which names people in JSON until Auth prunes it.')
-  if (requestId !== undefined) lines.push('Webhook events as they were received (caretaker.inbox): encrypted, and not searched for this person.')
+  if (map.root === 'auth.users')
+    lines.push('The log of Supabase Auth (auth.audit_log_entries), which names people in JSON until Auth prunes it.')
+  if (requestId !== undefined)
+    lines.push('Webhook events as they were received (caretaker.inbox): encrypted, and not searched for this person.')
   if (requestId === undefined) lines.push("The record of this request: Caretaker's tables are not in this database. Keep this receipt.")
   return lines
 }
 
 /** Ends the request: receipt in, person's id out, with audit row and event in one transaction. */
-export async function finish(ctx: Context, requestId: string | undefined, receipt: Receipt, progress: Progress, key: string): Promise<EraseOutcome> {
+export async function finish(
+  ctx: Context,
+  requestId: string | undefined,
+  receipt: Receipt,
+  progress: Progress,
+  key: string,
+): Promise<EraseOutcome> {
   const signed = signReceipt(key, receipt)
   if (requestId === undefined) return { status: 'erased', request: null, receipt: signed }
   await ctx.db.transaction(async (tx) => {
@@ -69,9 +80,15 @@ export async function finish(ctx: Context, requestId: string | undefined, receip
        where subject_hash = $1 and kind <> 'erase' and state in ('received', 'verified', 'in_progress', 'waiting')`,
       [progress.tags[0], ctx.clock.now()],
     )
-    await tx.execute('update caretaker.gdpr_requests set subject = null where subject_hash = $1 and subject is not null', [progress.tags[0]])
+    await tx.execute('update caretaker.gdpr_requests set subject = null where subject_hash = $1 and subject is not null', [
+      progress.tags[0],
+    ])
     await emitEvent(tx, 'gdpr.erased', { request: requestId })
-    await appendAudit(tx, { actor: byWhom(ctx), clock: ctx.clock }, { action: 'gdpr.erased', target: receipt.subject, detail: { request: requestId, signature: signed.signature.value } })
+    await appendAudit(
+      tx,
+      { actor: byWhom(ctx), clock: ctx.clock },
+      { action: 'gdpr.erased', target: receipt.subject, detail: { request: requestId, signature: signed.signature.value } },
+    )
   })
   return { status: 'erased', request: requestId, receipt: signed }
 }

@@ -42,16 +42,26 @@ export async function planErasure(tx: Queryable, map: SubjectMap, subjectId: str
     const { prefix, source } = keySets(map, [table.key])
     const rows = await count(tx, `${prefix}select count(*)::float8 as rows from (${rowsOf(map, table, '1', source)}) as mine`)
     tables.push({ table: table.key, rows, ...describeAction(table) })
-    const above = table.edges.map((edge) => map.tables.get(edge.parent)).find((parent) => parent?.erase.kind === 'keep' || parent?.erase.kind === 'anonymise')
+    const above = table.edges
+      .map((edge) => map.tables.get(edge.parent))
+      .find((parent) => parent?.erase.kind === 'keep' || parent?.erase.kind === 'anonymise')
     if (above !== undefined && rows > 0 && !table.classified && table.erase.kind === 'delete')
-      warnings.push(`${table.key} hangs from ${above.key}, which stays; its ${rows} rows are deleted because gdpr.tables does not describe ${table.key}.`)
+      warnings.push(
+        `${table.key} hangs from ${above.key}, which stays; its ${rows} rows are deleted because gdpr.tables does not describe ${table.key}.`,
+      )
   }
   const cuts: PlannedCut[] = []
   for (const cut of map.cuts) {
     const { prefix, sql } = cutRows(map, cut)
     const rows = await count(tx, `${prefix}select count(*)::float8 as rows from ${sql}`)
     if (rows === 0) continue
-    const planned = { table: cut.foreignKey.table, constraint: cut.foreignKey.name, columns: [...cut.columns], references: cut.foreignKey.references, rows }
+    const planned = {
+      table: cut.foreignKey.table,
+      constraint: cut.foreignKey.name,
+      columns: [...cut.columns],
+      references: cut.foreignKey.references,
+      rows,
+    }
     if (cut.columns.length === 0 && !overwritten(map, cut)) blockers.push(mandatory(cut, rows))
     else cuts.push(planned)
   }
@@ -61,9 +71,13 @@ export async function planErasure(tx: Queryable, map: SubjectMap, subjectId: str
 /** @throws {CaretakerError} `policy_invalid` naming every blocker */
 export function refuseBlocked(plan: Pick<ErasePlan, 'blockers'>): void {
   if (plan.blockers.length === 0) return
-  throw new CaretakerError('policy_invalid', `This person cannot be erased as the policy stands:\n${plan.blockers.map((line) => `  ${line}`).join('\n')}`, {
-    issues: plan.blockers.map((message) => ({ path: 'gdpr.tables', message })),
-  })
+  throw new CaretakerError(
+    'policy_invalid',
+    `This person cannot be erased as the policy stands:\n${plan.blockers.map((line) => `  ${line}`).join('\n')}`,
+    {
+      issues: plan.blockers.map((message) => ({ path: 'gdpr.tables', message })),
+    },
+  )
 }
 
 function describeAction({ erase }: MapTable): Omit<PlannedTable, 'table' | 'rows'> {
@@ -79,10 +93,15 @@ export function staticBlockers(map: SubjectMap): string[] {
     if (erase.kind !== 'anonymise' && erase.kind !== 'keep') continue
     for (const [name, value] of Object.entries(erase.set)) {
       const column = table.columns.find((known) => known.name === name)
-      if (column?.generated === true) blockers.push(`${key}.${name} is a generated column and cannot be anonymised; anonymise what it is made from.`)
+      if (column?.generated === true)
+        blockers.push(`${key}.${name} is a generated column and cannot be anonymised; anonymise what it is made from.`)
       else if (value === null && column?.notNull === true)
-        blockers.push(`${key}.${name} is NOT NULL and cannot be emptied; give a constant: erase: { anonymise: { ${name}: '…' } }, or make the column nullable.`)
-      const referenced = [...map.tables.values()].some((other) => other.edges.some((edge) => edge.kind === 'key' && edge.parent === key && edge.parentColumns.includes(name)))
+        blockers.push(
+          `${key}.${name} is NOT NULL and cannot be emptied; give a constant: erase: { anonymise: { ${name}: '…' } }, or make the column nullable.`,
+        )
+      const referenced = [...map.tables.values()].some((other) =>
+        other.edges.some((edge) => edge.kind === 'key' && edge.parent === key && edge.parentColumns.includes(name)),
+      )
       if (referenced) blockers.push(`${key}.${name} is referenced by a foreign key and cannot be anonymised in place.`)
     }
   }
@@ -110,7 +129,10 @@ function cutRows(map: SubjectMap, cut: Cut): { prefix: string; sql: string } {
   const keys = own?.erase.kind === 'delete' ? [parent.key, own.key] : [parent.key]
   const { prefix, source } = keySets(map, keys)
   const referenced = cut.foreignKey.referencedColumns.map((name) => `t.${identifier(name)}`).join(', ')
-  const going = own?.erase.kind === 'delete' ? ` and not exists (select from (${rowsOf(map, own, identityList(own), source)}) s where ${sameRow(own, 'c', 's')})` : ''
+  const going =
+    own?.erase.kind === 'delete'
+      ? ` and not exists (select from (${rowsOf(map, own, identityList(own), source)}) s where ${sameRow(own, 'c', 's')})`
+      : ''
   const target = { parentColumns: cut.foreignKey.referencedColumns, columns: cut.foreignKey.columns, operators: cut.foreignKey.operators }
   const sql = `${qualified(cut.table.schema, cut.table.name)} c where exists (select from (${rowsOf(map, parent, referenced, source)}) k where ${joined(target, 'k', 'c')})${going}`
   return { prefix, sql }

@@ -34,7 +34,10 @@ export async function findOpenErasure(db: Queryable, tags: readonly string[]): P
 }
 
 /** The last finished erasure under any of these hashes. */
-export async function findFinishedErasure(db: Queryable, tags: readonly string[]): Promise<{ id: string; finishedAt: Date; receipt: unknown } | undefined> {
+export async function findFinishedErasure(
+  db: Queryable,
+  tags: readonly string[],
+): Promise<{ id: string; finishedAt: Date; receipt: unknown } | undefined> {
   const [row] = await db.query<{ id: string; finishedAt: Date; receipt: unknown }>(
     `select id, finished_at as "finishedAt", receipt from caretaker.gdpr_requests
      where kind = 'erase' and state = 'done' and (subject_hash = any($1::text[]) or checkpoint -> 'tags' ?| $1::text[])
@@ -75,5 +78,10 @@ export function addRows(before: ErasedRows | undefined, now: ErasedRows): Erased
   }
   const kept = { ...before.kept }
   for (const [table, entry] of Object.entries(now.kept)) kept[table] = { ...entry, rows: (kept[table]?.rows ?? 0) + entry.rows }
-  return { deleted: sum(before.deleted, now.deleted), anonymised: sum(before.anonymised, now.anonymised), kept, cut: sum(before.cut, now.cut) }
+  return {
+    deleted: sum(before.deleted, now.deleted),
+    anonymised: sum(before.anonymised, now.anonymised),
+    kept,
+    cut: sum(before.cut, now.cut),
+  }
 }

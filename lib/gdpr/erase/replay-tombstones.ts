@@ -19,8 +19,14 @@ export async function replayTombstones(ctx: Context): Promise<{ tombstones: numb
   const map = await readSubjectMap(ctx)
   const ids = await findErased(ctx.db, map, key, tombstones)
   for (const id of ids) {
-    if (ctx.signal.aborted) throw new CaretakerError('timeout', 'Stopped while erasures were replayed; run it again before the database is opened.')
-    await retrying(ctx, () => ctx.db.transaction((tx) => eraseRows(tx, map, id, { leaveTo: new Set(), requestId: undefined, now: ctx.clock.now(), onTable: () => undefined }), { lockTimeoutMs: 5_000 }))
+    if (ctx.signal.aborted)
+      throw new CaretakerError('timeout', 'Stopped while erasures were replayed; run it again before the database is opened.')
+    await retrying(ctx, () =>
+      ctx.db.transaction(
+        (tx) => eraseRows(tx, map, id, { leaveTo: new Set(), requestId: undefined, now: ctx.clock.now(), onTable: () => undefined }),
+        { lockTimeoutMs: 5_000 },
+      ),
+    )
   }
   return { tombstones: tombstones.length, erased: ids.length }
 }

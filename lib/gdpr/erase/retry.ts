@@ -14,13 +14,24 @@ export async function retrying<T>(ctx: Pick<Context, 'signal'>, work: () => Prom
       return await work()
     } catch (error) {
       const state = sqlState(error)
-      if (state === '57014') throw new CaretakerError('timeout', 'The erasure ran into its time limit and was rolled back; nothing was changed. Run it where there is more time: caretaker gdpr erase.', { cause: error })
+      if (state === '57014')
+        throw new CaretakerError(
+          'timeout',
+          'The erasure ran into its time limit and was rolled back; nothing was changed. Run it where there is more time: caretaker gdpr erase.',
+          { cause: error },
+        )
       const again = error instanceof ChangedMeanwhile || (state !== undefined && passing.has(state))
       if (!again) throw refused(error, state)
       if (attempt === attempts)
-        throw new CaretakerError('conflict', `Other transactions held or changed this person's rows during ${attempts} attempts; nothing was changed. Try again later.`, { cause: error, retryAfterSeconds: 60 })
+        throw new CaretakerError(
+          'conflict',
+          `Other transactions held or changed this person's rows during ${attempts} attempts; nothing was changed. Try again later.`,
+          { cause: error, retryAfterSeconds: 60 },
+        )
       await wait(50 * 2 ** attempt * (0.5 + Math.random()), undefined, { signal: ctx.signal }).catch((cause: unknown) => {
-        throw new CaretakerError('timeout', 'The erasure was stopped while it waited for other transactions; nothing was changed.', { cause })
+        throw new CaretakerError('timeout', 'The erasure was stopped while it waited for other transactions; nothing was changed.', {
+          cause,
+        })
       })
     }
   }
@@ -30,7 +41,14 @@ export async function retrying<T>(ctx: Pick<Context, 'signal'>, work: () => Prom
 function refused(error: unknown, state: string | undefined): unknown {
   if (error instanceof CaretakerError || state === undefined) return error
   const { schema, table, constraint } = error as { schema?: string; table?: string; constraint?: string }
-  const where = [table === undefined ? '' : ` on ${schema === undefined ? '' : `${schema}.`}${table}`, constraint === undefined ? '' : ` by constraint ${constraint}`].join('')
+  const where = [
+    table === undefined ? '' : ` on ${schema === undefined ? '' : `${schema}.`}${table}`,
+    constraint === undefined ? '' : ` by constraint ${constraint}`,
+  ].join('')
   const hint = state === '42501' ? ' The database user lacks a privilege on a table that the person has rows in.' : ''
-  return new CaretakerError('database_error', `The database refused a statement of the erasure${where} (SQLSTATE ${state}); nothing was changed.${hint}`, { cause: error })
+  return new CaretakerError(
+    'database_error',
+    `The database refused a statement of the erasure${where} (SQLSTATE ${state}); nothing was changed.${hint}`,
+    { cause: error },
+  )
 }

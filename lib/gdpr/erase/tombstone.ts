@@ -68,10 +68,19 @@ export async function readTombstones(objects: ObjectStore): Promise<Tombstone[]>
 }
 
 /** The ids in the (restored) subject table that a tombstone says are erased. */
-export async function findErased(db: Queryable, map: SubjectMap, encryptionKey: string, tombstones: readonly Tombstone[]): Promise<string[]> {
+export async function findErased(
+  db: Queryable,
+  map: SubjectMap,
+  encryptionKey: string,
+  tombstones: readonly Tombstone[],
+): Promise<string[]> {
   const keyId = keyIdOf(Buffer.from(encryptionKey, 'hex'))
   const foreign = tombstones.filter((tombstone) => tombstone.keyId !== keyId).length
-  if (foreign > 0) throw new CaretakerError('not_configured', `${foreign} tombstones were written under another ENCRYPTION_KEY; restore with that key, or these people stay in the data.`)
+  if (foreign > 0)
+    throw new CaretakerError(
+      'not_configured',
+      `${foreign} tombstones were written under another ENCRYPTION_KEY; restore with that key, or these people stay in the data.`,
+    )
   const erased = new Set(tombstones.filter(({ table }) => table === map.root).map(({ subject }) => subject))
   const root = map.tables.get(map.root)?.table
   if (root === undefined || erased.size === 0) return []

@@ -82,7 +82,13 @@ async function toDestination(out: string | Writable, write: (out: Writable) => P
   }
 }
 
-async function writeArchive(ctx: Context, map: SubjectMap, subjectId: string, out: Writable, say: (message: string) => void): Promise<Written> {
+async function writeArchive(
+  ctx: Context,
+  map: SubjectMap,
+  subjectId: string,
+  out: Writable,
+  say: (message: string) => void,
+): Promise<Written> {
   const created = ctx.clock.now()
   const archive = await openArchive(out, created)
   const files: ArchivedFile[] = []
@@ -92,7 +98,9 @@ async function writeArchive(ctx: Context, map: SubjectMap, subjectId: string, ou
   await ctx.db.session(async (session) => {
     await session.execute('begin isolation level repeatable read read only')
     // The pooler's two minutes are too short for a person with a million rows; policies must not hide rows from their owner.
-    await session.execute(`set local statement_timeout = 0; set local row_security = off; set local timezone = 'UTC'; set local datestyle = 'ISO'; set local intervalstyle = 'iso_8601'`)
+    await session.execute(
+      `set local statement_timeout = 0; set local row_security = off; set local timezone = 'UTC'; set local datestyle = 'ISO'; set local intervalstyle = 'iso_8601'`,
+    )
     await session.query(`select set_config('${subjectSetting}', $1, true)`, [subjectId])
     for (const [n, table] of exported.entries()) {
       say(`${table.key} (${n + 1}/${exported.length})`)
@@ -117,10 +125,22 @@ async function writeArchive(ctx: Context, map: SubjectMap, subjectId: string, ou
   }
   await archive.add('manifest.json', `${JSON.stringify(manifest, null, 2)}\n`)
   const bytes = await archive.close()
-  return { bytes, tables: tables.map(({ table, rows }) => ({ table, rows })), rows: tables.reduce((sum, { rows }) => sum + rows, 0), files: stored.length, notIncluded }
+  return {
+    bytes,
+    tables: tables.map(({ table, rows }) => ({ table, rows })),
+    rows: tables.reduce((sum, { rows }) => sum + rows, 0),
+    files: stored.length,
+    notIncluded,
+  }
 }
 
-async function writeTable(session: Session, archive: Archive, map: SubjectMap, table: MapTable, name: string): Promise<{ table: PageTable; files: ArchivedFile[] }> {
+async function writeTable(
+  session: Session,
+  archive: Archive,
+  map: SubjectMap,
+  table: MapTable,
+  name: string,
+): Promise<{ table: PageTable; files: ArchivedFile[] }> {
   const columns = table.exportColumns
   const list = columns.map((column) => `t.${identifier(column)}`).join(', ')
   const { prefix, source } = keySets(map, [table.key])
@@ -158,18 +178,30 @@ function leftOut(ctx: Context, map: SubjectMap): { what: string; why: string }[]
     if (exportColumns.length === 0) lines.push({ what: key, why: 'the policy does not export it' })
     const missing = table.columns.map(({ name }) => name).filter((name) => !exportColumns.includes(name))
     if (exportColumns.length > 0 && missing.length > 0)
-      lines.push({ what: `${key}: ${missing.join(', ')}`, why: table.schema === 'auth' ? 'credentials and internal fields of Supabase Auth' : 'the policy does not export these columns' })
+      lines.push({
+        what: `${key}: ${missing.join(', ')}`,
+        why: table.schema === 'auth' ? 'credentials and internal fields of Supabase Auth' : 'the policy does not export these columns',
+      })
   }
-  for (const processor of requirePolicy(ctx).processors ?? []) lines.push({ what: processor, why: 'this export does not ask third parties' })
+  for (const processor of requirePolicy(ctx).processors ?? [])
+    lines.push({ what: processor, why: 'this export does not ask third parties' })
   return lines
 }
 
 /** The person's files, one after the other. One that is missing is named instead of failing the whole export. */
-async function writeStoredFiles(ctx: Context, archive: Archive, map: SubjectMap, subjectId: string, say: (message: string) => void, notIncluded: { what: string; why: string }[]): Promise<ArchivedFile[]> {
+async function writeStoredFiles(
+  ctx: Context,
+  archive: Archive,
+  map: SubjectMap,
+  subjectId: string,
+  say: (message: string) => void,
+  notIncluded: { what: string; why: string }[],
+): Promise<ArchivedFile[]> {
   const policy = requirePolicy(ctx)
   const supabase = await supabaseIfConfigured(ctx)
   if (supabase === undefined) {
-    for (const { bucket } of policy.buckets ?? []) notIncluded.push({ what: `files in bucket ${bucket}`, why: 'Supabase is not configured' })
+    for (const { bucket } of policy.buckets ?? [])
+      notIncluded.push({ what: `files in bucket ${bucket}`, why: 'Supabase is not configured' })
     return []
   }
   const written: ArchivedFile[] = []
@@ -188,18 +220,30 @@ async function writeStoredFiles(ctx: Context, archive: Archive, map: SubjectMap,
 
 /** No name in Storage may leave the folder that the archive is unpacked in. */
 function archivePath(path: string): string {
-  return path.split(/[/\\]/).map((part) => (/^\.*$/.test(part) ? '_' : part.replaceAll(':', '_'))).join('/')
+  return path
+    .split(/[/\\]/)
+    .map((part) => (/^\.*$/.test(part) ? '_' : part.replaceAll(':', '_')))
+    .join('/')
 }
 
 async function recordExport(ctx: Context, requestId: string, tag: string, written: Written): Promise<void> {
   await ctx.db.transaction(async (tx) => {
-    const counts = { tables: written.tables.filter(({ rows }) => rows > 0).length, rows: written.rows, files: written.files, bytes: written.bytes }
+    const counts = {
+      tables: written.tables.filter(({ rows }) => rows > 0).length,
+      rows: written.rows,
+      files: written.files,
+      bytes: written.bytes,
+    }
     await tx.execute(
       `update caretaker.gdpr_requests set state = 'done', subject = null, reason = null, finished_at = $2::timestamptz, receipt = coalesce(receipt, '{}') || $3::jsonb
        where id = $1::uuid and state in ('received', 'verified', 'in_progress', 'waiting')`,
       [requestId, ctx.clock.now(), JSON.stringify(counts)],
     )
     await emitEvent(tx, 'gdpr.exported', { request: requestId })
-    await appendAudit(tx, { actor: byWhom(ctx), clock: ctx.clock }, { action: 'gdpr.exported', target: tag, detail: { request: requestId, ...counts } })
+    await appendAudit(
+      tx,
+      { actor: byWhom(ctx), clock: ctx.clock },
+      { action: 'gdpr.exported', target: tag, detail: { request: requestId, ...counts } },
+    )
   })
 }

@@ -26,7 +26,7 @@ export function renderPage({ app, created, tables, files, notIncluded }: PageInp
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Your data at ${escape(app)}</title>
+<title>Your data at ${escapeHtml(app)}</title>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1a1a1a; background: #fff }
 table { border-collapse: collapse; font-size: .85rem }
@@ -37,17 +37,17 @@ th { background: #f2f2f2 }
 </style>
 </head>
 <body>
-<h1>Your data at ${escape(app)}</h1>
+<h1>Your data at ${escapeHtml(app)}</h1>
 <p>Made on <time datetime="${created.toISOString()}">${created.toISOString().slice(0, 16).replace('T', ' ')} UTC</time>, all of one moment.
 Everything is in <code>data/</code>, once as JSON and once as CSV; <a href="manifest.json">manifest.json</a> lists every file with its SHA-256.</p>
 <h2>Contents</h2>
 <ul>
-${filled.map(({ table, rows }, n) => `<li><a href="#t${n}">${escape(table)}</a>: ${count(rows, 'row')}</li>`).join('\n')}
+${filled.map(({ table, rows }, n) => `<li><a href="#t${n}">${escapeHtml(table)}</a>: ${count(rows, 'row')}</li>`).join('\n')}
 </ul>
 ${filled.map(section).join('\n')}
-${files.length === 0 ? '' : `<h2>Files</h2>\n<ul>\n${files.map((path) => `<li><a href="${escape(href(path))}">${escape(path)}</a></li>`).join('\n')}\n</ul>`}
-${empty.length === 0 ? '' : `<h2>Looked at, nothing found</h2>\n<p>${empty.map(escape).join(', ')}</p>`}
-${notIncluded.length === 0 ? '' : `<h2>Not included</h2>\n<ul>\n${notIncluded.map(({ what, why }) => `<li>${escape(what)}: ${escape(why)}</li>`).join('\n')}\n</ul>`}
+${files.length === 0 ? '' : `<h2>Files</h2>\n<ul>\n${files.map((path) => `<li><a href="${escapeHtml(href(path))}">${escapeHtml(path)}</a></li>`).join('\n')}\n</ul>`}
+${empty.length === 0 ? '' : `<h2>Looked at, nothing found</h2>\n<p>${empty.map(escapeHtml).join(', ')}</p>`}
+${notIncluded.length === 0 ? '' : `<h2>Not included</h2>\n<ul>\n${notIncluded.map(({ what, why }) => `<li>${escapeHtml(what)}: ${escapeHtml(why)}</li>`).join('\n')}\n</ul>`}
 </body>
 </html>
 `
@@ -56,12 +56,12 @@ ${notIncluded.length === 0 ? '' : `<h2>Not included</h2>\n<ul>\n${notIncluded.ma
 function section({ table, rows, columns, sample, json, csv }: PageTable, n: number): string {
   const body = sample.map((line) => {
     const row = JSON.parse(line, exactNumbers) as Record<string, unknown>
-    return `<tr>${columns.map((name) => `<td>${escape(show(row[name]))}</td>`).join('')}</tr>`
+    return `<tr>${columns.map((name) => `<td>${escapeHtml(show(row[name]))}</td>`).join('')}</tr>`
   })
   const more = rows > sample.length ? `<p>The first ${sample.length} of ${rows} rows; all of them are in the files.</p>` : ''
-  return `<h2 id="t${n}">${escape(table)}</h2>
-<p>${count(rows, 'row')}: <a href="${escape(href(json))}">JSON</a>, <a href="${escape(href(csv))}">CSV</a></p>
-${more}<div class="scroll"><table><thead><tr>${columns.map((name) => `<th>${escape(name)}</th>`).join('')}</tr></thead>
+  return `<h2 id="t${n}">${escapeHtml(table)}</h2>
+<p>${count(rows, 'row')}: <a href="${escapeHtml(href(json))}">JSON</a>, <a href="${escapeHtml(href(csv))}">CSV</a></p>
+${more}<div class="scroll"><table><thead><tr>${columns.map((name) => `<th>${escapeHtml(name)}</th>`).join('')}</tr></thead>
 <tbody>
 ${body.join('\n')}
 </tbody></table></div>`
@@ -88,6 +88,6 @@ function href(path: string): string {
 
 const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }
 
-function escape(text: string): string {
+function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => entities[character] as string)
 }

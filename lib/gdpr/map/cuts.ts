@@ -45,7 +45,9 @@ function nullable(catalogue: Catalogue, table: Table, fk: ForeignKey): readonly 
   const settable = fk.columns.filter((name) => table.columns.some((column) => column.name === name && !column.notNull && !column.generated))
   if (fk.matchFull) return settable.length === fk.columns.length ? settable : []
   if (fk.setColumns.length > 0 && fk.setColumns.every((name) => settable.includes(name))) return fk.setColumns
-  const shared = new Set(catalogue.foreignKeys.filter((other) => other !== fk && other.table === fk.table).flatMap((other) => other.columns))
+  const shared = new Set(
+    catalogue.foreignKeys.filter((other) => other !== fk && other.table === fk.table).flatMap((other) => other.columns),
+  )
   const own = settable.filter((name) => !shared.has(name))
   return own.length > 0 ? own : settable
 }

@@ -50,10 +50,17 @@ export function resolvePolicy(catalogue: Catalogue, policy: GdprPolicy): Resolve
     if (emailColumn === undefined)
       for (const [key, settings] of tables)
         if (settings.link?.to === 'email')
-          issues.push({ path: `gdpr.tables.${key}.link`, message: `links by e-mail, but ${tableKey(subject)} has no column "email"; set gdpr.subject.email` })
+          issues.push({
+            path: `gdpr.tables.${key}.link`,
+            message: `links by e-mail, but ${tableKey(subject)} has no column "email"; set gdpr.subject.email`,
+          })
   }
   if (issues.length > 0 || subject === undefined || idColumn === undefined)
-    throw new CaretakerError('policy_invalid', `The policy does not fit the database:\n${issues.map((i) => `  ${i.path}: ${i.message}`).join('\n')}`, { issues })
+    throw new CaretakerError(
+      'policy_invalid',
+      `The policy does not fit the database:\n${issues.map((i) => `  ${i.path}: ${i.message}`).join('\n')}`,
+      { issues },
+    )
   return { subject: tableKey(subject), idColumn, emailColumn, tables }
 }
 
@@ -81,7 +88,10 @@ function nearestTable(catalogue: Catalogue, written: string): string | undefined
 
 function requireColumn(table: Table, column: string, path: string, issues: Issue[]): void {
   if (table.columns.some((known) => known.name === column)) return
-  const near = nearest(column, table.columns.map((known) => known.name))
+  const near = nearest(
+    column,
+    table.columns.map((known) => known.name),
+  )
   issues.push({ path, message: `${tableKey(table)} has no column "${column}"${near === undefined ? '' : `; did you mean "${near}"?`}` })
 }
 

@@ -13,7 +13,9 @@ export function renderTree(map: SubjectMap): string {
     const below = children.get(key) ?? []
     for (const [n, table] of below.entries()) {
       const last = n === below.length - 1
-      const edges = table.edges.map((edge) => `${edge.columns.join(', ')}${edge.kind === 'link' ? ' (link)' : ''}${edge.parent === key ? '' : ` → ${edge.parent}`}`)
+      const edges = table.edges.map(
+        (edge) => `${edge.columns.join(', ')}${edge.kind === 'link' ? ' (link)' : ''}${edge.parent === key ? '' : ` → ${edge.parent}`}`,
+      )
       lines.push(`${indent}${last ? '└─' : '├─'} ${table.key}  by ${edges.join('; ')}  ${describe(table)}`)
       walk(table.key, `${indent}${last ? '   ' : '│  '}`)
     }
@@ -21,7 +23,9 @@ export function renderTree(map: SubjectMap): string {
   walk(map.root, '')
   for (const cut of map.cuts)
     if (cut.from === 'others')
-      lines.push(`${cut.foreignKey.table}(${cut.foreignKey.columns.join(', ')}) → ${cut.foreignKey.references}: rows of others stay${cut.columns.length > 0 ? ', the reference is emptied' : '; a mandatory reference, in the way if there is one'}`)
+      lines.push(
+        `${cut.foreignKey.table}(${cut.foreignKey.columns.join(', ')}) → ${cut.foreignKey.references}: rows of others stay${cut.columns.length > 0 ? ', the reference is emptied' : '; a mandatory reference, in the way if there is one'}`,
+      )
   return lines.join('\n')
 }
 
@@ -29,14 +33,23 @@ function nearestParent(map: SubjectMap, table: MapTable): string {
   // The second last stop of the shortest path; its table is what the last step's edge points at.
   const [path] = table.paths
   const above = path === undefined || path.length < 2 ? map.root : (path.at(-2) as string).replace(/\(.*$/, '')
-  return table.edges.some(({ parent }) => parent === above) ? above : (table.edges.find(({ parent }) => parent !== table.key)?.parent ?? map.root)
+  return table.edges.some(({ parent }) => parent === above)
+    ? above
+    : (table.edges.find(({ parent }) => parent !== table.key)?.parent ?? map.root)
 }
 
 function describe({ erase, exportColumns, classified }: MapTable): string {
   const exported = exportColumns.length === 0 ? 'not exported' : 'export'
   const set = erase.kind === 'anonymise' || erase.kind === 'keep' ? Object.keys(erase.set) : []
   const emptied = set.length === 0 ? '' : `, ${set.join(', ')} overwritten`
-  const action = erase.kind === 'keep' ? `keep ${erase.until} (${erase.basis})${emptied}` : erase.kind === 'anonymise' ? `anonymise${emptied}` : erase.kind === 'storage' ? 'by the Storage API' : 'delete'
+  const action =
+    erase.kind === 'keep'
+      ? `keep ${erase.until} (${erase.basis})${emptied}`
+      : erase.kind === 'anonymise'
+        ? `anonymise${emptied}`
+        : erase.kind === 'storage'
+          ? 'by the Storage API'
+          : 'delete'
   return `[${exported}; ${action}${classified ? '' : ' (default)'}]`
 }
 
@@ -46,7 +59,11 @@ export function renderMermaid(map: SubjectMap): string {
   const quote = (text: string) => text.replaceAll('"', '#quot;')
   const lines = ['flowchart LR']
   for (const table of map.tables.values()) lines.push(`  ${ids.get(table.key)}["${quote(table.key)}<br>${quote(table.erase.kind)}"]`)
-  for (const table of map.tables.values()) for (const edge of table.edges) lines.push(`  ${ids.get(edge.parent)} ${edge.kind === 'link' ? '-.->' : '-->'}|"${quote(edge.columns.join(', '))}"| ${ids.get(table.key)}`)
+  for (const table of map.tables.values())
+    for (const edge of table.edges)
+      lines.push(
+        `  ${ids.get(edge.parent)} ${edge.kind === 'link' ? '-.->' : '-->'}|"${quote(edge.columns.join(', '))}"| ${ids.get(table.key)}`,
+      )
   return lines.join('\n')
 }
 
@@ -64,6 +81,12 @@ export function describeMap(map: SubjectMap): Record<string, unknown> {
       classified,
     })),
     deletion: map.deletions,
-    emptied: map.cuts.map(({ foreignKey, columns, from }) => ({ table: foreignKey.table, constraint: foreignKey.name, references: foreignKey.references, columns, from })),
+    emptied: map.cuts.map(({ foreignKey, columns, from }) => ({
+      table: foreignKey.table,
+      constraint: foreignKey.name,
+      references: foreignKey.references,
+      columns,
+      from,
+    })),
   }
 }

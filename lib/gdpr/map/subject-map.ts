@@ -1,6 +1,6 @@
 import type { Catalogue, Column, ForeignKey, Table } from './catalogue.ts'
 import { components } from './components.ts'
-import { cutsOf, type Cut } from './cuts.ts'
+import { type Cut, cutsOf } from './cuts.ts'
 import { type GdprPolicy, type ResolvedPolicy, resolvePolicy, type TablePolicy, tableKey } from './policy-names.ts'
 
 type Constant = string | number | boolean | null
@@ -78,10 +78,16 @@ export function buildSubjectMap(catalogue: Catalogue, policy: GdprPolicy): Subje
   const people = personTables(catalogue, root)
   const edges = edgesByTable(catalogue, resolved, root, people)
   const reached = reach(root, edges)
-  const parents = new Map(reached.map((key) => [key, new Set((edges.get(key) ?? []).map((edge) => edge.parent).filter((parent) => reached.includes(parent)))]))
+  const parents = new Map(
+    reached.map((key) => [key, new Set((edges.get(key) ?? []).map((edge) => edge.parent).filter((parent) => reached.includes(parent)))]),
+  )
   const groups = components(reached, parents)
 
-  const survivable = new Set(catalogue.foreignKeys.filter(({ onDelete }) => onDelete === 'set null' || onDelete === 'set default').map(({ references }) => references))
+  const survivable = new Set(
+    catalogue.foreignKeys
+      .filter(({ onDelete }) => onDelete === 'set null' || onDelete === 'set default')
+      .map(({ references }) => references),
+  )
   const tables = new Map<string, MapTable>()
   for (const key of groups.flat()) {
     const table = catalogue.tables.get(key) as Table
@@ -105,7 +111,8 @@ export function buildSubjectMap(catalogue: Catalogue, policy: GdprPolicy): Subje
   lockAbove(tables, cuts)
   const deleted = groups.flat().filter((key) => tables.get(key)?.erase.kind === 'delete')
   const referencing = new Map<string, Set<string>>(deleted.map((key) => [key, new Set()]))
-  for (const fk of catalogue.foreignKeys) if (fk.table !== fk.references && referencing.has(fk.table)) referencing.get(fk.references)?.add(fk.table)
+  for (const fk of catalogue.foreignKeys)
+    if (fk.table !== fk.references && referencing.has(fk.table)) referencing.get(fk.references)?.add(fk.table)
   const subjectTable = catalogue.tables.get(resolved.subject) as Table
   return {
     root,
@@ -122,7 +129,11 @@ export function buildSubjectMap(catalogue: Catalogue, policy: GdprPolicy): Subje
 
 /** What is above a table that must be locked must be locked as well: a whole branch may come in meanwhile. */
 function lockAbove(tables: Map<string, MapTable>, cuts: readonly Cut[]): void {
-  const locked = new Set([...tables.values()].filter(({ key, lock }) => lock || cuts.some(({ foreignKey }) => foreignKey.references === key)).map(({ key }) => key))
+  const locked = new Set(
+    [...tables.values()]
+      .filter(({ key, lock }) => lock || cuts.some(({ foreignKey }) => foreignKey.references === key))
+      .map(({ key }) => key),
+  )
   for (const key of locked) for (const { parent } of tables.get(key)?.edges ?? []) locked.add(parent)
   for (const key of locked) {
     const table = tables.get(key)
@@ -137,7 +148,12 @@ function column(table: Table, name: string): Column {
 /** `public.users(id) → auth.users(id)` is one person in two rows: the closure starts at the Auth user, so that both go. */
 function liftToAuth(catalogue: Catalogue, { subject, idColumn }: ResolvedPolicy): { root: string; rootColumn: Column } {
   const up = catalogue.foreignKeys.find(
-    (fk) => fk.table === subject && fk.references === 'auth.users' && subject !== 'auth.users' && fk.columns.length === 1 && fk.columns[0] === idColumn,
+    (fk) =>
+      fk.table === subject &&
+      fk.references === 'auth.users' &&
+      subject !== 'auth.users' &&
+      fk.columns.length === 1 &&
+      fk.columns[0] === idColumn,
   )
   const root = up === undefined ? subject : 'auth.users'
   const name = up === undefined ? idColumn : (up.referencedColumns[0] as string)
@@ -179,15 +195,34 @@ function edgesByTable(catalogue: Catalogue, resolved: ResolvedPolicy, root: stri
     if (link === undefined || key === root) continue
     const to = link.to ?? 'id'
     const parentColumn = to === 'id' ? resolved.idColumn : (resolved.emailColumn as string)
-    const types = [column(catalogue.tables.get(key) as Table, link.column).type, column(catalogue.tables.get(resolved.subject) as Table, parentColumn).type]
+    const types = [
+      column(catalogue.tables.get(key) as Table, link.column).type,
+      column(catalogue.tables.get(resolved.subject) as Table, parentColumn).type,
+    ]
     const as = to === 'email' ? { as: 'email' as const } : types[0] === types[1] ? {} : { as: 'text' as const }
-    add(key, { kind: 'link', name: link.column, parent: resolved.subject, parentColumns: [parentColumn], columns: [link.column], operators: ['='], ...as, unlessNamed: [] })
+    add(key, {
+      kind: 'link',
+      name: link.column,
+      parent: resolved.subject,
+      parentColumns: [parentColumn],
+      columns: [link.column],
+      operators: ['='],
+      ...as,
+      unlessNamed: [],
+    })
   }
   return edges
 }
 
 /** Whether a foreign key makes its row the subject's: undefined when it does not, else the columns that must be null for it. */
-function takes(catalogue: Catalogue, resolved: ResolvedPolicy, root: string, people: ReadonlySet<string>, fk: ForeignKey, table: Table): readonly string[][] | undefined {
+function takes(
+  catalogue: Catalogue,
+  resolved: ResolvedPolicy,
+  root: string,
+  people: ReadonlySet<string>,
+  fk: ForeignKey,
+  table: Table,
+): readonly string[][] | undefined {
   const ignored = resolved.tables.get(fk.table)?.ignore ?? []
   if (fk.columns.some((name) => ignored.includes(name))) return undefined
   // Another row of the root table is another person, whoever it references (referred_by, manager_id).
@@ -200,7 +235,10 @@ function takes(catalogue: Catalogue, resolved: ResolvedPolicy, root: string, peo
   const outlives = fk.onDelete !== 'cascade' && fk.columns.some((name) => !column(table, name).notNull)
   if (!outlives) return []
   const named = catalogue.foreignKeys
-    .filter((other) => other.table === fk.table && other !== fk && people.has(other.references) && !other.columns.some((name) => ignored.includes(name)))
+    .filter(
+      (other) =>
+        other.table === fk.table && other !== fk && people.has(other.references) && !other.columns.some((name) => ignored.includes(name)),
+    )
     .map((other) => [...other.columns])
   // A column that is never null names somebody in every row.
   return named.some((columns) => columns.every((name) => column(table, name).notNull)) ? undefined : named
@@ -226,7 +264,8 @@ function pathsTo(key: string, root: string, edges: ReadonlyMap<string, readonly 
         continue
       }
       for (const edge of edges.get(at) ?? [])
-        if (!seen.includes(edge.parent)) next.push({ at: edge.parent, passed: [`${at}(${edge.columns.join(', ')})`, ...passed], seen: [...seen, edge.parent] })
+        if (!seen.includes(edge.parent))
+          next.push({ at: edge.parent, passed: [`${at}(${edge.columns.join(', ')})`, ...passed], seen: [...seen, edge.parent] })
     }
     open = next.slice(0, 200)
   }
@@ -239,7 +278,9 @@ const credential = /password|token|secret|nonce|code|hash|challenge|otp/i
 function exportColumns(table: Table, settings: TablePolicy | undefined): string[] {
   if (settings?.export === false) return []
   const chosen = Array.isArray(settings?.export) ? settings.export : undefined
-  return table.columns.map(({ name }) => name).filter((name) => (chosen === undefined ? !(table.schema === 'auth' && credential.test(name)) : chosen.includes(name)))
+  return table.columns
+    .map(({ name }) => name)
+    .filter((name) => (chosen === undefined ? !(table.schema === 'auth' && credential.test(name)) : chosen.includes(name)))
 }
 
 function eraseAction(table: Table, settings: TablePolicy | undefined, edges: readonly Edge[]): EraseAction {

@@ -57,7 +57,11 @@ export async function openRequest(ctx: Context, kind: RequestKind, subjectId: st
     )
     if (created !== undefined) {
       await emitEvent(tx, 'gdpr.requested', { request: created.id, kind, dueAt: created.dueAt })
-      await appendAudit(tx, { actor: byWhom(ctx), clock: ctx.clock }, { action: 'gdpr.requested', target: created.subjectHash, detail: { request: created.id, kind } })
+      await appendAudit(
+        tx,
+        { actor: byWhom(ctx), clock: ctx.clock },
+        { action: 'gdpr.requested', target: created.subjectHash, detail: { request: created.id, kind } },
+      )
       return { ...created, joined: false }
     }
     const [open] = await tx.query<RequestRow>(
@@ -65,7 +69,8 @@ export async function openRequest(ctx: Context, kind: RequestKind, subjectId: st
        where subject_hash = $1 and kind = $2 and state in ('received', 'verified', 'in_progress', 'waiting')`,
       [tags[0], kind],
     )
-    if (open === undefined) throw new CaretakerError('conflict', 'A request of the same kind ended at this moment; ask again.', { retryAfterSeconds: 1 })
+    if (open === undefined)
+      throw new CaretakerError('conflict', 'A request of the same kind ended at this moment; ask again.', { retryAfterSeconds: 1 })
     return { ...open, joined: true }
   })
 }

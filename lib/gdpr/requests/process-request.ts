@@ -14,7 +14,9 @@ export async function processRequest(ctx: Context, requestId: string, run?: Pick
   const request = await getRequest(ctx, requestId)
   if (request.state === 'done' || request.state === 'refused' || run?.shouldHandOver() === true) return request
   if (request.state === 'received') throw new CaretakerError('conflict', 'The request is not verified yet: who asks must be known first.')
-  const [row] = await ctx.db.query<{ subject: string | null }>('select subject from caretaker.gdpr_requests where id = $1::uuid', [requestId])
+  const [row] = await ctx.db.query<{ subject: string | null }>('select subject from caretaker.gdpr_requests where id = $1::uuid', [
+    requestId,
+  ])
   const subject = row?.subject
   if (subject === undefined || subject === null) return getRequest(ctx, requestId)
   if (request.kind === 'erase') await eraseSubject(ctx, { subject })
@@ -69,7 +71,11 @@ export async function processRequestsJob(ctx: Context, run: JobRun): Promise<Job
       failed.push({ request: id, code: error instanceof CaretakerError ? error.code : 'internal' })
     }
   }
-  if (failed.length > 0 && done.length === 0) throw new CaretakerError('job_failed', `${failed.length} requests could not be carried out: ${failed.map(({ request, code }) => `${request} (${code})`).join(', ')}.`)
+  if (failed.length > 0 && done.length === 0)
+    throw new CaretakerError(
+      'job_failed',
+      `${failed.length} requests could not be carried out: ${failed.map(({ request, code }) => `${request} (${code})`).join(', ')}.`,
+    )
   return { status: 'done', result: { done: done.length, failed } }
 }
 

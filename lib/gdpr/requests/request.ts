@@ -33,7 +33,9 @@ export async function isInstalled(db: Queryable): Promise<boolean> {
 /** @throws {CaretakerError} `not_found` */
 export async function getRequest(ctx: Pick<Context, 'db'>, id: string): Promise<GdprRequest> {
   const known = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(id)
-  const [row] = known ? await ctx.db.query<RequestRow>(`select ${requestColumns} from caretaker.gdpr_requests where id = $1::uuid`, [id]) : []
+  const [row] = known
+    ? await ctx.db.query<RequestRow>(`select ${requestColumns} from caretaker.gdpr_requests where id = $1::uuid`, [id])
+    : []
   if (row === undefined) throw new CaretakerError('not_found', 'There is no request with that id.')
   return row
 }
@@ -41,5 +43,7 @@ export async function getRequest(ctx: Pick<Context, 'db'>, id: string): Promise<
 /** The newest hundred, open ones first. Empty where Caretaker is not installed. */
 export async function listRequests(ctx: Pick<Context, 'db'>): Promise<GdprRequest[]> {
   if (!(await isInstalled(ctx.db))) return []
-  return ctx.db.query<RequestRow>(`select ${requestColumns} from caretaker.gdpr_requests order by finished_at is not null, received_at desc limit 100`)
+  return ctx.db.query<RequestRow>(
+    `select ${requestColumns} from caretaker.gdpr_requests order by finished_at is not null, received_at desc limit 100`,
+  )
 }

@@ -26,7 +26,9 @@ export function rowsOf(map: SubjectMap, table: MapTable, list: string, source: S
   if (first === undefined) return `select ${list} from ${from} t where false`
   if (others.length === 0) return `select ${list} from ${from} t where ${matches(first, 't', source)}`
   // One index scan an edge: OR over sub-selects would read the whole table.
-  const places = table.edges.map((edge) => `select e.tableoid as ${oid}, e.ctid as ${tid} from ${from} e where ${matches(edge, 'e', source)}`)
+  const places = table.edges.map(
+    (edge) => `select e.tableoid as ${oid}, e.ctid as ${tid} from ${from} e where ${matches(edge, 'e', source)}`,
+  )
   return `select ${list} from (${places.join(' union ')}) m join ${from} t on ${samePlace(table, 't', `m.${oid}`, `m.${tid}`)}`
 }
 
@@ -52,7 +54,8 @@ export function keySets(map: SubjectMap, keys: readonly string[]): { prefix: str
     const circle = circleOf(map, group[0] as string)
     const wanted = group.filter((key) => needed.has(key) || keys.includes(key))
     if (wanted.length === 0) continue
-    if (circle !== undefined) parts.push(`${circleSource(circle, source)}(n, ${oid}, ${tid}) as (${circleSql(map, circle, source, circleSource(circle, source))})`)
+    if (circle !== undefined)
+      parts.push(`${circleSource(circle, source)}(n, ${oid}, ${tid}) as (${circleSql(map, circle, source, circleSource(circle, source))})`)
     for (const key of group) {
       const table = map.tables.get(key) as MapTable
       if (needed.has(key)) parts.push(`${source(key)} as (${rowsOf(map, table, keyList(map, table), source)})`)
@@ -64,8 +67,10 @@ export function keySets(map: SubjectMap, keys: readonly string[]): { prefix: str
 /** The columns of `t` by which other rows reference it, and with `identity` those that tell it apart. */
 export function keyList(map: SubjectMap, table: MapTable, identity = false): string {
   const names = new Set(identity ? table.identity : [])
-  for (const other of map.tables.values()) for (const edge of other.edges) if (edge.parent === table.key) for (const name of edge.parentColumns) names.add(name)
-  for (const cut of map.cuts) if (cut.foreignKey.references === table.key) for (const name of cut.foreignKey.referencedColumns) names.add(name)
+  for (const other of map.tables.values())
+    for (const edge of other.edges) if (edge.parent === table.key) for (const name of edge.parentColumns) names.add(name)
+  for (const cut of map.cuts)
+    if (cut.foreignKey.references === table.key) for (const name of cut.foreignKey.referencedColumns) names.add(name)
   const columns = [...names].map((name) => `t.${identifier(name)}`)
   if (identity && table.identity.length === 0) columns.push(identityList(table))
   return columns.length === 0 ? '1 as one' : columns.join(', ')
@@ -120,14 +125,20 @@ export function isSubject(map: SubjectMap): string {
 }
 
 /** Referenced and referencing columns equal, as the constraint itself compares them. */
-export function joined(edge: Pick<Edge, 'parentColumns' | 'columns' | 'operators' | 'as'> & { unlessNamed?: Edge['unlessNamed'] }, parent: string, child: string): string {
+export function joined(
+  edge: Pick<Edge, 'parentColumns' | 'columns' | 'operators' | 'as'> & { unlessNamed?: Edge['unlessNamed'] },
+  parent: string,
+  child: string,
+): string {
   const pairs = edge.columns.map((name, n) => {
     const [above, below] = [`${parent}.${identifier(edge.parentColumns[n] as string)}`, `${child}.${identifier(name)}`]
     if (edge.as === 'email') return `lower(${above}::text) = lower(${below}::text)`
     if (edge.as === 'text') return `${above}::text = ${below}::text`
     return `${above} ${edge.operators[n] ?? '='} ${below}`
   })
-  const guards = (edge.unlessNamed ?? []).map((columns) => `(${columns.map((name) => `${child}.${identifier(name)} is null`).join(' or ')})`)
+  const guards = (edge.unlessNamed ?? []).map(
+    (columns) => `(${columns.map((name) => `${child}.${identifier(name)} is null`).join(' or ')})`,
+  )
   return [...pairs, ...guards].join(' and ')
 }
 
@@ -143,7 +154,9 @@ export function sameRow(table: MapTable, row: string, key: string): string {
 
 /** What `sameRow` needs of a row `t`. */
 export function identityList(table: MapTable): string {
-  return table.identity.length === 0 ? `t.tableoid as ${oid}, t.ctid as ${tid}` : table.identity.map((name) => `t.${identifier(name)}`).join(', ')
+  return table.identity.length === 0
+    ? `t.tableoid as ${oid}, t.ctid as ${tid}`
+    : table.identity.map((name) => `t.${identifier(name)}`).join(', ')
 }
 
 function samePlace(table: MapTable, row: string, atTable: string, atRow: string): string {

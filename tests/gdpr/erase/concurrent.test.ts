@@ -24,7 +24,9 @@ describe('an erasure while the app goes on writing', () => {
     const writer = async () => {
       while (running) {
         try {
-          await test.db.execute(`with made as (insert into app.logs (person, note) values (1, 'of 1') returning id) insert into app.details select id, 'of 1' from made`)
+          await test.db.execute(
+            `with made as (insert into app.logs (person, note) values (1, 'of 1') returning id) insert into app.details select id, 'of 1' from made`,
+          )
           await test.db.execute(`insert into app.details select id, note from app.logs where person = 1 order by random() limit 1`)
           written++
         } catch (error) {
@@ -43,7 +45,9 @@ describe('an erasure while the app goes on writing', () => {
     expect(written).toBeGreaterThan(0)
     // The only thing that a writer may hear is that the person is gone (or that it stood in a deadlock's way).
     expect([...refused].filter((state) => state !== '23503' && state !== '40P01')).toEqual([])
-    const left = await test.db.query(`select 'logs' as t, count(*)::int as n from app.logs where note = 'of 1' union all select 'details', count(*)::int from app.details where note = 'of 1' order by 1`)
+    const left = await test.db.query(
+      `select 'logs' as t, count(*)::int as n from app.logs where note = 'of 1' union all select 'details', count(*)::int from app.details where note = 'of 1' order by 1`,
+    )
     expect(left).toEqual([
       { t: 'details', n: 0 },
       { t: 'logs', n: 0 },
@@ -52,13 +56,21 @@ describe('an erasure while the app goes on writing', () => {
   })
 
   it('gives up with a sentence when a lock is never released, and has changed nothing', async () => {
-    await test.db.execute('drop schema if exists app cascade; create schema app; create table app.people (id int primary key); insert into app.people values (7)')
-    const ctx = testContext(test.db, { config: defineConfig({ app: { name: 'App' }, gdpr: { subject: { table: 'app.people' } } }), deadline: new Date(0) })
+    await test.db.execute(
+      'drop schema if exists app cascade; create schema app; create table app.people (id int primary key); insert into app.people values (7)',
+    )
+    const ctx = testContext(test.db, {
+      config: defineConfig({ app: { name: 'App' }, gdpr: { subject: { table: 'app.people' } } }),
+      deadline: new Date(0),
+    })
     await test.db.transaction(async (tx) => {
       await tx.query('select from app.people for update')
       const stopped = new AbortController()
       setTimeout(() => stopped.abort(), 200)
-      await expect(eraseSubject({ ...ctx, signal: stopped.signal }, { subject: '7' })).rejects.toMatchObject({ code: 'timeout', detail: expect.stringContaining('nothing was changed') })
+      await expect(eraseSubject({ ...ctx, signal: stopped.signal }, { subject: '7' })).rejects.toMatchObject({
+        code: 'timeout',
+        detail: expect.stringContaining('nothing was changed'),
+      })
     })
     expect(await test.db.query('select id from app.people')).toEqual([{ id: 7 }])
     expect(await eraseSubject({ ...ctx, signal: new AbortController().signal }, { subject: '7' })).toMatchObject({ status: 'erased' })

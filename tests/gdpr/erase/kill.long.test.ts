@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createClient, type SupabaseClient } from '@supabase/supabase-js'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { verifyReceipt, type SignedReceipt } from '../../../lib/gdpr/erase/receipt.ts'
+import { type SignedReceipt, verifyReceipt } from '../../../lib/gdpr/erase/receipt.ts'
 import { verifyAudit } from '../../../lib/platform/audit.ts'
 import { systemClock } from '../../../lib/platform/clock.ts'
 import { applyMigrations } from '../../../lib/platform/migrations.ts'
@@ -51,7 +51,15 @@ afterAll(async () => {
 /** Starts an erasure and kills it `afterMs` after it began; without a number it is left to end. */
 function erase(subject: string, afterMs?: number): Promise<{ killed: boolean; said: string; complained: string; tookMs: number }> {
   const child = spawn(process.execPath, [fileURLToPath(new URL('./erasing-process.ts', import.meta.url))], {
-    env: { PATH: process.env.PATH, DATABASE_URL: test.url, ENCRYPTION_KEY: key, SUBJECT: subject, STORE: `file://${join(folder, 'objects')}`, TEST_SUPABASE_URL: server.url, TEST_SERVICE_KEY: serviceKey },
+    env: {
+      PATH: process.env.PATH,
+      DATABASE_URL: test.url,
+      ENCRYPTION_KEY: key,
+      SUBJECT: subject,
+      STORE: `file://${join(folder, 'objects')}`,
+      TEST_SUPABASE_URL: server.url,
+      TEST_SERVICE_KEY: serviceKey,
+    },
   })
   let said = ''
   let complained = ''
@@ -64,11 +72,15 @@ function erase(subject: string, afterMs?: number): Promise<{ killed: boolean; sa
     if (said === '' && afterMs !== undefined) setTimeout(() => child.kill('SIGKILL'), afterMs)
     said += chunk.toString()
   })
-  return new Promise((resolve) => child.on('close', (_code, signal) => resolve({ killed: signal === 'SIGKILL', said, complained, tookMs: performance.now() - readyAt })))
+  return new Promise((resolve) =>
+    child.on('close', (_code, signal) => resolve({ killed: signal === 'SIGKILL', said, complained, tookMs: performance.now() - readyAt })),
+  )
 }
 
 it('ends complete after 50 kills, with true receipts and nothing done twice', async () => {
-  const people = await test.db.query<{ id: string }>(`select u.id::text as id from auth.users u join session_logs s on s.user_id = u.id group by 1 order by count(*) desc, 1 limit 120`)
+  const people = await test.db.query<{ id: string }>(
+    `select u.id::text as id from auth.users u join session_logs s on s.user_id = u.id group by 1 order by count(*) desc, 1 limit 120`,
+  )
   let killed = 0
   // What an erasure takes that nobody disturbs, from when the process is ready; measured on the first person.
   let wholeMs: number | undefined
@@ -77,13 +89,18 @@ it('ends complete after 50 kills, with true receipts and nothing done twice', as
     if (killed >= 50) break
     for (const path of ['a.wav', 'b/c.wav']) await supabase.storage.from('voice-notes').upload(`${id}/${path}`, new Blob([path]))
     const before = await tableContents(test.db)
-    const countBefore = Object.values(before).flat().filter((row) => row.includes(id)).length
+    const countBefore = Object.values(before)
+      .flat()
+      .filter((row) => row.includes(id)).length
     expect(countBefore).toBeGreaterThan(3)
     for (let n = 0; n < 3 && wholeMs !== undefined; n++) {
       const outcome = await erase(id, Math.random() * wholeMs)
       if (!outcome.killed) break
       killed++
-      const [open] = await test.db.query<{ at: string }>(`select state || ':' || coalesce((select string_agg(k, ',' order by k) from jsonb_object_keys(checkpoint) k), '') as at from caretaker.gdpr_requests where subject = $1`, [id])
+      const [open] = await test.db.query<{ at: string }>(
+        `select state || ':' || coalesce((select string_agg(k, ',' order by k) from jsonb_object_keys(checkpoint) k), '') as at from caretaker.gdpr_requests where subject = $1`,
+        [id],
+      )
       steps.add(open?.at ?? 'nothing')
     }
     const final = await erase(id)
@@ -91,7 +108,9 @@ it('ends complete after 50 kills, with true receipts and nothing done twice', as
     expect(final.complained).toBe('')
     expect(final.said).toMatch(/ready\n(already-)?erased/)
 
-    const requests = await test.db.query<{ id: string; receipt: SignedReceipt }>(`select id, receipt from caretaker.gdpr_requests where kind = 'erase' and state = 'done' and subject is null order by finished_at desc limit 1`)
+    const requests = await test.db.query<{ id: string; receipt: SignedReceipt }>(
+      `select id, receipt from caretaker.gdpr_requests where kind = 'erase' and state = 'done' and subject is null order by finished_at desc limit 1`,
+    )
     const [request] = requests
     if (request === undefined) throw new Error('expected a finished request')
     expect(verifyReceipt(key, request.receipt)).toBe(true)
@@ -102,11 +121,16 @@ it('ends complete after 50 kills, with true receipts and nothing done twice', as
       const of = (contents: Record<string, string[]>) => contents[table]?.length ?? 0
       expect([table, of(before) - of(after)]).toEqual([table, rows])
     }
-    const audited = await test.db.query<{ action: string }>(`select action from caretaker.audit where detail ->> 'request' = $1 order by seq`, [request.id])
+    const audited = await test.db.query<{ action: string }>(
+      `select action from caretaker.audit where detail ->> 'request' = $1 order by seq`,
+      [request.id],
+    )
     expect(audited.map(({ action }) => action)).toEqual(['gdpr.requested', 'gdpr.rows_erased', 'gdpr.erased'])
     expect(calls.filter((path) => path.endsWith(id))).toEqual([`/auth/v1/admin/users/${id}`])
     expect((await supabase.storage.from('voice-notes').list(id)).data).toEqual([])
-    expect((await readdir(join(folder, 'objects'), { recursive: true })).filter((name) => name.endsWith(`${request.id}.json`))).toHaveLength(1)
+    expect(
+      (await readdir(join(folder, 'objects'), { recursive: true })).filter((name) => name.endsWith(`${request.id}.json`)),
+    ).toHaveLength(1)
   }
   expect(killed).toBeGreaterThanOrEqual(50)
   // Kills that all fall into one step prove one step.

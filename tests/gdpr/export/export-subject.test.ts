@@ -37,13 +37,15 @@ const byHand: Record<string, string> = {
   'public.profiles': 'select * from profiles where user_id = 1',
   'public.teams': 'select * from teams where owner_id = 1',
   'public.members': 'select * from members where user_id = 1 or team_id in (select id from teams where owner_id = 1)',
-  'public.posts': 'select * from posts where author_id = 1 or pinned in (select id from comments where author_id = 1) and author_id is null',
+  'public.posts':
+    'select * from posts where author_id = 1 or pinned in (select id from comments where author_id = 1) and author_id is null',
   'public.comments': `with recursive mine as (
       select * from comments where author_id = 1 or post_id in (select id from posts where author_id = 1)) select * from mine`,
   'public.messages': 'select * from messages where 1 in (sender_id, recipient_id)',
   'crm.orders': 'select * from crm.orders where user_id = 1',
   'crm.items': 'select i.* from crm.items i join crm.orders o using (tenant, no) where o.user_id = 1',
-  'crm.returns': 'select r.* from crm.returns r join crm.items i on i.id = r.item_id join crm.orders o using (tenant, no) where o.user_id = 1',
+  'crm.returns':
+    'select r.* from crm.returns r join crm.items i on i.id = r.item_id join crm.orders o using (tenant, no) where o.user_id = 1',
   'public.payments': 'select * from payments where user_id = 1',
   'public.chain_a': 'select * from chain_a where id in (1, 2)',
   'public.chain_b': 'select * from chain_b where id in (1, 2, 4)',
@@ -58,23 +60,38 @@ describe('exportSubject', () => {
       const wanted = await test.db.query<{ row: string }>(`select row_to_json(t)::text as row from (${sql}) t order by 1`)
       expect(wanted.length, table).toBeGreaterThan(0)
       const text = (files.get(`data/${table}.json`) as Buffer).toString()
-      const found = text.split('\n').slice(1, -2).map((line) => line.replace(/,$/, '')).sort()
+      const found = text
+        .split('\n')
+        .slice(1, -2)
+        .map((line) => line.replace(/,$/, ''))
+        .sort()
       expect(found, table).toEqual(wanted.map(({ row }) => row))
       expect(JSON.parse(text)).toHaveLength(wanted.length)
     }
     const tables = [...files.keys()].filter((path) => path.endsWith('.json') && path.startsWith('data/')).map((path) => path.slice(5, -5))
     expect(tables.sort()).toEqual(Object.keys(byHand).sort())
-    expect((files.get('data/public.posts.csv') as Buffer).toString()).toBe('id,author_id,pinned,body\n100,1,1002,"a ""post"", with\nnewline and \\ backslash"\n')
+    expect((files.get('data/public.posts.csv') as Buffer).toString()).toBe(
+      'id,author_id,pinned,body\n100,1,1002,"a ""post"", with\nnewline and \\ backslash"\n',
+    )
     // A number that JavaScript cannot hold is as the database wrote it.
     expect((files.get('data/public.payments.json') as Buffer).toString()).toContain('"amount":12345678901234.5678')
   })
 
   it('lists every file with its hash, and what is not included', async () => {
     const files = await exported(
-      shop({ subject: { table: 'users' }, tables: { payments: { export: ['id', 'amount'] }, loose: { export: false } }, processors: ['stripe'], buckets: [{ bucket: 'voice', prefix: '{id}/' }] }),
+      shop({
+        subject: { table: 'users' },
+        tables: { payments: { export: ['id', 'amount'] }, loose: { export: false } },
+        processors: ['stripe'],
+        buckets: [{ bucket: 'voice', prefix: '{id}/' }],
+      }),
       'ada@example.org',
     )
-    const manifest = JSON.parse((files.get('manifest.json') as Buffer).toString()) as { format: string; files: { path: string; bytes: number; sha256: string }[]; notIncluded: unknown[] }
+    const manifest = JSON.parse((files.get('manifest.json') as Buffer).toString()) as {
+      format: string
+      files: { path: string; bytes: number; sha256: string }[]
+      notIncluded: unknown[]
+    }
     expect(manifest.format).toBe('caretaker.gdpr.export/1')
     expect(manifest.files.map(({ path }) => path).sort()).toEqual([...files.keys()].filter((path) => path !== 'manifest.json').sort())
     for (const { path, bytes, sha256 } of manifest.files) {
@@ -91,7 +108,9 @@ describe('exportSubject', () => {
   })
 
   it('has a page that a person reads offline, with every value escaped', async () => {
-    await test.db.execute(`insert into users values (50, 'x@y.z', null, null); insert into loose values (50, '<script>alert(1)</script>"&')`)
+    await test.db.execute(
+      `insert into users values (50, 'x@y.z', null, null); insert into loose values (50, '<script>alert(1)</script>"&')`,
+    )
     const page = ((await exported(shop(), '50')).get('index.html') as Buffer).toString()
     expect(page).toContain('&lt;script&gt;alert(1)&lt;/script&gt;&quot;&amp;')
     expect(page).not.toContain('<script')
@@ -105,7 +124,10 @@ describe('exportSubject', () => {
     const ctx = shop()
     const result = await exportSubject(ctx, { subject: '2', out: join(folder, 'two.zip') })
     expect(result).toMatchObject({ unrecorded: null, request: expect.any(String) })
-    const [request] = await test.db.query(`select kind, state, subject, due_at = (received_at at time zone 'UTC' + interval '1 month') at time zone 'UTC' as month, receipt from caretaker.gdpr_requests where id = $1::uuid`, [result.request])
+    const [request] = await test.db.query(
+      `select kind, state, subject, due_at = (received_at at time zone 'UTC' + interval '1 month') at time zone 'UTC' as month, receipt from caretaker.gdpr_requests where id = $1::uuid`,
+      [result.request],
+    )
     expect(request).toMatchObject({ kind: 'export', state: 'done', subject: null, month: true, receipt: { rows: result.rows } })
     expect(await tableContents(test.db)).toEqual(before)
     const written = await test.db.query('select a::text from caretaker.audit a union all select o::text from caretaker.outbox o')
@@ -114,9 +136,13 @@ describe('exportSubject', () => {
 
   it('leaves no file behind when it fails', async () => {
     const before = await readdir(folder)
-    await expect(exportSubject(shop(), { subject: '999', out: join(folder, 'none.zip') })).rejects.toMatchObject({ code: 'subject_not_found' })
+    await expect(exportSubject(shop(), { subject: '999', out: join(folder, 'none.zip') })).rejects.toMatchObject({
+      code: 'subject_not_found',
+    })
     await expect(exportSubject(shop(), { subject: '1', out: join(folder, 'no', 'such', 'folder.zip') })).rejects.toThrow()
-    await test.db.execute(`alter table loose add column broken text generated always as (note) stored; create function boom(text) returns int language sql as 'select 1 / 0'`)
+    await test.db.execute(
+      `alter table loose add column broken text generated always as (note) stored; create function boom(text) returns int language sql as 'select 1 / 0'`,
+    )
     const failing = new Writable({ write: (_chunk, _encoding, done) => done(new Error('disk full')) })
     await expect(exportSubject(shop(), { subject: '1', out: failing })).rejects.toThrow('disk full')
     expect(await readdir(folder)).toEqual(before)
@@ -128,7 +154,9 @@ describe('exportSubject', () => {
 
   it('waits for nobody who erases the same person', async () => {
     await withSubjectLock(shop(), { table: 'public.users', id: '3' }, async () => {
-      await expect(withSubjectLock(shop(), { table: 'public.users', id: '3' }, () => Promise.resolve(), 50)).rejects.toMatchObject({ code: 'request_in_progress' })
+      await expect(withSubjectLock(shop(), { table: 'public.users', id: '3' }, () => Promise.resolve(), 50)).rejects.toMatchObject({
+        code: 'request_in_progress',
+      })
       await expect(withSubjectLock(shop(), { table: 'public.users', id: '2' }, () => Promise.resolve('other'), 50)).resolves.toBe('other')
     })
   })

@@ -3,7 +3,9 @@ import yauzl from 'yauzl'
 /** The archive's files by path, read as another program would: through its directory. */
 export async function unzip(archive: Buffer): Promise<Map<string, Buffer>> {
   const zip = await new Promise<yauzl.ZipFile>((resolve, reject) => {
-    yauzl.fromBuffer(archive, { lazyEntries: true }, (error, opened) => (error === null && opened !== undefined ? resolve(opened) : reject(error ?? new Error('no archive'))))
+    yauzl.fromBuffer(archive, { lazyEntries: true }, (error, opened) =>
+      error === null && opened !== undefined ? resolve(opened) : reject(error ?? new Error('no archive')),
+    )
   })
   const files = new Map<string, Buffer>()
   return new Promise((resolve, reject) => {

@@ -4,7 +4,16 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { defineConfig } from '../../../lib/config/index.ts'
 import { openObjectStore } from '../../../lib/drivers/objects/index.ts'
-import { eraseSubject, getRequest, listRequests, planRequests, processRequest, processRequestsJob, requestErasure, requestExport } from '../../../lib/gdpr/index.ts'
+import {
+  eraseSubject,
+  getRequest,
+  listRequests,
+  planRequests,
+  processRequest,
+  processRequestsJob,
+  requestErasure,
+  requestExport,
+} from '../../../lib/gdpr/index.ts'
 import { fixedClock } from '../../../lib/platform/clock.ts'
 import type { Context } from '../../../lib/platform/context.ts'
 import type { JobRun } from '../../../lib/platform/job.ts'
@@ -26,11 +35,24 @@ beforeEach(async () => {
   await makeShop(test.db)
   const made = testContext(test.db)
   const objects = await openObjectStore(`file://${await mkdtemp(join(folder, 'store-'))}`, made.env)
-  ctx = { ...made, config: defineConfig({ app: { name: 'Shop' }, gdpr: { subject: { table: 'users' } } }), objects: () => Promise.resolve(objects) }
+  ctx = {
+    ...made,
+    config: defineConfig({ app: { name: 'Shop' }, gdpr: { subject: { table: 'users' } } }),
+    objects: () => Promise.resolve(objects),
+  }
   return () => test.drop()
 })
 
-const run: JobRun = { id: '1', job: 'gdpr', slot: new Date(0), attempt: 1, params: {}, checkpoint: null, save: () => Promise.resolve(), shouldHandOver: () => false }
+const run: JobRun = {
+  id: '1',
+  job: 'gdpr',
+  slot: new Date(0),
+  attempt: 1,
+  params: {},
+  checkpoint: null,
+  save: () => Promise.resolve(),
+  shouldHandOver: () => false,
+}
 
 describe('requests', () => {
   it.each([
@@ -44,7 +66,9 @@ describe('requests', () => {
   })
 
   it('joins the open request of the same kind, however many ask at once', async () => {
-    const opened = await Promise.all(Array.from({ length: 6 }, (_, n) => requestErasure(ctx, { subject: n % 2 === 0 ? '1' : 'ada@example.org' })))
+    const opened = await Promise.all(
+      Array.from({ length: 6 }, (_, n) => requestErasure(ctx, { subject: n % 2 === 0 ? '1' : 'ada@example.org' })),
+    )
     expect(new Set(opened.map(({ id }) => id)).size).toBe(1)
     expect(opened.filter(({ joined }) => !joined)).toHaveLength(1)
     expect((await requestExport(ctx, { subject: '1' })).id).not.toBe(opened[0]?.id)
@@ -54,7 +78,8 @@ describe('requests', () => {
 
   it('refuses who is not there, and an id that is none', async () => {
     await expect(requestExport(ctx, { subject: '77' })).rejects.toMatchObject({ code: 'subject_not_found' })
-    for (const id of ['', 'x', "'; drop table users; --", '00000000-0000-0000-0000-000000000000']) await expect(getRequest(ctx, id)).rejects.toMatchObject({ code: 'not_found' })
+    for (const id of ['', 'x', "'; drop table users; --", '00000000-0000-0000-0000-000000000000'])
+      await expect(getRequest(ctx, id)).rejects.toMatchObject({ code: 'not_found' })
   })
 
   it('carries out an export into the object store, once', async () => {
@@ -76,7 +101,10 @@ describe('requests', () => {
     await processRequest(ctx, exported.id)
     const waiting = await requestExport(ctx, { subject: '1' })
     const { id } = await requestErasure(ctx, { subject: '1' })
-    expect(await processRequest(ctx, id)).toMatchObject({ state: 'done', receipt: { format: 'caretaker.gdpr.receipt/1', tombstone: `gdpr/tombstones/${new Date().toISOString().slice(0, 10)}/${id}.json` } })
+    expect(await processRequest(ctx, id)).toMatchObject({
+      state: 'done',
+      receipt: { format: 'caretaker.gdpr.receipt/1', tombstone: `gdpr/tombstones/${new Date().toISOString().slice(0, 10)}/${id}.json` },
+    })
     expect(await getRequest(ctx, waiting.id)).toMatchObject({ state: 'refused', reason: 'erased' })
     expect(await (await ctx.objects()).head(`gdpr/exports/${exported.id}.zip`)).toBeNull()
     expect(await test.db.query('select from caretaker.gdpr_requests where subject is not null')).toEqual([])
@@ -86,11 +114,17 @@ describe('requests', () => {
   it('goes on with the others when one fails, and takes the failed one up again', async () => {
     const first = await requestExport(ctx, { subject: '1' })
     const second = await requestErasure(ctx, { subject: '2' })
-    const broken = { ...ctx, objects: async () => ({ ...(await ctx.objects()), put: (key: string) => Promise.reject(new Error(`no room for ${key}`)) }) }
+    const broken = {
+      ...ctx,
+      objects: async () => ({ ...(await ctx.objects()), put: (key: string) => Promise.reject(new Error(`no room for ${key}`)) }),
+    }
     await expect(processRequestsJob(broken, run)).rejects.toMatchObject({ code: 'job_failed' })
     expect((await getRequest(ctx, first.id)).state).not.toBe('done')
     expect(await processRequestsJob(ctx, run)).toMatchObject({ status: 'done', result: { done: 2 } })
-    expect(await getRequest(ctx, second.id)).toMatchObject({ state: 'done', receipt: { deleted: expect.arrayContaining([{ table: 'public.users', rows: 1 }]) } })
+    expect(await getRequest(ctx, second.id)).toMatchObject({
+      state: 'done',
+      receipt: { deleted: expect.arrayContaining([{ table: 'public.users', rows: 1 }]) },
+    })
     expect((await readdir(folder)).length).toBeGreaterThan(0)
   })
 
