@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { link, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { CaretakerError } from '../lib/platform/errors.ts'
 import { startOf } from './process.ts'
@@ -54,7 +54,7 @@ async function create(path: string, text: string): Promise<boolean> {
   const draft = `${path}.${randomBytes(4).toString('hex')}`
   try {
     await writeFile(draft, text, { mode: 0o600 }).catch((cause: NodeJS.ErrnoException) => {
-      throw new CaretakerError('local_stack', `The data folder of ${path} cannot be written (${cause.code}). Choose another: --data DIR`, { cause })
+      throw new CaretakerError('local_stack', `The data folder ${dirname(path)} cannot be written (${cause.code}). Choose another: --data DIR`, { cause })
     })
     await link(draft, path)
     return true

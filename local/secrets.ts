@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { generateX25519Identity, identityToRecipient } from 'age-encryption'
 import { systemClock } from '../lib/platform/clock.ts'
 import { CaretakerError } from '../lib/platform/errors.ts'
@@ -77,12 +77,12 @@ async function readSecrets(path: string): Promise<Secrets | null> {
 async function writeOnce(path: string, text: string): Promise<void> {
   const draft = `${path}.${randomBytes(4).toString('hex')}`
   try {
-    await mkdir(join(path, '..'), { recursive: true })
+    await mkdir(dirname(path), { recursive: true })
     await writeFile(draft, text, { mode: 0o600 })
     await link(draft, path)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    if (code !== 'EEXIST') throw new CaretakerError('local_stack', `The data folder cannot be written (${path}: ${code}). Choose another: --data DIR`, { cause: error })
+    if (code !== 'EEXIST') throw new CaretakerError('local_stack', `The data folder ${dirname(path)} cannot be written (${code}). Choose another: --data DIR`, { cause: error })
   } finally {
     await rm(draft, { force: true })
   }

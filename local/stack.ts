@@ -9,7 +9,7 @@ import { databaseName, prepareDatabase } from './database.ts'
 import { acquireLock } from './lock.ts'
 import { type LocalPostgres, startPostgres } from './postgres.ts'
 import { startOf } from './process.ts'
-import { identityFile, loadSecrets, type Secrets } from './secrets.ts'
+import { loadSecrets, type Secrets } from './secrets.ts'
 import { type Handle, type LocalServer, netlifyBodyLimit, serve } from './server.ts'
 import { createTokens } from './supabase/keys.ts'
 import { createSupabase, isSupabasePath } from './supabase/server.ts'
@@ -249,5 +249,3 @@ async function attachRunning(dataDirectory: string): Promise<Attached | null> {
 function policyOf(example: string): { policyFile?: string } {
   return example === 'canai' ? {} : { policyFile: fileURLToPath(new URL(`../examples/${example}/caretaker.config.ts`, import.meta.url)) }
 }
-
-export { identityFile }

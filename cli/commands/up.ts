@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
-import { join, relative } from 'node:path'
+import { basename, join, relative } from 'node:path'
 import { styleText } from 'node:util'
 import { examples } from '../../local/example.ts'
 import { firstRound } from '../../local/first-round.ts'
 import { fireOverHttp, startScheduler } from '../../local/scheduler.ts'
+import { identityFile } from '../../local/secrets.ts'
 import { defaultDataDirectory, defaultPort, type Stack, startStack } from '../../local/stack.ts'
 import { jobs } from '../../lib/catalog.ts'
 import { createRuntime, type Runtime } from '../../lib/compose.ts'
@@ -22,6 +23,7 @@ import { duration } from '../output.ts'
 /** As long as the hosts give them: a background function, and a synchronous one, ms. */
 const workerTimeMs = 15 * 60_000
 const requestTimeMs = 60_000
+const sameKeyMs = 500
 
 const up: Command = {
   name: 'up',
@@ -73,7 +75,9 @@ async function runUp({ args, flags, out }: Invocation): Promise<void> {
   const followed = new AbortController()
   try {
     if (!stopping.asked.aborted) {
-      const health = (await (await fetch(`${stack.url}/health`)).json()) as HealthReport
+      const answer = await fetch(`${stack.url}/health`)
+      const health = (await answer.json()) as HealthReport
+      if (health.services === undefined) throw new CaretakerError('local_stack', `${stack.url}/health answers ${answer.status}; caretaker.log in the data folder says why.`)
       announce(out, stack, runtime, all, health, performance.now() - begun)
     }
     if (stack.rows !== null && !stopping.asked.aborted) await showFirstRound(out, stack, runtime, stopping.asked)
@@ -97,12 +101,16 @@ const databaseEnded = () => new CaretakerError('local_stack', 'PostgreSQL ended 
 function listenForStop(out: Output): { asked: AbortSignal; hasStarted(stack: Stack): void; done(): void } {
   const asked = new AbortController()
   let started: Stack | undefined
+  let firstAt = 0
   const stop = () => {
     if (asked.signal.aborted) {
+      // One Ctrl-C comes twice under npm: from the terminal, and passed on by npm.
+      if (performance.now() - firstAt < sameKeyMs) return
       started?.kill()
       process.exit(130)
     }
     out.line(started === undefined ? '\nStopping as soon as it has started; press Ctrl-C again to stop at once.' : '\nStopping; press Ctrl-C again to stop at once.')
+    firstAt = performance.now()
     asked.abort()
   }
   process.on('SIGINT', stop)
@@ -177,7 +185,8 @@ function announce(out: Output, stack: Stack, runtime: Runtime, all: readonly Job
     `  paths      ${stack.url}/openapi.json`,
     `  Supabase   ${stack.url}  (auth, rest, storage)`,
     `  database   127.0.0.1:${port}, database app: ${loaded}`,
-    `  data       ${shownFolder}  (remove it to start over; keys, log and backups are there)`,
+    `  data       ${shownFolder}  (keys, log and backups; remove it to start over)`,
+    `  identity   ${join(shownFolder, basename(identityFile(stack.dataDirectory)))}  (opens the backups)`,
     '',
     colour('bold', `Health: ${health.status}`),
     ...Object.entries(health.services).map(([name, service]) => {
