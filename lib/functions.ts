@@ -46,7 +46,8 @@ function lazyHandler(policy: Policy, routes: FunctionRoutes) {
 export function onNetlify(routes: FunctionRoutes, policy: Policy, kind: 'synchronous' | 'background' = 'synchronous') {
   const handle = lazyHandler(policy, routes)
   return {
-    fetch: (request: Request, context?: NetlifyContext) => handle(request, netlifyInvocation(context, systemClock.now(), netlifyLimitsMs[kind])),
+    fetch: (request: Request, context?: NetlifyContext) =>
+      handle(request, netlifyInvocation(context, systemClock.now(), netlifyLimitsMs[kind])),
   }
 }
 

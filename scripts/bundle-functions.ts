@@ -59,7 +59,11 @@ export async function bundleFunctions(host: Host, output = join(root, '.caretake
     })
     await build.close()
     const bytes = files.reduce((sum, file) => sum + Buffer.byteLength(file.type === 'chunk' ? file.code : file.source), 0)
-    if (host === 'netlify') await writeFile(join(folder, `${name}.mjs`), `export { default } from './function.mjs'\nexport const config = ${await configOf(entry)}\n`)
+    if (host === 'netlify')
+      await writeFile(
+        join(folder, `${name}.mjs`),
+        `export { default } from './function.mjs'\nexport const config = ${await configOf(entry)}\n`,
+      )
     bundles.push({ name, file: join(folder, 'function.mjs'), bytes })
   }
   return bundles
@@ -67,7 +71,7 @@ export async function bundleFunctions(host: Host, output = join(root, '.caretake
 
 /** Netlify reads a function's `config` without running it, and takes plain literals alone: a bundler's rendering of it is lost on it. */
 async function configOf(entry: string): Promise<string> {
-  const literal = /^export const config: Config = (\{[^]*\})$/m.exec(await readFile(entry, 'utf8'))?.[1]
+  const literal = /^export const config: Config = (\{[\s\S]*\})$/m.exec(await readFile(entry, 'utf8'))?.[1]
   if (literal === undefined) throw new Error(`${entry}: expected "export const config: Config = { … }", a literal.`)
   return literal
 }
@@ -85,6 +89,7 @@ if (import.meta.main) {
   }
   for (const { name, file, bytes } of await bundleFunctions(host)) {
     console.log(`${name.padEnd(10)} ${Math.ceil(bytes / 1024)} KiB`)
-    if (host === 'vercel') await writeFile(join(root, 'api', `${name}.ts`), `// @ts-nocheck\nexport { default } from '${relative(join(root, 'api'), file)}'\n`)
+    if (host === 'vercel')
+      await writeFile(join(root, 'api', `${name}.ts`), `// @ts-nocheck\nexport { default } from '${relative(join(root, 'api'), file)}'\n`)
   }
 }

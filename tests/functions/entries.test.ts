@@ -9,7 +9,9 @@ import { entries, netlifyTakes, vercel, vercelFunctionFor } from './hosts-files.
 const netlify = entries('netlify/functions')
 const api = entries('api')
 const names = Object.keys(functions)
-const routes = Object.entries(functions).flatMap(([name, make]) => make().map((route) => ({ name, path: route.path, sample: route.path.replaceAll(/:\w+/g, 'sample') })))
+const routes = Object.entries(functions).flatMap(([name, make]) =>
+  make().map((route) => ({ name, path: route.path, sample: route.path.replaceAll(/:\w+/g, 'sample') })),
+)
 
 interface EntryConfig {
   path?: string | string[]
@@ -18,7 +20,9 @@ interface EntryConfig {
 }
 
 const configs = Object.fromEntries(
-  await Promise.all(Object.entries(netlify).map(async ([name, { url }]) => [name, ((await import(url)) as { config: EntryConfig }).config] as const)),
+  await Promise.all(
+    Object.entries(netlify).map(async ([name, { url }]) => [name, ((await import(url)) as { config: EntryConfig }).config] as const),
+  ),
 ) as Record<string, EntryConfig>
 const paths = (config: EntryConfig | undefined) => [config?.path ?? []].flat()
 
@@ -28,15 +32,17 @@ describe('entries', () => {
     expect(Object.keys(api).sort()).toEqual([...names].sort())
   })
 
-  it.each([...Object.entries(netlify).map(([name, { text }]) => [`netlify/functions/${name}.ts`, text] as const), ...Object.entries(api).map(([name, { text }]) => [`api/${name}.ts`, text] as const)])(
-    '%s is a sentence: at most 15 lines, who may call, one handler',
-    (_file, text) => {
-      const lines = text.trimEnd().split('\n')
-      expect(lines.length).toBeLessThanOrEqual(15)
-      expect(text).toMatch(/^\/\*\* .*(Public|[Aa]uthenticated|CRON_SECRET|clock alone).* \*\/\nexport default on(Netlify|NetlifySchedule|Vercel)\(/m)
-      expect(lines.filter((line) => !/^(import |\/\*\* |export default |export const config: Config = |$)/.test(line))).toEqual([])
-    },
-  )
+  it.each([
+    ...Object.entries(netlify).map(([name, { text }]) => [`netlify/functions/${name}.ts`, text] as const),
+    ...Object.entries(api).map(([name, { text }]) => [`api/${name}.ts`, text] as const),
+  ])('%s is a sentence: at most 15 lines, who may call, one handler', (_file, text) => {
+    const lines = text.trimEnd().split('\n')
+    expect(lines.length).toBeLessThanOrEqual(15)
+    expect(text).toMatch(
+      /^\/\*\* .*(Public|[Aa]uthenticated|CRON_SECRET|clock alone).* \*\/\nexport default on(Netlify|NetlifySchedule|Vercel)\(/m,
+    )
+    expect(lines.filter((line) => !/^(import |\/\*\* |export default |export const config: Config = |$)/.test(line))).toEqual([])
+  })
 
   it.each(Object.entries(netlify))('netlify/functions/%s.ts has a config that Netlify can read without running it', (_name, { text }) => {
     const [, literal] = /^export const config: Config = (\{.*\})$/m.exec(text) ?? []
@@ -58,9 +64,13 @@ describe('paths', () => {
 
   it('of the hosts are those of the routes: none leads nowhere', () => {
     for (const [name, config] of Object.entries(configs))
-      for (const pattern of paths(config)) expect([pattern, routes.some((route) => route.name === name && netlifyTakes(pattern, route.sample))]).toEqual([pattern, true])
+      for (const pattern of paths(config))
+        expect([pattern, routes.some((route) => route.name === name && netlifyTakes(pattern, route.sample))]).toEqual([pattern, true])
     for (const { source, destination } of vercel.rewrites)
-      expect([source, routes.some((route) => `/api/${route.name}` === destination && new RegExp(`^${source}$`).test(route.sample))]).toEqual([source, true])
+      expect([
+        source,
+        routes.some((route) => `/api/${route.name}` === destination && new RegExp(`^${source}$`).test(route.sample)),
+      ]).toEqual([source, true])
   })
 
   it('nobody answers lead to no function', () => {
@@ -80,13 +90,17 @@ describe('schedules', () => {
 
   it("of Vercel are the clock's minute and each job's own time", () => {
     // Vercel's crons are read in UTC; a job in another zone is fired by the tick alone.
-    const own = scheduled.filter(({ schedule }) => schedule.timezone === 'UTC').map(({ name, schedule }) => ({ path: `/api/cron/${name}`, schedule: schedule.cron }))
+    const own = scheduled
+      .filter(({ schedule }) => schedule.timezone === 'UTC')
+      .map(({ name, schedule }) => ({ path: `/api/cron/${name}`, schedule: schedule.cron }))
     expect(vercel.crons).toEqual([{ path: '/api/cron/tick', schedule: '* * * * *' }, ...own])
     expect(own.length).toBeGreaterThan(0)
   })
 
   it('of Netlify are the minute alone: the tick finds what is due', () => {
-    expect(Object.entries(configs).flatMap(([name, { schedule }]) => (schedule === undefined ? [] : [[name, schedule]]))).toEqual([['tick', '* * * * *']])
+    expect(Object.entries(configs).flatMap(([name, { schedule }]) => (schedule === undefined ? [] : [[name, schedule]]))).toEqual([
+      ['tick', '* * * * *'],
+    ])
   })
 })
 
@@ -98,27 +112,39 @@ describe('limits', () => {
 
   it.each(Object.entries(api))('api/%s.ts knows how long it may run', (name, { text }) => {
     // The first pattern that matches counts.
-    const [, limits] = Object.entries(vercel.functions).find(([pattern]) => new RegExp(`^${pattern.replace('*', '[^/]*')}$`).test(`api/${name}.ts`)) ?? []
+    const [, limits] =
+      Object.entries(vercel.functions).find(([pattern]) => new RegExp(`^${pattern.replace('*', '[^/]*')}$`).test(`api/${name}.ts`)) ?? []
     const [, seconds = '60'] = /onVercel\(\w+, policy(?:, (\d+))?\)/.exec(text) ?? []
     expect(limits?.maxDuration).toBe(Number(seconds))
   })
 
   it('give the worker, and only it, what pg_dump reads from disk', () => {
     const { functions: _all, ...toml } = readNetlifyToml()
-    const carried = Object.entries(toml).flatMap(([table, { included_files: files = [] }]) => ([files].flat().some((file) => file.includes('pg-dump')) ? [table] : []))
+    const carried = Object.entries(toml).flatMap(([table, { included_files: files = [] }]) =>
+      [files].flat().some((file) => file.includes('pg-dump')) ? [table] : [],
+    )
     expect(carried).toEqual(['functions.worker'])
-    expect(Object.entries(vercel.functions).flatMap(([pattern, { includeFiles }]) => (includeFiles?.includes('pg-dump') ? [pattern] : []))).toEqual(['api/worker.ts'])
+    expect(
+      Object.entries(vercel.functions).flatMap(([pattern, { includeFiles }]) => (includeFiles?.includes('pg-dump') ? [pattern] : [])),
+    ).toEqual(['api/worker.ts'])
   })
 
   it("carry every function's own parts on Netlify", () => {
     const toml = readNetlifyToml()
-    for (const name of Object.keys(netlify)) expect([name, [toml[`functions.${name}`]?.included_files ?? []].flat()[0]]).toEqual([name, `.caretaker/functions/netlify/${name}/*.mjs`])
+    for (const name of Object.keys(netlify))
+      expect([name, [toml[`functions.${name}`]?.included_files ?? []].flat()[0]]).toEqual([
+        name,
+        `.caretaker/functions/netlify/${name}/*.mjs`,
+      ])
   })
 })
 
 describe('headers', () => {
-  const own = Object.fromEntries([...secured(new Response(), 'x').headers].filter(([name]) => !['cache-control', 'x-request-id'].includes(name)))
-  const lower = (headers: Iterable<[string, unknown]>) => Object.fromEntries([...headers].map(([name, value]) => [name.toLowerCase(), value]))
+  const own = Object.fromEntries(
+    [...secured(new Response(), 'x').headers].filter(([name]) => !['cache-control', 'x-request-id'].includes(name)),
+  )
+  const lower = (headers: Iterable<[string, unknown]>) =>
+    Object.fromEntries([...headers].map(([name, value]) => [name.toLowerCase(), value]))
 
   it('of static answers are those of every other answer, on both hosts', () => {
     expect(Object.keys(own).length).toBeGreaterThan(4)

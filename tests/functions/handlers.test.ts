@@ -30,8 +30,13 @@ afterEach(() => {
   vi.unstubAllEnvs()
 })
 
-const post = (path: string, headers: Record<string, string> = {}) => new Request(`https://caretaker.example${path}`, { method: 'POST', headers })
-const problem = async (response: Response) => ({ status: response.status, code: ((await response.json()) as { code: string }).code, type: response.headers.get('content-type') })
+const post = (path: string, headers: Record<string, string> = {}) =>
+  new Request(`https://caretaker.example${path}`, { method: 'POST', headers })
+const problem = async (response: Response) => ({
+  status: response.status,
+  code: ((await response.json()) as { code: string }).code,
+  type: response.headers.get('content-type'),
+})
 const refused = (status: number, code: string) => ({ status, code, type: 'application/problem+json' })
 
 describe.each(['netlify/functions', 'api'] as const)('%s', (folder) => {
@@ -73,12 +78,14 @@ describe.each(['netlify/functions', 'api'] as const)('%s', (folder) => {
   it('webhooks are closed while their secret is not set', async () => {
     vi.stubEnv('STRIPE_WEBHOOK_SECRET', '')
     const handler = await open(folder, 'webhooks')
-    expect(await problem(await handler.fetch(post('/api/webhooks/stripe', { 'stripe-signature': 't=1,v1=00' })))).toEqual(refused(503, 'not_configured'))
+    expect(await problem(await handler.fetch(post('/api/webhooks/stripe', { 'stripe-signature': 't=1,v1=00' })))).toEqual(
+      refused(503, 'not_configured'),
+    )
   })
 
   it('answers 503 in a broken environment, with the same headers as ever, and recovers in the next instance', async () => {
     vi.stubEnv('DATABASE_URL', 'mysql://nowhere')
-    const logged = vi.mocked(console.error).mockImplementation(() => undefined)
+    const logged = vi.spyOn(console, 'error').mockImplementation(() => undefined)
     const handler = await open(folder, 'health')
     const response = await handler.fetch(new Request('https://caretaker.example/health/live'))
     expect(response.headers.get('x-content-type-options')).toBe('nosniff')

@@ -9,7 +9,10 @@ import { call } from './tools.ts'
  * Fires the backup through the bundled `cron` and runs it in the bundled `worker`, against a real database. It is the
  * one job that reads files beside its code (pg_dump's thread and WebAssembly), so it shows whether they were shipped.
  */
-export async function backUpThroughBundles(functions: Record<'cron' | 'worker', { file: string; cwd: string }>, databaseUrl: string): Promise<void> {
+export async function backUpThroughBundles(
+  functions: Record<'cron' | 'worker', { file: string; cwd: string }>,
+  databaseUrl: string,
+): Promise<void> {
   const store = await mkdtemp(join(tmpdir(), 'caretaker-store-'))
   try {
     const secret = 'a-secret-of-twenty-eight-chars'
@@ -20,9 +23,19 @@ export async function backUpThroughBundles(functions: Record<'cron' | 'worker', 
       BACKUP_RECIPIENTS: await identityToRecipient(await generateX25519Identity()),
     }
     const headers = { authorization: `Bearer ${secret}` }
-    const [claimed] = await call(functions.cron.file, functions.cron.cwd, [{ method: 'POST', url: 'https://caretaker.example/api/cron/backup', headers }], env)
+    const [claimed] = await call(
+      functions.cron.file,
+      functions.cron.cwd,
+      [{ method: 'POST', url: 'https://caretaker.example/api/cron/backup', headers }],
+      env,
+    )
     expect(JSON.parse(claimed?.body ?? '')).toMatchObject({ job: 'backup', claimed: true })
-    const [worked] = await call(functions.worker.file, functions.worker.cwd, [{ method: 'POST', url: 'https://caretaker.example/api/worker', headers }], env)
+    const [worked] = await call(
+      functions.worker.file,
+      functions.worker.cwd,
+      [{ method: 'POST', url: 'https://caretaker.example/api/worker', headers }],
+      env,
+    )
     expect(JSON.parse(worked?.body ?? '')).toEqual({ finished: 1, failed: 0, handedOver: 0, more: false })
     const stored = await readdir(store, { recursive: true })
     expect(stored.filter((name) => /manifest/.test(name))).not.toEqual([])

@@ -32,10 +32,22 @@ describe.skipIf(!hostTools)('the functions as Netlify ships them', () => {
     expect(toml.functions).toEqual({ directory: '.caretaker/functions/netlify', node_bundler: 'none' })
     await bundleFunctions('netlify')
     const { zipFunctions } = await zipItAndShipIt()
-    const config: Record<string, { nodeBundler?: string; nodeVersion?: string; includedFiles?: string[] }> = { '*': { nodeBundler: 'none', nodeVersion: String(toml['build.environment']?.NODE_VERSION) } }
-    for (const [table, { included_files: files = [] }] of Object.entries(toml)) if (table.startsWith('functions.')) config[table.slice(10)] = { includedFiles: [files].flat() }
+    const config: Record<string, { nodeBundler?: string; nodeVersion?: string; includedFiles?: string[] }> = {
+      '*': { nodeBundler: 'none', nodeVersion: String(toml['build.environment']?.NODE_VERSION) },
+    }
+    for (const [table, { included_files: files = [] }] of Object.entries(toml))
+      if (table.startsWith('functions.')) config[table.slice(10)] = { includedFiles: [files].flat() }
     const ship = async (archiveFormat: 'none' | 'zip') =>
-      Object.fromEntries((await zipFunctions(join(root, '.caretaker/functions/netlify'), join(folder, archiveFormat), { archiveFormat, basePath: root, repositoryRoot: root, config })).map((one) => [one.name, one]))
+      Object.fromEntries(
+        (
+          await zipFunctions(join(root, '.caretaker/functions/netlify'), join(folder, archiveFormat), {
+            archiveFormat,
+            basePath: root,
+            repositoryRoot: root,
+            config,
+          })
+        ).map((one) => [one.name, one]),
+      )
     functions = await ship('none')
     archives = await ship('zip')
   }, 180_000)
@@ -44,7 +56,12 @@ describe.skipIf(!hostTools)('the functions as Netlify ships them', () => {
   const bundle = (name: string) => startedBy(functions[name])
 
   it('keep their paths, their schedule and their mode', () => {
-    const shown = Object.fromEntries(Object.entries(functions).map(([name, { schedule, invocationMode, routes, runtimeVersion }]) => [name, { schedule, invocationMode, runtimeVersion, paths: routes?.map(({ pattern, methods }) => [pattern, ...methods].join(' ')) }]))
+    const shown = Object.fromEntries(
+      Object.entries(functions).map(([name, { schedule, invocationMode, routes, runtimeVersion }]) => [
+        name,
+        { schedule, invocationMode, runtimeVersion, paths: routes?.map(({ pattern, methods }) => [pattern, ...methods].join(' ')) },
+      ]),
+    )
     const at = (...paths: string[]) => ({ schedule: undefined, invocationMode: 'stream', runtimeVersion: 'nodejs24.x', paths })
     expect(shown).toEqual({
       health: at('/health', '/health/*'),
@@ -60,13 +77,15 @@ describe.skipIf(!hostTools)('the functions as Netlify ships them', () => {
 
   it('weigh little', () => {
     const sizes = Object.values(archives).map(({ name, size = 0 }) => ({ name, KB: Math.round(size / 1000) }))
-    console.table(sizes)
+    process.stdout.write(`${sizes.map(({ name, KB }) => `${name} ${KB} KB`).join(', ')}\n`)
     expect(Object.values(archives).filter(({ name, size = Number.POSITIVE_INFINITY }) => name !== 'worker' && size > mostBytes)).toEqual([])
   })
 
   it.each(Object.entries(own))('%s answers as itself', async (name, { path, method, status, says }) => {
     const { file, cwd } = bundle(name)
-    const [answer] = await call(file, cwd, [{ url: `https://caretaker.example${path}`, method }], { CRON_SECRET: 'a-secret-of-twenty-eight-chars' })
+    const [answer] = await call(file, cwd, [{ url: `https://caretaker.example${path}`, method }], {
+      CRON_SECRET: 'a-secret-of-twenty-eight-chars',
+    })
     expect({ status: answer?.status, says: answer?.body.includes(says) ? says : answer?.body }).toEqual({ status, says })
   })
 
@@ -89,18 +108,31 @@ describe.skipIf(!hostTools)('the entries under Netlify’s own bundler', () => {
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'caretaker-netlify-'))
     const { zipFunctions } = await zipItAndShipIt()
-    functions = await zipFunctions(join(root, 'netlify/functions'), folder, { archiveFormat: 'none', basePath: root, repositoryRoot: root, config: { '*': { nodeVersion: '24' } } })
+    functions = await zipFunctions(join(root, 'netlify/functions'), folder, {
+      archiveFormat: 'none',
+      basePath: root,
+      repositoryRoot: root,
+      config: { '*': { nodeVersion: '24' } },
+    })
   }, 180_000)
   afterAll(() => rm(folder, { recursive: true, force: true }))
 
   // Its way to trace files once put another function in the place of one: each must still be itself.
   it.each(Object.entries(own))('%s answers as itself', async (name, { path, method, status, says }) => {
     const { file, cwd } = startedBy(functions.find((one) => one.name === name))
-    const [answer] = await call(file, cwd, [{ url: `https://caretaker.example${path}`, method }], { CRON_SECRET: 'a-secret-of-twenty-eight-chars' })
+    const [answer] = await call(file, cwd, [{ url: `https://caretaker.example${path}`, method }], {
+      CRON_SECRET: 'a-secret-of-twenty-eight-chars',
+    })
     expect({ status: answer?.status, says: answer?.body.includes(says) ? says : answer?.body }).toEqual({ status, says })
   })
 
   it('keep their schedule and mode', () => {
-    expect(Object.fromEntries(functions.filter(({ schedule, invocationMode }) => schedule !== undefined || invocationMode === 'background').map(({ name, schedule, invocationMode }) => [name, schedule ?? invocationMode]))).toEqual({ tick: '* * * * *', worker: 'background' })
+    expect(
+      Object.fromEntries(
+        functions
+          .filter(({ schedule, invocationMode }) => schedule !== undefined || invocationMode === 'background')
+          .map(({ name, schedule, invocationMode }) => [name, schedule ?? invocationMode]),
+      ),
+    ).toEqual({ tick: '* * * * *', worker: 'background' })
   })
 })

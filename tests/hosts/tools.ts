@@ -26,7 +26,12 @@ interface ZipItAndShipIt {
   zipFunctions(
     from: string,
     to: string,
-    options: { archiveFormat: 'none' | 'zip'; basePath: string; repositoryRoot: string; config: Record<string, { nodeBundler?: string; nodeVersion?: string; includedFiles?: string[] }> },
+    options: {
+      archiveFormat: 'none' | 'zip'
+      basePath: string
+      repositoryRoot: string
+      config: Record<string, { nodeBundler?: string; nodeVersion?: string; includedFiles?: string[] }>
+    },
   ): Promise<ZippedFunction[]>
 }
 
@@ -62,12 +67,16 @@ process.exit(0)
 
 /** Calls a bundled function in a process of its own, as a host does: from the bundle's folder, with nothing else around it. */
 export async function call(file: string, cwd: string, calls: Call[], env: Record<string, string> = {}): Promise<Answer[]> {
-  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', launcher, pathToFileURL(file).href, JSON.stringify(calls)], {
-    cwd,
-    env: { LOG_LEVEL: 'silent', ...env },
-    timeout: 240_000,
-    maxBuffer: 64 * 1024 * 1024,
-  })
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    ['--input-type=module', '--eval', launcher, pathToFileURL(file).href, JSON.stringify(calls)],
+    {
+      cwd,
+      env: { LOG_LEVEL: 'silent', ...env },
+      timeout: 240_000,
+      maxBuffer: 64 * 1024 * 1024,
+    },
+  )
   return JSON.parse(stdout) as Answer[]
 }
 

@@ -53,7 +53,8 @@ describe.skipIf(!hostTools)('the functions as Vercel ships them', () => {
   afterAll(() => rm(folder, { recursive: true, force: true }))
 
   const functionFolder = (name: string) => join(folder, '.vercel/output/functions/api', `${name}.func`)
-  const configOf = async (name: string) => JSON.parse(await readFile(join(functionFolder(name), '.vc-config.json'), 'utf8')) as FunctionConfig
+  const configOf = async (name: string) =>
+    JSON.parse(await readFile(join(functionFolder(name), '.vc-config.json'), 'utf8')) as FunctionConfig
 
   /** The function as it stands on the host: with the files that the output only names put in their places. */
   const deployed = async (name: string) => {
@@ -65,7 +66,9 @@ describe.skipIf(!hostTools)('the functions as Vercel ships them', () => {
 
   /** The function that the built routes lead `path` to, and the query they add. */
   const routed = (path: string) => {
-    const route = output.routes.slice(output.routes.findIndex(({ handle }) => handle === 'filesystem')).find(({ src, dest, continue: goesOn }) => src !== undefined && dest !== undefined && goesOn !== true && new RegExp(src).test(path))
+    const route = output.routes
+      .slice(output.routes.findIndex(({ handle }) => handle === 'filesystem'))
+      .find(({ src, dest, continue: goesOn }) => src !== undefined && dest !== undefined && goesOn !== true && new RegExp(src).test(path))
     return route?.dest
   }
 
@@ -75,7 +78,12 @@ describe.skipIf(!hostTools)('the functions as Vercel ships them', () => {
     for (const name of names) {
       const { maxDuration, memory, runtime } = await configOf(name)
       const wanted = vercel.functions[`api/${name}.ts`] ?? vercel.functions['api/*.ts']
-      expect({ name, maxDuration, memory, runtime }).toEqual({ name, maxDuration: wanted?.maxDuration, memory: wanted?.memory, runtime: 'nodejs24.x' })
+      expect({ name, maxDuration, memory, runtime }).toEqual({
+        name,
+        maxDuration: wanted?.maxDuration,
+        memory: wanted?.memory,
+        runtime: 'nodejs24.x',
+      })
     }
   })
 
@@ -88,10 +96,12 @@ describe.skipIf(!hostTools)('the functions as Vercel ships them', () => {
     for (const name of Object.keys(own)) {
       const { cwd } = await deployed(name)
       const files = await readdir(cwd, { recursive: true, withFileTypes: true })
-      const bytes = await Promise.all(files.filter((file) => file.isFile()).map(async (file) => (await readFile(join(file.parentPath, file.name))).length))
+      const bytes = await Promise.all(
+        files.filter((file) => file.isFile()).map(async (file) => (await readFile(join(file.parentPath, file.name))).length),
+      )
       sizes.push({ name, KB: Math.round(bytes.reduce((sum, one) => sum + one, 0) / 1000) })
     }
-    console.table(sizes)
+    process.stdout.write(`${sizes.map(({ name, KB }) => `${name} ${KB} KB`).join(', ')}\n`)
     expect(sizes.filter(({ name, KB }) => name !== 'worker' && KB > mostBytes / 1000)).toEqual([])
   })
 
@@ -99,7 +109,9 @@ describe.skipIf(!hostTools)('the functions as Vercel ships them', () => {
     if (path !== `/api/${name}`) expect(routed(path)).toBe(`/api/${name}`)
     const { file, cwd } = await deployed(name)
     // Vercel hands on the address as it was asked for, not the one it was rewritten to.
-    const [answer] = await call(file, cwd, [{ url: `https://caretaker.example${path}`, method }], { CRON_SECRET: 'a-secret-of-twenty-eight-chars' })
+    const [answer] = await call(file, cwd, [{ url: `https://caretaker.example${path}`, method }], {
+      CRON_SECRET: 'a-secret-of-twenty-eight-chars',
+    })
     expect({ status: answer?.status, says: answer?.body.includes(says) ? says : answer?.body }).toEqual({ status, says })
   })
 
