@@ -9,7 +9,8 @@ import type { Context } from '../lib/platform/context.ts'
 import { type Database, openDatabase } from '../lib/platform/db.ts'
 import { CaretakerError } from '../lib/platform/errors.ts'
 import { webhooks } from '../lib/routes/webhooks.ts'
-import { identityFile, type Stack } from './stack.ts'
+import { identityFile } from './secrets.ts'
+import type { Stack } from './stack.ts'
 
 export interface FirstRoundOptions {
   stack: Stack
