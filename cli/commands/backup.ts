@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises'
+import { createWriteStream } from 'node:fs'
+import { readFile, rm } from 'node:fs/promises'
 import type { BackupProgress, OnProgress } from '../../lib/backup/index.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { Command, Invocation, Output } from '../command.ts'
@@ -73,9 +74,9 @@ const verify: Command = {
 
 const restore: Command = {
   name: 'backup restore',
-  usage: 'ID --to URL [--identity FILE]',
+  usage: 'ID --to URL [--identity FILE] [--only SCHEMA.TABLE…] [--clean DATABASE]',
   summary: 'Restore a backup into an empty database and prove that it is equal',
-  options: { ...identityOption, to: { type: 'string' } },
+  options: { ...identityOption, to: { type: 'string' }, only: { type: 'string', multiple: true }, clean: { type: 'string' } },
   async run({ args, flags, out, context }) {
     refuseMore(args, 1, 'backup restore')
     const id = args[0]
@@ -85,8 +86,18 @@ const restore: Command = {
     const ctx = await context()
     const identity = await readIdentity(flags)
     const { restoreBackup } = await import('../../lib/backup/index.ts')
-    const report = await restoreBackup(ctx, { id, identity, targetUrl: flags.to, onProgress: showProgress(out) })
-    const skipped = report.skipped.map((one) => `  skipped: ${one.statement} (${one.reason})`)
+    const report = await restoreBackup(ctx, {
+      id,
+      identity,
+      targetUrl: flags.to,
+      only: listed(flags.only),
+      clean: typeof flags.clean === 'string' ? flags.clean : undefined,
+      onProgress: showProgress(out),
+    })
+    const skipped = [
+      ...report.skipped.map((one) => `  skipped: ${one.statement} (${one.reason})`),
+      ...report.tables.flatMap((table) => (table.problem === undefined ? [] : [`  ${table.table}: ${table.problem}`])),
+    ]
     out.result(
       report,
       [
@@ -97,7 +108,42 @@ const restore: Command = {
   },
 }
 
-export const commands: Command[] = [run, list, verify, restore]
+const exportCommand: Command = {
+  name: 'backup export',
+  usage: 'ID --out FILE [--identity FILE]',
+  summary: 'Write a backup as one SQL script that psql loads; it is not encrypted',
+  options: { ...identityOption, out: { type: 'string' } },
+  async run({ args, flags, out, context }) {
+    refuseMore(args, 1, 'backup export')
+    const id = args[0]
+    if (id === undefined) throw new CaretakerError('bad_request', 'Which backup? Give its id, or "latest".')
+    if (typeof flags.out !== 'string') throw new CaretakerError('bad_request', 'Where to? Give --out FILE.')
+    const ctx = await context()
+    const identity = await readIdentity(flags)
+    const { exportBackup } = await import('../../lib/backup/index.ts')
+    // Readable by its owner alone: it holds everything. An existing file is never written over.
+    const to = createWriteStream(flags.out, { mode: 0o600, flags: 'wx' })
+    try {
+      const report = await exportBackup(ctx, { id, identity, to, onProgress: showProgress(out) })
+      out.result(
+        { ...report, file: flags.out },
+        `Backup ${report.id} is in ${flags.out}: ${report.tables} tables, ${report.rows} rows, ${bytes(report.bytes)}, NOT encrypted. Load it with: psql -v ON_ERROR_STOP=1 -f ${flags.out} URL`,
+      )
+    } catch (error) {
+      to.destroy()
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST')
+        throw new CaretakerError('conflict', `${flags.out} is there already; give another name.`, { cause: error })
+      await rm(flags.out, { force: true })
+      throw error
+    }
+  },
+}
+
+export const commands: Command[] = [run, list, verify, restore, exportCommand]
+
+function listed(value: Invocation['flags'][string]): string[] | undefined {
+  return Array.isArray(value) ? value.flatMap((one) => one.split(',')) : undefined
+}
 
 function refuseMore(args: readonly string[], most: number, command: string): void {
   if (args.length > most) throw new CaretakerError('bad_request', `"${args[most]}" is one argument too many for "caretaker ${command}".`)

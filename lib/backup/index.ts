@@ -1,4 +1,5 @@
 export { backupDatabase, type BackupInput, type BackupReport } from './backup-database.ts'
+export { exportBackup, type ExportInput, type ExportReport } from './export-backup.ts'
 export { backupJob, planBackup } from './job.ts'
 export { type BackupSummary, listBackups } from './list-backups.ts'
 export type { RestoredTable } from './load-tables.ts'

@@ -2,10 +2,12 @@ import copyStreams from 'pg-copy-streams'
 import type { Context } from '../platform/context.ts'
 import { qualified, type Session } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
+import { cleanTarget, confirmClean } from './clean-target.ts'
 import { largeObjectFraming } from './framing.ts'
 import { copyLargeObjectsIn, copyLargeObjectsOut, largeObjectPrelude, largeObjectTail } from './large-objects.ts'
+import { loadIntoExisting, selectTables } from './load-into-existing.ts'
 import { hashCuts, type Loading, loadTables, partObject, type RestoredTable } from './load-tables.ts'
-import { type Manifest, type ManifestObject, readManifest, resolveBackupId } from './manifest.ts'
+import { type Manifest, type ManifestObject, type ManifestTable, readManifest, resolveBackupId } from './manifest.ts'
 import { Unframe } from './meter.ts'
 import { type Opening, readObjectInto, readObjectText } from './object-stream.ts'
 import { backupConnections } from './policy.ts'
@@ -13,7 +15,7 @@ import type { OnProgress } from './progress.ts'
 import { type Executed, runPostData, runScript, type ScriptRules } from './run-script.ts'
 import { pinSession, serverVersion, withSessions } from './sessions.ts'
 import { isPlatformSchema } from './supabase.ts'
-import { inspectTarget, type Target } from './target.ts'
+import { foreignKeyOrder, inspectTarget, type Target } from './target.ts'
 import { checkObjects, openBackup } from './verify-backup.ts'
 
 export interface RestoreInput {
@@ -23,6 +25,10 @@ export interface RestoreInput {
   identity?: string | undefined
   /** The empty database to restore into. A secret. */
   targetUrl: string
+  /** The target's own name: everything in it is deleted first. */
+  clean?: string | undefined
+  /** Tables whose rows alone are brought back, into a database that has them, empty. */
+  only?: readonly string[] | undefined
   onProgress?: OnProgress
 }
 
@@ -40,7 +46,7 @@ export interface RestoreReport {
 }
 
 /**
- * Restores a backup into an empty database and proves it: every object is checked against the manifest before the first
+ * Restores a backup into an empty database (or, with `only`, rows of tables into one that has them) and proves it: every object is checked against the manifest before the first
  * row is written, and every table's rows, read back, must hash to what was dumped.
  * @throws {CaretakerError} `restore_target_not_empty`, `backup_corrupt`, `backup_identity`, `restore_mismatch`
  */
@@ -52,12 +58,16 @@ export async function restoreBackup(ctx: Context, input: RestoreInput): Promise<
   const opening = openBackup(ctx, store, manifest, input.identity)
   if (opening.encrypted && opening.identities.length === 0)
     throw new CaretakerError('backup_identity', `Backup ${id} is encrypted; give the identity file with --identity.`)
+  const only = input.only === undefined || input.only.length === 0 ? null : selectTables(manifest, input.only)
+  if (only !== null && input.clean !== undefined) throw new CaretakerError('bad_request', '--only and --clean exclude each other.')
   const report = await withSessions(input.targetUrl, ctx.env.DATABASE_CA, backupConnections(ctx), async (sessions) => {
     const [main] = sessions
     if (main === undefined) throw new CaretakerError('internal', 'A restore needs a connection.')
     const version = await serverVersion(main)
     for (const session of sessions) await pinSession(session, version.number, { lockTimeoutMs: 0 })
     const target = await inspectTarget(main, { url: input.targetUrl, ca: ctx.env.DATABASE_CA, signal: ctx.signal })
+    if (only === null && input.clean === undefined) refuseOccupied(target)
+    if (input.clean !== undefined) confirmClean(target, input.clean)
     // Opens the schema first: a wrong identity shows before the whole backup is read.
     await checkObjects(
       opening,
@@ -65,12 +75,43 @@ export async function restoreBackup(ctx: Context, input: RestoreInput): Promise<
     )
     const preData = await textOf(opening, manifest, 'pre-data')
     await checkObjects(opening, manifest.objects, input.onProgress)
-    return load({ manifest, opening, main, sessions, onProgress: input.onProgress }, target, preData)
+    const loading: Loading = { manifest, opening, main, sessions, onProgress: input.onProgress }
+    if (only !== null) return loadOnly(loading, target, only)
+    if (input.clean !== undefined) await cleanTarget(main)
+    return load(loading, target, preData)
   })
   return { id, createdAt: manifest.createdAt, ...report, durationMs: Math.round(ctx.clock.monotonicMs() - startedMs) }
 }
 
-async function load(loading: Loading, target: Target, preData: string): Promise<Omit<RestoreReport, 'id' | 'createdAt' | 'durationMs'>> {
+type Loaded = Omit<RestoreReport, 'id' | 'createdAt' | 'durationMs'>
+
+async function loadOnly(loading: Loading, target: Target, only: readonly ManifestTable[]): Promise<Loaded> {
+  const tables: RestoredTable[] = []
+  const byName = new Map(only.map((table) => [`${table.schema}.${table.name}`, table]))
+  // Parents first: the foreign keys are there.
+  for (const name of await foreignKeyOrder(loading.main, [...byName.keys()])) {
+    const table = byName.get(name)
+    if (table !== undefined) tables.push(await loadIntoExisting(loading, loading.main, table))
+  }
+  return {
+    target: target.name,
+    tables,
+    rows: tables.reduce((sum, table) => sum + table.rows, 0),
+    sequences: 0,
+    largeObjects: 0,
+    skipped: [],
+  }
+}
+
+function refuseOccupied(target: Target): void {
+  if (target.occupiedBy !== null)
+    throw new CaretakerError(
+      'restore_target_not_empty',
+      `The target already holds ${target.occupiedBy}. Restore into an empty database, or have everything in it deleted first with --clean ${target.name}.`,
+    )
+}
+
+async function load(loading: Loading, target: Target, preData: string): Promise<Loaded> {
   const { manifest, opening, main, sessions } = loading
   const progress = (phase: 'schema' | 'sequences' | 'indexes', what: string) =>
     loading.onProgress?.({ phase, what, doneBytes: 0, totalBytes: 0 })

@@ -9,6 +9,8 @@ export interface Target {
   name: string
   /** In a Supabase project, what it holds before the restore; null elsewhere. */
   platform: PlatformObjects | null
+  /** What is in it that a restore could meet; null where it is empty. */
+  occupiedBy: string | null
 }
 
 export interface TargetOptions {
@@ -18,11 +20,7 @@ export interface TargetOptions {
   signal: AbortSignal
 }
 
-/**
- * What the target is.
- * @throws {CaretakerError} `restore_target_not_empty` when it holds anything that a restore could meet: tables, views
- * and sequences of an app, or in a Supabase project users, buckets or files
- */
+/** What the target is, and whether it is empty: of an app's tables, and in a Supabase project of users, buckets and files. */
 export async function inspectTarget(session: Session, options: TargetOptions): Promise<Target> {
   const supabase = await isSupabase(session)
   const [found] = await session.query<{ count: number; example: string; name: string }>(
@@ -33,14 +31,20 @@ export async function inspectTarget(session: Session, options: TargetOptions): P
     [supabase ? platformSchemas : []],
   )
   if (found === undefined) throw new CaretakerError('internal', 'An aggregate gave no row.')
-  if (found.count > 0)
-    throw new CaretakerError(
-      'restore_target_not_empty',
-      `The target already holds ${found.count} tables, views or sequences, such as ${found.example}. Restore into an empty database.`,
-    )
-  if (!supabase) return { name: found.name, platform: null }
-  await refuseInhabited(session)
-  return { name: found.name, platform: await readPlatform(session, options) }
+  const relations = found.count > 0 ? `${found.count} tables, views or sequences, such as ${found.example}` : null
+  if (!supabase) return { name: found.name, platform: null, occupiedBy: relations }
+  return { name: found.name, platform: await readPlatform(session, options), occupiedBy: relations ?? (await inhabited(session)) }
+}
+
+/** The first table of a project that people would miss. */
+async function inhabited(session: Session): Promise<string | null> {
+  for (const table of ['auth.users', 'storage.buckets', 'storage.objects']) {
+    const [there] = await session.query<{ exists: boolean }>('select to_regclass($1) is not null as exists', [table])
+    if (there?.exists !== true) continue
+    const [row] = await session.query(`select from ${table} limit 1`)
+    if (row !== undefined) return `rows in ${table}`
+  }
+  return null
 }
 
 async function readPlatform(session: Session, options: TargetOptions): Promise<PlatformObjects> {
@@ -59,16 +63,6 @@ async function readPlatform(session: Session, options: TargetOptions): Promise<P
   })
   const statements = splitStatements(sql, restrictKey).filter((statement) => statement.type !== undefined)
   return { statements: new Set(statements.map((statement) => statement.sql)), entries: new Set(statements.map(entryOf)) }
-}
-
-async function refuseInhabited(session: Session): Promise<void> {
-  for (const table of ['auth.users', 'storage.buckets', 'storage.objects']) {
-    const [there] = await session.query<{ exists: boolean }>('select to_regclass($1) is not null as exists', [table])
-    if (there?.exists !== true) continue
-    const [row] = await session.query(`select from ${table} limit 1`)
-    if (row !== undefined)
-      throw new CaretakerError('restore_target_not_empty', `The target project already has rows in ${table}. Restore into a new project.`)
-  }
 }
 
 /** The order in which tables that keep their foreign keys can be filled: parents first. `schema.table` each. */

@@ -1,0 +1,125 @@
+import { execFile, spawnSync } from 'node:child_process'
+import { createWriteStream } from 'node:fs'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { generateX25519Identity, identityToRecipient } from 'age-encryption'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { backupDatabase, exportBackup, restoreBackup } from '../../lib/backup/index.ts'
+import { runPgDump } from '../../lib/backup/pg-dump/run-pg-dump.ts'
+import { defineConfig } from '../../lib/config/index.ts'
+import { openObjectStore } from '../../lib/drivers/objects/index.ts'
+import type { Context } from '../../lib/platform/context.ts'
+import { hasCode } from '../../lib/platform/errors.ts'
+import { testContext } from '../support/context.ts'
+import { createTestDatabase, useTestDatabase } from '../support/database.ts'
+import { makeZoo } from './zoo.ts'
+
+const source = useTestDatabase({ template: 'template0' })
+let folder: string
+let identity: string
+let ctx: Context
+let id: string
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'caretaker-choices-'))
+  identity = await generateX25519Identity()
+  ctx = testContext(source.db, {
+    config: defineConfig({ app: { name: 'Zoo' }, backup: { recipients: [await identityToRecipient(identity)] } }),
+    objects: () => openObjectStore(`file://${folder}`, ctx.env),
+  })
+  await makeZoo(source.db)
+  id = (await backupDatabase(ctx)).id
+})
+afterAll(() => rm(folder, { recursive: true, force: true }))
+
+const schema = (url: string) => runPgDump({ databaseUrl: url, args: ['--schema-only', '--restrict-key=same'], signal: ctx.signal })
+const codeOf = async (attempt: Promise<unknown>) =>
+  attempt.then(
+    () => 'done',
+    (error: unknown) => (error as { code?: string }).code,
+  )
+
+describe('--clean', () => {
+  test('empties the database of that name first, and of no other', async () => {
+    const target = await createTestDatabase({ template: 'template0' })
+    try {
+      await makeZoo(target.db)
+      await target.db.execute('create table public.in_the_way (a int); create table zoo.also (a int); select lo_create(99)')
+      expect(await codeOf(restoreBackup(ctx, { id, identity, targetUrl: target.url }))).toBe('restore_target_not_empty')
+      expect(await codeOf(restoreBackup(ctx, { id, identity, targetUrl: target.url, clean: 'another' }))).toBe('restore_target_not_empty')
+      expect(await target.db.query('select count(*)::int from public.in_the_way')).toEqual([{ count: 0 }])
+      const report = await restoreBackup(ctx, { id, identity, targetUrl: target.url, clean: target.name })
+      expect(report.skipped).toEqual([])
+      expect(await schema(target.url)).toBe(await schema(source.url))
+    } finally {
+      await target.drop()
+    }
+  })
+
+  test('deletes nothing for a backup that is damaged or cannot be opened', async () => {
+    const target = await createTestDatabase({ template: 'template0' })
+    try {
+      await target.db.execute('create table precious (a int)')
+      const stranger = await generateX25519Identity()
+      expect(await codeOf(restoreBackup(ctx, { id, identity: stranger, targetUrl: target.url, clean: target.name }))).toBe(
+        'backup_identity',
+      )
+      expect(await target.db.query('select count(*)::int from precious')).toEqual([{ count: 0 }])
+    } finally {
+      await target.drop()
+    }
+  })
+})
+
+describe('--only', () => {
+  test('brings rows back into tables that are empty, and fires no trigger for them', async () => {
+    const target = await createTestDatabase({ template: 'template0' })
+    try {
+      await restoreBackup(ctx, { id, identity, targetUrl: target.url })
+      await target.db.execute('truncate zoo.parents, zoo.children restart identity')
+      const report = await restoreBackup(ctx, { id, identity, targetUrl: target.url, only: ['zoo.children', 'zoo.parents'] })
+      expect(report.tables.map((table) => table.table)).toEqual(['zoo.parents', 'zoo.children'])
+      const state = `select (select sum(hashtextextended(t::text, 0)) from zoo.parents t) as parents, (select sum(hashtextextended(t::text, 0)) from zoo.children t) as children,
+        (select last_value from zoo.children_id_seq) as children_at, (select last_value from zoo.parents_id_seq) as parents_at`
+      expect(await target.db.query(state)).toEqual(await source.db.query(state))
+      expect(await schema(target.url)).toBe(await schema(source.url))
+    } finally {
+      await target.drop()
+    }
+  })
+
+  test('refuses a table that has rows, that is missing, or that the backup does not have', async () => {
+    expect(await codeOf(restoreBackup(ctx, { id, identity, targetUrl: source.url, only: ['zoo.parents'] }))).toBe(
+      'restore_target_not_empty',
+    )
+    expect(await codeOf(restoreBackup(ctx, { id, identity, targetUrl: source.url, only: ['zoo.nothing'] }))).toBe('not_found')
+    const target = await createTestDatabase({ template: 'template0' })
+    try {
+      const missing = await restoreBackup(ctx, { id, identity, targetUrl: target.url, only: ['zoo.parents'] }).catch(
+        (error: unknown) => error,
+      )
+      expect(hasCode(missing, 'not_found')).toBe(true)
+    } finally {
+      await target.drop()
+    }
+  })
+})
+
+describe.skipIf(spawnSync('psql', ['--version']).status !== 0)('export', () => {
+  test('makes one plain script that psql loads', async () => {
+    const file = join(folder, 'one.sql')
+    const report = await exportBackup(ctx, { id, identity, to: createWriteStream(file) })
+    expect(report.bytes).toBe((await readFile(file)).length)
+    const target = await createTestDatabase({ template: 'template0' })
+    try {
+      await promisify(execFile)('psql', ['-Xqd', target.url, '-v', 'ON_ERROR_STOP=1', '-f', file])
+      expect(await schema(target.url)).toBe(await schema(source.url))
+      const state = `select (select sum(hashtextextended(t::text, 0)) from zoo.parents t) as parents, (select md5(lo_get(424243))) as big, (select last_value from zoo.lonely) as lonely`
+      expect(await target.db.query(state)).toEqual(await source.db.query(state))
+    } finally {
+      await target.drop()
+    }
+  })
+})
