@@ -64,6 +64,21 @@ describe('retention under SIGKILL', () => {
       await traffic.close()
     }
   })
+
+  it('fails, and says so, when a table stays locked', async () => {
+    await test.db.execute('create table busy (id int primary key, at timestamptz not null)')
+    await test.db.execute(`insert into busy values (1, now() - interval '1 year')`)
+    const rules = [{ table: 'busy', column: 'at', olderThan: '30 days', action: 'purge' as const }]
+    const ctx = testContext(test.db, { config: defineConfig({ app: { name: 'Test' }, retention: rules }) })
+    const run = await openRun(test.db, 'busy')
+    await test.db.transaction(async (tx) => {
+      await tx.execute('lock table busy in share mode')
+      await expect(runSteps(ctx, [{ retention: 'all' }], run)).rejects.toMatchObject({
+        code: 'conflict',
+        detail: expect.stringContaining('busy could not be locked in 8 tries'),
+      })
+    })
+  })
 })
 
 /** Runs a worker and kills it after a while that begins when it begins to work. True when it ended by itself. */
