@@ -44,7 +44,7 @@ export async function listFiles(
 
 /** `{id}` must stand alone between separators: a prefix "{id}" of person 1 would match the files of person 10. */
 export function personalPrefix(prefix: string, subjectId: string): string {
-  if (!/(^|[^A-Za-z0-9])\{id\}[^A-Za-z0-9]/.test(prefix))
+  if (!/\{id\}[^A-Za-z0-9{]/.test(prefix))
     throw new CaretakerError(
       'policy_invalid',
       `gdpr.buckets: found prefix "${prefix}", expected one with {id} followed by a separator, such as "{id}/" or "avatars/{id}.".`,

@@ -162,6 +162,36 @@ describe('the CanAI example on a local Supabase', () => {
     expect(JSON.stringify(rest)).not.toContain(other?.id)
   })
 
+  it('stays open when Auth fails, and the next attempt also takes what the person wrote meanwhile', async () => {
+    const [next] = await test.db.query<{ id: string }>(
+      `select u.id::text as id from auth.users u join usage_logs l on l.user_id = u.id group by 1 order by count(*) desc limit 1`,
+    )
+    const id = next?.id ?? ''
+    const [was] = await test.db.query<{ n: number }>('select count(*)::int as n from usage_logs where user_id = $1::uuid', [id])
+    const failing = {
+      storage: supabase.storage,
+      auth: {
+        admin: {
+          getUserById: (who: string) => supabase.auth.admin.getUserById(who),
+          deleteUser: () => Promise.resolve({ error: { status: 500, code: 'unexpected_failure' } }),
+        },
+      },
+    }
+    const broken = { ...ctx, supabase: () => Promise.resolve(failing as unknown as SupabaseClient) }
+    await expect(eraseSubject(broken, { subject: id })).rejects.toMatchObject({ code: 'upstream_failed' })
+    expect(await test.db.query('select state, reason from caretaker.gdpr_requests where subject = $1', [id])).toEqual([
+      { state: 'waiting', reason: 'upstream_failed' },
+    ])
+    await test.db.execute(`insert into usage_logs (user_id, feature) values ($1::uuid, 'late')`, [id])
+
+    const outcome = await eraseSubject(ctx, { subject: id })
+    expect(outcome).toMatchObject({
+      status: 'erased',
+      receipt: { authUser: 'deleted', deleted: expect.arrayContaining([{ table: 'public.usage_logs', rows: (was?.n ?? 0) + 1 }]) },
+    })
+    expect(await test.db.query('select from usage_logs where user_id = $1::uuid', [id])).toEqual([])
+  })
+
   it('refuses before it changes anything when Supabase is of another project', async () => {
     const [other] = await test.db.query<{ id: string }>('select id::text as id from auth.users order by id desc limit 1')
     const before = await tableContents(test.db)

@@ -1,7 +1,7 @@
 import type { Catalogue, Column, ForeignKey, Table } from './catalogue.ts'
 import { components } from './components.ts'
 import { type Cut, cutsOf } from './cuts.ts'
-import { type GdprPolicy, type ResolvedPolicy, resolvePolicy, type TablePolicy, tableKey } from './policy-names.ts'
+import { type GdprPolicy, type ResolvedPolicy, resolvePolicy, type TablePolicy } from './policy-names.ts'
 
 type Constant = string | number | boolean | null
 
@@ -298,5 +298,3 @@ function identityOf(table: Table): readonly string[] {
   if (table.primaryKey.length > 0) return table.primaryKey
   return table.uniqueKeys.find((key) => key.every((name) => column(table, name).notNull)) ?? []
 }
-
-export { tableKey }
