@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
-import { type Attached, defaultDataDirectory, readStack, secretEnvironment } from './stack.ts'
 import { loadSecrets } from './secrets.ts'
+import { type Attached, defaultDataDirectory, readStack, secretEnvironment } from './stack.ts'
 
 /** The local stack for one command: the running one, or its database and Supabase for as long as the command takes. */
 export function attachStack(options: { directory?: string | undefined; note: (line: string) => void }): Promise<Attached> {

@@ -29,9 +29,15 @@ export async function prepareDatabase(options: DatabaseOptions): Promise<{ examp
   const { server, example, say } = options
   const admin = openDatabase({ sessionUrl: server.url(), maxConnections: 1 })
   try {
-    const [found] = await admin.query<{ example: string }>(`select coalesce(shobj_description(oid, 'pg_database'), '') as example from pg_database where datname = $1`, [databaseName])
+    const [found] = await admin.query<{ example: string }>(
+      `select coalesce(shobj_description(oid, 'pg_database'), '') as example from pg_database where datname = $1`,
+      [databaseName],
+    )
     if (found !== undefined && example !== undefined && example !== found.example)
-      throw new CaretakerError('local_stack', `This data folder holds the example "${found.example}". Use another folder for "${example}": --data DIR`)
+      throw new CaretakerError(
+        'local_stack',
+        `This data folder holds the example "${found.example}". Use another folder for "${example}": --data DIR`,
+      )
     if (found !== undefined && options.rows !== undefined) say('The example is loaded already: --rows has no effect.')
     let loaded: number | null = null
     if (found === undefined) {
@@ -46,7 +52,8 @@ export async function prepareDatabase(options: DatabaseOptions): Promise<{ examp
     const db = openDatabase({ sessionUrl: server.url(databaseName), maxConnections: 1 })
     try {
       const applied = await applyMigrations(db)
-      if (applied.length > 0 && found !== undefined) say(`Applied ${applied.length === 1 ? 'migration' : 'migrations'} ${applied.join(', ')}.`)
+      if (applied.length > 0 && found !== undefined)
+        say(`Applied ${applied.length === 1 ? 'migration' : 'migrations'} ${applied.join(', ')}.`)
     } finally {
       await db.close()
     }
@@ -63,7 +70,9 @@ async function load(options: DatabaseOptions, name: string): Promise<number> {
     if (file !== null) {
       await mkdir(options.filesDirectory, { recursive: true })
       await chmod(options.filesDirectory, 0o700)
-      const objects = await db.query<{ bucket: string; name: string; version: string }>('select bucket_id as bucket, name, version from storage.objects')
+      const objects = await db.query<{ bucket: string; name: string; version: string }>(
+        'select bucket_id as bucket, name, version from storage.objects',
+      )
       for (const object of objects) await writeFile(join(options.filesDirectory, object.version), file(object))
     }
     return Object.values(rows).reduce((sum, count) => sum + count, 0)

@@ -63,7 +63,13 @@ export async function firstRound({ stack, runtime, signal, onStep }: FirstRoundO
       try {
         onStep({ name, ok: true, sentence: await step(), ms: took() })
       } catch (error) {
-        if (!signal.aborted) onStep({ name, ok: false, sentence: error instanceof Error ? error.message : 'something that is not an error was thrown', ms: took() })
+        if (!signal.aborted)
+          onStep({
+            name,
+            ok: false,
+            sentence: error instanceof Error ? error.message : 'something that is not an error was thrown',
+            ms: took(),
+          })
         return
       }
     }
@@ -110,12 +116,16 @@ function backupSentence({ result }: Run): string {
 
 function cleanupSentence({ result }: Run): string {
   const steps = result?.steps as Record<string, { rows?: number }> | undefined
-  const done = Object.entries(steps ?? {}).flatMap(([name, { rows }]) => (rows === undefined ? [] : [`${name}: ${rows.toLocaleString('en')} rows`]))
+  const done = Object.entries(steps ?? {}).flatMap(([name, { rows }]) =>
+    rows === undefined ? [] : [`${name}: ${rows.toLocaleString('en')} rows`],
+  )
   return `${done.join(', ')}, then vacuumed`
 }
 
 async function somebody(ctx: Context): Promise<string> {
-  const [row] = await ctx.db.query<{ id: string }>('select user_id::text as id from payment_logs where user_id is not null group by 1 order by count(*) desc, 1 limit 1')
+  const [row] = await ctx.db.query<{ id: string }>(
+    'select user_id::text as id from payment_logs where user_id is not null group by 1 order by count(*) desc, 1 limit 1',
+  )
   if (row === undefined) throw new CaretakerError('subject_not_found', 'The copy holds nobody.')
   return row.id
 }
@@ -132,7 +142,10 @@ async function eraseSomebody(ctx: Context): Promise<string> {
   const { eraseSubject } = await import('../lib/gdpr/index.ts')
   const outcome = await eraseSubject(ctx, { subject: await somebody(ctx) })
   if (outcome.status !== 'erased') throw new CaretakerError('conflict', 'The person was erased before.')
-  const { deleted, kept } = outcome.receipt as unknown as { deleted: { rows: number }[]; kept: { table: string; rows: number; basis: string; until: string }[] }
+  const { deleted, kept } = outcome.receipt as unknown as {
+    deleted: { rows: number }[]
+    kept: { table: string; rows: number; basis: string; until: string }[]
+  }
   const gone = deleted.reduce((sum, table) => sum + table.rows, 0)
   const stays = kept.map((table) => `${table.rows} of ${table.table} kept for ${table.basis} until ${table.until}`)
   return `that person: ${gone.toLocaleString('en')} rows deleted${stays.length === 0 ? '' : `, ${stays.join(', ')}`}, receipt signed`
@@ -147,13 +160,26 @@ async function payThreeTimes(ctx: Context, secret: string, runtime: Runtime): Pr
     object: 'event',
     type: 'invoice.paid',
     created: seconds,
-    data: { object: { id: invoice, object: 'invoice', customer: null, amount_paid: 4900, currency: 'usd', status_transitions: { paid_at: seconds } } },
+    data: {
+      object: {
+        id: invoice,
+        object: 'invoice',
+        customer: null,
+        amount_paid: 4900,
+        currency: 'usd',
+        status_transitions: { paid_at: seconds },
+      },
+    },
   })
   const signature = createHmac('sha256', secret).update(`${seconds}.${body}`).digest('hex')
   const handle = serveRoutes(webhooks({ wake: () => Promise.resolve() }), (request) => runtime.context(request))
   const invocation = { clientAddress: '127.0.0.1', deadline: ctx.deadline, waitUntil: () => undefined }
   for (let time = 0; time < 3; time++) {
-    const request = new Request('http://localhost/api/webhooks/stripe', { method: 'POST', body, headers: { 'stripe-signature': `t=${seconds},v1=${signature}` } })
+    const request = new Request('http://localhost/api/webhooks/stripe', {
+      method: 'POST',
+      body,
+      headers: { 'stripe-signature': `t=${seconds},v1=${signature}` },
+    })
     const response = await handle(request, invocation)
     if (response.status !== 200) throw new CaretakerError('signature_invalid', `The event was answered with ${response.status}.`)
   }

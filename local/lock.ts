@@ -54,7 +54,11 @@ async function create(path: string, text: string): Promise<boolean> {
   const draft = `${path}.${randomBytes(4).toString('hex')}`
   try {
     await writeFile(draft, text, { mode: 0o600 }).catch((cause: NodeJS.ErrnoException) => {
-      throw new CaretakerError('local_stack', `The data folder ${dirname(path)} cannot be written (${cause.code}). Choose another: --data DIR`, { cause })
+      throw new CaretakerError(
+        'local_stack',
+        `The data folder ${dirname(path)} cannot be written (${cause.code}). Choose another: --data DIR`,
+        { cause },
+      )
     })
     await link(draft, path)
     return true
@@ -85,7 +89,9 @@ async function read(path: string): Promise<string | null> {
 function parse(text: string): Holder | null {
   try {
     const value = JSON.parse(text) as Partial<Holder>
-    return typeof value.pid === 'number' && typeof value.started === 'string' && typeof value.purpose === 'string' ? (value as Holder) : null
+    return typeof value.pid === 'number' && typeof value.started === 'string' && typeof value.purpose === 'string'
+      ? (value as Holder)
+      : null
   } catch {
     return null
   }

@@ -26,9 +26,18 @@ export interface Binaries {
  * The server's programs, where `owner` can read them.
  * @param native their folder; the npm package's where it is absent
  */
-export async function findBinaries(owner: Owner | undefined, native: string | undefined, say: (line: string) => void = () => undefined): Promise<Binaries> {
+export async function findBinaries(
+  owner: Owner | undefined,
+  native: string | undefined,
+  say: (line: string) => void = () => undefined,
+): Promise<Binaries> {
   const home = native ?? (await packaged())
-  const readable = owner === undefined || (await canRead(owner, ['bin/postgres', 'bin/initdb', 'lib', 'share/postgresql/postgres.bki'].map((part) => join(home, part))))
+  const readable =
+    owner === undefined ||
+    (await canRead(
+      owner,
+      ['bin/postgres', 'bin/initdb', 'lib', 'share/postgresql/postgres.bki'].map((part) => join(home, part)),
+    ))
   const used = readable ? home : await copyBinaries(home, say)
   return { postgres: join(used, 'bin', 'postgres'), initdb: join(used, 'bin', 'initdb') }
 }
@@ -37,7 +46,11 @@ export async function findBinaries(owner: Owner | undefined, native: string | un
  * The folder for the cluster: `directory`, or, where `owner` cannot walk to it, a folder with a random name that
  * `directory/cluster.location` names. A clone that was deleted and made again has no such file, and so starts anew.
  */
-export async function placeCluster(directory: string, owner: Owner | undefined, say: (line: string) => void = () => undefined): Promise<string> {
+export async function placeCluster(
+  directory: string,
+  owner: Owner | undefined,
+  say: (line: string) => void = () => undefined,
+): Promise<string> {
   const pointer = join(directory, 'cluster.location')
   const real = await realpath(directory)
   // The folder's own number goes with it: a copy of the folder must not run a second server on the first one's cluster.
@@ -63,7 +76,11 @@ async function packaged(): Promise<string> {
     const { postgres } = (await import(name)) as Binaries
     return dirname(dirname(await realpath(postgres)))
   } catch (cause) {
-    throw new CaretakerError('local_stack', `There is no embedded PostgreSQL for ${process.platform}-${process.arch} (package ${name}). Run npm install again, or pass --database-url.`, { cause })
+    throw new CaretakerError(
+      'local_stack',
+      `There is no embedded PostgreSQL for ${process.platform}-${process.arch} (package ${name}). Run npm install again, or pass --database-url.`,
+      { cause },
+    )
   }
 }
 
@@ -115,7 +132,10 @@ async function reachable(): Promise<string> {
       // Read-only or missing: the next one.
     }
   }
-  throw new CaretakerError('local_stack', 'PostgreSQL\'s user cannot read this folder, and neither /var/lib nor /var/tmp can hold a copy. Move the clone to a folder that other users may enter, or run as another user than root.')
+  throw new CaretakerError(
+    'local_stack',
+    "PostgreSQL's user cannot read this folder, and neither /var/lib nor /var/tmp can hold a copy. Move the clone to a folder that other users may enter, or run as another user than root.",
+  )
 }
 
 async function canRead(owner: Owner, paths: readonly string[]): Promise<boolean> {
@@ -152,7 +172,8 @@ export async function serverUser(): Promise<Owner | undefined> {
   return made
 }
 
-const noUser = () => new CaretakerError('local_stack', 'PostgreSQL cannot run as root and the user "postgres" could not be made. Run as another user.')
+const noUser = () =>
+  new CaretakerError('local_stack', 'PostgreSQL cannot run as root and the user "postgres" could not be made. Run as another user.')
 
 function make(command: string, args: string[]): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -80,11 +80,22 @@ export async function startPostgres(options: LocalPostgresOptions): Promise<Loca
   }
 }
 
-async function launch(binaries: Binaries, data: string, log: string, port: number, owner: Owner | undefined, options: LocalPostgresOptions): Promise<LocalPostgres> {
+async function launch(
+  binaries: Binaries,
+  data: string,
+  log: string,
+  port: number,
+  owner: Owner | undefined,
+  options: LocalPostgresOptions,
+): Promise<LocalPostgres> {
   const flags = Object.entries({ ...settings, ...options.settings }).flatMap(([name, value]) => ['-c', `${name}=${value}`])
   const output = await open(log, 'w', 0o600)
   // Detached: a Ctrl-C in the terminal is for the parent, which then stops the server in order.
-  const server = spawn(binaries.postgres, ['-D', data, '-p', String(port), ...flags], { ...owner, stdio: ['ignore', output.fd, output.fd], detached: true })
+  const server = spawn(binaries.postgres, ['-D', data, '-p', String(port), ...flags], {
+    ...owner,
+    stdio: ['ignore', output.fd, output.fd],
+    detached: true,
+  })
   await output.close()
   const ended = new Promise<void>((resolve) => {
     server.once('exit', () => resolve())
@@ -114,14 +125,29 @@ async function launch(binaries: Binaries, data: string, log: string, port: numbe
 }
 
 /** Made under another name and renamed when it is whole: a cluster under its own name is never half of one. */
-async function createCluster(binaries: Binaries, home: string, data: string, owner: Owner | undefined, password: string | undefined): Promise<void> {
-  for (const left of (await readdir(home)).filter((name) => name.startsWith('pg.new-'))) await rm(join(home, left), { recursive: true, force: true }).catch(() => undefined)
+async function createCluster(
+  binaries: Binaries,
+  home: string,
+  data: string,
+  owner: Owner | undefined,
+  password: string | undefined,
+): Promise<void> {
+  for (const left of (await readdir(home)).filter((name) => name.startsWith('pg.new-')))
+    await rm(join(home, left), { recursive: true, force: true }).catch(() => undefined)
   const making = join(home, `pg.new-${randomBytes(6).toString('hex')}`)
   await mkdir(making, { mode: 0o700 }).catch((cause: NodeJS.ErrnoException) => {
     throw notWritable(home, cause)
   })
   if (owner !== undefined) await chown(making, owner.uid, owner.gid)
-  const flags = [`--pgdata=${making}`, '--username=postgres', '--locale=C.UTF-8', '--lc-messages=C', '--encoding=UTF8', '--no-instructions', '--no-sync']
+  const flags = [
+    `--pgdata=${making}`,
+    '--username=postgres',
+    '--locale=C.UTF-8',
+    '--lc-messages=C',
+    '--encoding=UTF8',
+    '--no-instructions',
+    '--no-sync',
+  ]
   const passwordFile = `${making}.password`
   try {
     if (password === undefined) {
@@ -152,7 +178,11 @@ async function stopLeftOver(data: string): Promise<void> {
   process.kill(pid, 'SIGINT')
   for (let waited = 0; isAlive(pid); waited += 50) {
     if (waited === 10_000) process.kill(pid, 'SIGQUIT')
-    if (waited > 20_000) throw new CaretakerError('local_stack', `A PostgreSQL server (process ${pid}) still runs in ${dirname(data)} and does not stop. End it with: kill -QUIT ${pid}`)
+    if (waited > 20_000)
+      throw new CaretakerError(
+        'local_stack',
+        `A PostgreSQL server (process ${pid}) still runs in ${dirname(data)} and does not stop. End it with: kill -QUIT ${pid}`,
+      )
     await delay(50)
   }
 }
@@ -199,7 +229,11 @@ async function ready(server: ChildProcess, url: string, data: string, ended: Pro
       if (rows[0]?.data_directory === data) return
       await delay(50)
     } catch (error) {
-      if ((error as { code?: string }).code === '28P01') throw new CaretakerError('local_stack', 'The cluster was made with another password than the one in secrets.json. Restore that file, or remove the data folder to start over.')
+      if ((error as { code?: string }).code === '28P01')
+        throw new CaretakerError(
+          'local_stack',
+          'The cluster was made with another password than the one in secrets.json. Restore that file, or remove the data folder to start over.',
+        )
       await delay(50)
     } finally {
       await client.end().catch(() => undefined)
@@ -218,7 +252,11 @@ export async function freePort(): Promise<number> {
 }
 
 function notWritable(directory: string, cause: NodeJS.ErrnoException): CaretakerError {
-  return new CaretakerError('local_stack', `The data folder ${directory} cannot be written (${cause.code}). Choose another: npm start -- --data DIR`, { cause })
+  return new CaretakerError(
+    'local_stack',
+    `The data folder ${directory} cannot be written (${cause.code}). Choose another: npm start -- --data DIR`,
+    { cause },
+  )
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -77,7 +77,10 @@ function waitFor(ms: number, then: () => void): () => void {
 /** Fires over HTTP, as the hosts do. */
 export function fireOverHttp(url: string, cronSecret: string): (name: string) => Promise<void> {
   return async (name) => {
-    const response = await fetch(`${url}/api/cron/${encodeURIComponent(name)}`, { headers: { authorization: `Bearer ${cronSecret}` }, signal: AbortSignal.timeout(30_000) })
+    const response = await fetch(`${url}/api/cron/${encodeURIComponent(name)}`, {
+      headers: { authorization: `Bearer ${cronSecret}` },
+      signal: AbortSignal.timeout(30_000),
+    })
     const body = await response.text()
     if (!response.ok) throw new Error(`${response.status} ${body.slice(0, 200)}`)
   }

@@ -52,9 +52,13 @@ export function identityFile(directory: string): string {
 async function backupIdentity(directory: string): Promise<string> {
   const path = identityFile(directory)
   const identity = await generateX25519Identity()
-  await writeOnce(path, `# Opens the backups of this local stack. Whoever has it can read them.\n# public key: ${await identityToRecipient(identity)}\n${identity}\n`)
+  await writeOnce(
+    path,
+    `# Opens the backups of this local stack. Whoever has it can read them.\n# public key: ${await identityToRecipient(identity)}\n${identity}\n`,
+  )
   const kept = (await readFile(path, 'utf8')).split('\n').find((line) => line.startsWith('AGE-SECRET-KEY-'))
-  if (kept === undefined) throw new CaretakerError('local_stack', `${path} holds no age identity. Restore it, or remove the data folder to start over.`)
+  if (kept === undefined)
+    throw new CaretakerError('local_stack', `${path} holds no age identity. Restore it, or remove the data folder to start over.`)
   return kept
 }
 
@@ -82,7 +86,10 @@ async function writeOnce(path: string, text: string): Promise<void> {
     await link(draft, path)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    if (code !== 'EEXIST') throw new CaretakerError('local_stack', `The data folder ${dirname(path)} cannot be written (${code}). Choose another: --data DIR`, { cause: error })
+    if (code !== 'EEXIST')
+      throw new CaretakerError('local_stack', `The data folder ${dirname(path)} cannot be written (${code}). Choose another: --data DIR`, {
+        cause: error,
+      })
   } finally {
     await rm(draft, { force: true })
   }

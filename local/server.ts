@@ -87,12 +87,25 @@ export async function serve(options: LocalServerOptions): Promise<LocalServer> {
 
 function portProblem(port: number, cause: NodeJS.ErrnoException): CaretakerError {
   if (cause.code === 'EADDRINUSE')
-    return new CaretakerError('local_stack', `Port ${port} is taken by another program. Stop it, or choose another port: npm start -- --port ${port + 1}`, { cause })
-  if (cause.code === 'EACCES') return new CaretakerError('local_stack', `This user may not listen on port ${port}. Choose one above 1023: npm start -- --port 8888`, { cause })
+    return new CaretakerError(
+      'local_stack',
+      `Port ${port} is taken by another program. Stop it, or choose another port: npm start -- --port ${port + 1}`,
+      { cause },
+    )
+  if (cause.code === 'EACCES')
+    return new CaretakerError('local_stack', `This user may not listen on port ${port}. Choose one above 1023: npm start -- --port 8888`, {
+      cause,
+    })
   return new CaretakerError('local_stack', `Cannot listen on port ${port} (${cause.code}).`, { cause })
 }
 
-async function respond(incoming: IncomingMessage, outgoing: ServerResponse, base: string, handle: Handle, limitOf: (pathname: string) => number): Promise<void> {
+async function respond(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  base: string,
+  handle: Handle,
+  limitOf: (pathname: string) => number,
+): Promise<void> {
   const gone = new AbortController()
   outgoing.once('close', () => {
     if (!outgoing.writableFinished) gone.abort(new DOMException('The client closed the connection.', 'AbortError'))
@@ -126,7 +139,8 @@ function hostOf(incoming: IncomingMessage): string | null {
 
 function toRequest(incoming: IncomingMessage, url: URL, signal: AbortSignal, limit: number, tooLarge: CaretakerError): Request {
   const headers = new Headers()
-  for (let at = 0; at < incoming.rawHeaders.length; at += 2) headers.append(incoming.rawHeaders[at] ?? '', incoming.rawHeaders[at + 1] ?? '')
+  for (let at = 0; at < incoming.rawHeaders.length; at += 2)
+    headers.append(incoming.rawHeaders[at] ?? '', incoming.rawHeaders[at + 1] ?? '')
   // Which client it is, as the hosts' proxies say it; what the client itself claims is dropped.
   headers.set('x-forwarded-for', incoming.socket.remoteAddress ?? '127.0.0.1')
   headers.set('x-forwarded-proto', 'http')

@@ -58,7 +58,9 @@ export interface Stack {
  * @param app makes what answers the other paths, from the environment
  * @throws {CaretakerError} `local_stack` with what to do
  */
-export async function startStack(options: StackOptions & { port?: number | undefined; app: (environment: Record<string, string>) => Promise<App> }): Promise<Stack> {
+export async function startStack(
+  options: StackOptions & { port?: number | undefined; app: (environment: Record<string, string>) => Promise<App> },
+): Promise<Stack> {
   const undo: (() => Promise<void>)[] = []
   const stop = async () => {
     for (const step of undo.splice(0).reverse()) await step()
@@ -66,7 +68,10 @@ export async function startStack(options: StackOptions & { port?: number | undef
   try {
     const already = await attachRunning(resolve(options.dataDirectory ?? defaultDataDirectory))
     if (already !== null)
-      throw new CaretakerError('local_stack', `It is running already, at ${already.environment.PUBLIC_URL}. Stop that one first, or run a second one beside it: --data DIR --port PORT`)
+      throw new CaretakerError(
+        'local_stack',
+        `It is running already, at ${already.environment.PUBLIC_URL}. Stop that one first, or run a second one beside it: --data DIR --port PORT`,
+      )
     // The port first: a taken one is said at once, not after the database was made.
     let handle: Handle = async () => Response.json({ status: 'starting' }, { status: 503, headers: { 'retry-after': '2' } })
     const server = await openServer(options.port ?? defaultPort, (request) => handle(request), options.say)
@@ -74,7 +79,13 @@ export async function startStack(options: StackOptions & { port?: number | undef
     const ground = await openGround(options)
     undo.push(() => ground.close())
     const environment = environmentOf(ground, server.url)
-    const supabase = createSupabase({ db: ground.db, tokens: ground.tokens, clock: systemClock, url: server.url, filesDirectory: ground.filesDirectory })
+    const supabase = createSupabase({
+      db: ground.db,
+      tokens: ground.tokens,
+      clock: systemClock,
+      url: server.url,
+      filesDirectory: ground.filesDirectory,
+    })
     const app = await options.app(environment)
     undo.push(() => app.close())
     // Requests end before what they need is closed.
@@ -84,7 +95,13 @@ export async function startStack(options: StackOptions & { port?: number | undef
       if (isSupabasePath(pathname)) return supabase(request)
       return pathname === '/app' ? appPage(request, ground.example) : app.handle(request)
     }
-    await writeState(ground.dataDirectory, { pid: process.pid, started: await startOf(process.pid), url: server.url, databaseUrl: environment.DATABASE_URL ?? '', example: ground.example })
+    await writeState(ground.dataDirectory, {
+      pid: process.pid,
+      started: await startOf(process.pid),
+      url: server.url,
+      databaseUrl: environment.DATABASE_URL ?? '',
+      example: ground.example,
+    })
     undo.push(() => rm(statePath(ground.dataDirectory), { force: true }))
     return {
       url: server.url,
@@ -119,18 +136,26 @@ export async function readStack(options: Omit<StackOptions, 'purpose'> & { purpo
   const dataDirectory = resolve(options.dataDirectory ?? defaultDataDirectory)
   const running = await attachRunning(dataDirectory)
   if (running !== null) return running
-  const opened = await openGround({ waitMs: 60_000, ...options, purpose: options.purpose ?? 'a caretaker command', dataDirectory }).catch(async (error: unknown) => {
-    // `caretaker up` may have come first while this waited.
-    const meanwhile = await attachRunning(dataDirectory)
-    if (meanwhile !== null) return meanwhile
-    throw error
-  })
+  const opened = await openGround({ waitMs: 60_000, ...options, purpose: options.purpose ?? 'a caretaker command', dataDirectory }).catch(
+    async (error: unknown) => {
+      // `caretaker up` may have come first while this waited.
+      const meanwhile = await attachRunning(dataDirectory)
+      if (meanwhile !== null) return meanwhile
+      throw error
+    },
+  )
   if ('running' in opened) return opened
   let server: LocalServer | undefined
   try {
     let supabase: Handle = () => Promise.reject(new Error('not ready'))
     server = await openServer(0, (request) => supabase(request), options.say)
-    supabase = createSupabase({ db: opened.db, tokens: opened.tokens, clock: systemClock, url: server.url, filesDirectory: opened.filesDirectory })
+    supabase = createSupabase({
+      db: opened.db,
+      tokens: opened.tokens,
+      clock: systemClock,
+      url: server.url,
+      filesDirectory: opened.filesDirectory,
+    })
     const started = server
     return {
       environment: environmentOf(opened, server.url),
@@ -163,7 +188,9 @@ interface Ground {
 async function openGround(options: StackOptions): Promise<Ground> {
   const dataDirectory = resolve(options.dataDirectory ?? defaultDataDirectory)
   await mkdir(dataDirectory, { recursive: true, mode: process.getuid?.() === 0 ? 0o711 : 0o700 }).catch((cause: NodeJS.ErrnoException) => {
-    throw new CaretakerError('local_stack', `The data folder ${dataDirectory} cannot be made (${cause.code}). Choose another: --data DIR`, { cause })
+    throw new CaretakerError('local_stack', `The data folder ${dataDirectory} cannot be made (${cause.code}). Choose another: --data DIR`, {
+      cause,
+    })
   })
   const lock = await acquireLock(dataDirectory, options.purpose, options.waitMs ?? 0)
   let postgres: LocalPostgres | undefined
@@ -180,9 +207,25 @@ async function openGround(options: StackOptions): Promise<Ground> {
     const filesDirectory = join(dataDirectory, 'storage')
     await mkdir(join(dataDirectory, 'objects'), { recursive: true, mode: 0o700 })
     postgres = await startPostgres({ directory: dataDirectory, password: secrets.databasePassword, say: options.say })
-    const { example, rows } = await prepareDatabase({ server: postgres, filesDirectory, example: options.example, rows: options.rows, say: options.say })
+    const { example, rows } = await prepareDatabase({
+      server: postgres,
+      filesDirectory,
+      example: options.example,
+      rows: options.rows,
+      say: options.say,
+    })
     db = openDatabase({ sessionUrl: postgres.url(databaseName), maxConnections: 10 })
-    return { dataDirectory, filesDirectory, secrets, postgres, db, tokens: createTokens(secrets.signingKey, systemClock), example, rows, close }
+    return {
+      dataDirectory,
+      filesDirectory,
+      secrets,
+      postgres,
+      db,
+      tokens: createTokens(secrets.signingKey, systemClock),
+      example,
+      rows,
+      close,
+    }
   } catch (error) {
     await close().catch(() => undefined)
     throw error
@@ -195,7 +238,8 @@ function openServer(port: number, handle: Handle, say: (line: string) => void): 
     handle,
     // Supabase's own limit for a file, and Netlify's for a function.
     bodyLimit: (pathname) => (isSupabasePath(pathname) ? 52_428_800 : netlifyBodyLimit),
-    onError: (error) => say(`A request failed: ${error instanceof Error ? (error.stack ?? error.message) : 'something that is not an error was thrown'}`),
+    onError: (error) =>
+      say(`A request failed: ${error instanceof Error ? (error.stack ?? error.message) : 'something that is not an error was thrown'}`),
   })
 }
 
@@ -204,7 +248,10 @@ export function secretEnvironment(secrets: Secrets): Record<string, string> {
   return { CRON_SECRET: secrets.cronSecret, ENCRYPTION_KEY: secrets.encryptionKey, STRIPE_WEBHOOK_SECRET: secrets.stripeWebhookSecret }
 }
 
-function environmentOf(ground: Pick<Ground, 'secrets' | 'dataDirectory'> & { postgres: Pick<LocalPostgres, 'url'> }, url: string): Record<string, string> {
+function environmentOf(
+  ground: Pick<Ground, 'secrets' | 'dataDirectory'> & { postgres: Pick<LocalPostgres, 'url'> },
+  url: string,
+): Record<string, string> {
   const { secrets, dataDirectory, postgres } = ground
   return {
     ...secretEnvironment(secrets),

@@ -2,11 +2,6 @@ import { createHash } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
 import { basename, join, relative } from 'node:path'
 import { styleText } from 'node:util'
-import { examples } from '../../local/example.ts'
-import { firstRound } from '../../local/first-round.ts'
-import { fireOverHttp, startScheduler } from '../../local/scheduler.ts'
-import { identityFile } from '../../local/secrets.ts'
-import { defaultDataDirectory, defaultPort, type Stack, startStack } from '../../local/stack.ts'
 import { jobs } from '../../lib/catalog.ts'
 import { createRuntime, type Runtime } from '../../lib/compose.ts'
 import type { Policy } from '../../lib/config/index.ts'
@@ -16,6 +11,11 @@ import { type Job, listRuns, nextSlots, type Run } from '../../lib/jobs/index.ts
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import { createLog } from '../../lib/platform/log.ts'
 import { allRoutes } from '../../lib/routes/index.ts'
+import { examples } from '../../local/example.ts'
+import { firstRound } from '../../local/first-round.ts'
+import { fireOverHttp, startScheduler } from '../../local/scheduler.ts'
+import { identityFile } from '../../local/secrets.ts'
+import { defaultDataDirectory, defaultPort, type Stack, startStack } from '../../local/stack.ts'
 import type { Command, Invocation, Output } from '../command.ts'
 import { loadPolicy } from '../open-context.ts'
 import { duration } from '../output.ts'
@@ -38,7 +38,8 @@ export const commands: Command[] = [up]
 async function runUp({ args, flags, out }: Invocation): Promise<void> {
   if (args.length > 0) throw new CaretakerError('bad_request', `\`caretaker up\` takes no arguments, found "${args.join(' ')}".`)
   const example = text(flags.example)
-  if (example !== undefined && !examples.includes(example)) throw new CaretakerError('invalid_input', `--example: found "${example}", expected ${examples.join(' or ')}.`)
+  if (example !== undefined && !examples.includes(example))
+    throw new CaretakerError('invalid_input', `--example: found "${example}", expected ${examples.join(' or ')}.`)
   const port = whole('--port', text(flags.port), 0, 65_535)
   const rows = whole('--rows', text(flags.rows), 200, 50_000_000)
   const policy = await loadPolicy(text(flags.config))
@@ -53,8 +54,15 @@ async function runUp({ args, flags, out }: Invocation): Promise<void> {
     rows,
     say: (line) => out.line(line),
     async app(environment) {
-      const log = createLog({ level: process.env.LOG_LEVEL ?? 'info', destination: createWriteStream(join(dataOf(flags), 'caretaker.log'), { mode: 0o600 }) })
-      const made = createRuntime({ policy: atAddress(policy, environment.PUBLIC_URL ?? ''), environment: { ...process.env, ...environment }, log })
+      const log = createLog({
+        level: process.env.LOG_LEVEL ?? 'info',
+        destination: createWriteStream(join(dataOf(flags), 'caretaker.log'), { mode: 0o600 }),
+      })
+      const made = createRuntime({
+        policy: atAddress(policy, environment.PUBLIC_URL ?? ''),
+        environment: { ...process.env, ...environment },
+        log,
+      })
       runtime = made
       const serve = serveRoutes(allRoutes(), (request) => made.context(request))
       return {
@@ -77,13 +85,17 @@ async function runUp({ args, flags, out }: Invocation): Promise<void> {
     if (!stopping.asked.aborted) {
       const answer = await fetch(`${stack.url}/health`)
       const health = (await answer.json()) as HealthReport
-      if (health.services === undefined) throw new CaretakerError('local_stack', `${stack.url}/health answers ${answer.status}; caretaker.log in the data folder says why.`)
+      if (health.services === undefined)
+        throw new CaretakerError('local_stack', `${stack.url}/health answers ${answer.status}; caretaker.log in the data folder says why.`)
       announce(out, stack, runtime, all, health, performance.now() - begun)
     }
     if (stack.rows !== null && !stopping.asked.aborted) await showFirstRound(out, stack, runtime, stopping.asked)
     if (!stopping.asked.aborted) out.line(`${colour('bold', 'Runs')}  (Ctrl-C stops)`)
     const following = follow(out, runtime, followed.signal)
-    await Promise.race([new Promise<void>((resolve) => whenAborted(stopping.asked, resolve)), stack.failed.then(() => Promise.reject(databaseEnded()))])
+    await Promise.race([
+      new Promise<void>((resolve) => whenAborted(stopping.asked, resolve)),
+      stack.failed.then(() => Promise.reject(databaseEnded())),
+    ])
     followed.abort()
     await following
   } finally {
@@ -95,7 +107,11 @@ async function runUp({ args, flags, out }: Invocation): Promise<void> {
   out.line('Stopped.')
 }
 
-const databaseEnded = () => new CaretakerError('local_stack', 'PostgreSQL ended by itself; postgres.log in the data folder says why. Start again: what was committed is kept.')
+const databaseEnded = () =>
+  new CaretakerError(
+    'local_stack',
+    'PostgreSQL ended by itself; postgres.log in the data folder says why. Start again: what was committed is kept.',
+  )
 
 /** The first Ctrl-C ends in order, the second at once: the next start recovers. */
 function listenForStop(out: Output): { asked: AbortSignal; hasStarted(stack: Stack): void; done(): void } {
@@ -109,7 +125,11 @@ function listenForStop(out: Output): { asked: AbortSignal; hasStarted(stack: Sta
       started?.kill()
       process.exit(130)
     }
-    out.line(started === undefined ? '\nStopping as soon as it has started; press Ctrl-C again to stop at once.' : '\nStopping; press Ctrl-C again to stop at once.')
+    out.line(
+      started === undefined
+        ? '\nStopping as soon as it has started; press Ctrl-C again to stop at once.'
+        : '\nStopping; press Ctrl-C again to stop at once.',
+    )
     firstAt = performance.now()
     asked.abort()
   }
@@ -153,15 +173,22 @@ export function atAddress(policy: Policy, url: string): Policy {
   const written = `http://localhost:${defaultPort}`
   if (policy.health?.checks === undefined || url === '') return policy
   const checks = Object.fromEntries(
-    Object.entries(policy.health.checks).map(([name, check]) => [name, check.url?.startsWith(`${written}/`) === true ? { ...check, url: url + check.url.slice(written.length) } : check]),
+    Object.entries(policy.health.checks).map(([name, check]) => [
+      name,
+      check.url?.startsWith(`${written}/`) === true ? { ...check, url: url + check.url.slice(written.length) } : check,
+    ]),
   )
   return { ...policy, health: { ...policy.health, checks } }
 }
 
 /** The example's first person: the same in every clone. */
-const firstPerson = createHash('md5').update('user:1').digest('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
+const firstPerson = createHash('md5')
+  .update('user:1')
+  .digest('hex')
+  .replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
 
-const colour = (format: Parameters<typeof styleText>[0], line: string) => (process.stdout.isTTY && process.env.NO_COLOR === undefined && line !== '' ? styleText(format, line) : line)
+const colour = (format: Parameters<typeof styleText>[0], line: string) =>
+  process.stdout.isTTY && process.env.NO_COLOR === undefined && line !== '' ? styleText(format, line) : line
 
 function announce(out: Output, stack: Stack, runtime: Runtime, all: readonly Job[], health: HealthReport, tookMs: number): void {
   const now = runtime.clock.now()
@@ -179,7 +206,7 @@ function announce(out: Output, stack: Stack, runtime: Runtime, all: readonly Job
   const checkWidth = width(Object.keys(health.services))
   const lines = [
     '',
-    colour('bold', `${runtime.policy.app.name} is being looked after`) + `  (ready in ${duration(tookMs)})`,
+    `${colour('bold', `${runtime.policy.app.name} is being looked after`)}  (ready in ${duration(tookMs)})`,
     '',
     `  health     ${stack.url}/health`,
     `  paths      ${stack.url}/openapi.json`,
@@ -197,7 +224,10 @@ function announce(out: Output, stack: Stack, runtime: Runtime, all: readonly Job
     '',
     colour('bold', 'Next firing of each job'),
     ...planned.map(({ job, next }) => {
-      const when = next === null ? 'when work waits'.padEnd(37) : `${instant(next)}  in ${duration(Math.max(1_000, next.getTime() - now.getTime()))}`.padEnd(37)
+      const when =
+        next === null
+          ? 'when work waits'.padEnd(37)
+          : `${instant(next)}  in ${duration(Math.max(1_000, next.getTime() - now.getTime()))}`.padEnd(37)
       return `  ${job.name.padEnd(jobWidth)}  ${when}  ${colour('dim', job.schedule === null ? '' : `${job.schedule.cron} ${job.schedule.timezone}`)}`.trimEnd()
     }),
     '',
@@ -229,7 +259,8 @@ async function showFirstRound(out: Output, stack: Stack, runtime: Runtime, signa
     stack,
     runtime,
     signal,
-    onStep: ({ name, ok, sentence, ms }) => out.line(`  ${ok ? colour('green', '✓') : colour('red', '✗')} ${name.padEnd(8)}  ${sentence}  ${colour('dim', `(${duration(ms)})`)}`),
+    onStep: ({ name, ok, sentence, ms }) =>
+      out.line(`  ${ok ? colour('green', '✓') : colour('red', '✗')} ${name.padEnd(8)}  ${sentence}  ${colour('dim', `(${duration(ms)})`)}`),
   })
   out.line('')
 }
@@ -277,7 +308,9 @@ function runLine(run: Run): string {
 /** The figures at the top of a result, and of its steps those that did something. */
 function summary(result: Record<string, unknown>): string {
   const figures = (of: Record<string, unknown>) =>
-    Object.entries(of).flatMap(([name, value]) => (typeof value === 'number' ? [`${value.toLocaleString('en')} ${name}`] : typeof value === 'string' ? [`${name} ${value}`] : []))
+    Object.entries(of).flatMap(([name, value]) =>
+      typeof value === 'number' ? [`${value.toLocaleString('en')} ${name}`] : typeof value === 'string' ? [`${name} ${value}`] : [],
+    )
   const { steps } = result
   if (typeof steps !== 'object' || steps === null) return figures(result).join(', ')
   const parts = Object.entries(steps as Record<string, unknown>).map(([name, step]) => {
@@ -298,6 +331,7 @@ function text(value: string | boolean | string[] | undefined): string | undefine
 function whole(name: string, value: string | undefined, least: number, most: number): number | undefined {
   if (value === undefined) return undefined
   const number = Number(value)
-  if (!/^\d+$/.test(value) || number < least || number > most) throw new CaretakerError('invalid_input', `${name}: found "${value}", expected a whole number from ${least} to ${most}.`)
+  if (!/^\d+$/.test(value) || number < least || number > most)
+    throw new CaretakerError('invalid_input', `${name}: found "${value}", expected a whole number from ${least} to ${most}.`)
   return number
 }

@@ -118,7 +118,8 @@ interface PaidInvoice {
 /** What of a Stripe invoice a payment is made of. */
 function paidInvoice(object: Record<string, unknown>): PaidInvoice {
   const { id, customer, amount_paid: amount, currency, status_transitions: transitions } = object
-  if (typeof id !== 'string' || typeof amount !== 'number') throw new TypeError('invoice.paid: expected an invoice with "id" and "amount_paid"')
+  if (typeof id !== 'string' || typeof amount !== 'number')
+    throw new TypeError('invoice.paid: expected an invoice with "id" and "amount_paid"')
   // The customer is an id, or the whole customer where the event was made with it expanded.
   const who = typeof customer === 'object' && customer !== null && 'id' in customer ? customer.id : customer
   const paid = typeof transitions === 'object' && transitions !== null && 'paid_at' in transitions ? transitions.paid_at : null

@@ -232,10 +232,19 @@ async function insertFiles(tx: Transaction, people: number): Promise<number> {
     `select pg_temp.key('user', p) as id, p from generate_series(1, least(200, $1::int), 10) p order by p`,
     [people],
   )
-  const files = owners.flatMap(({ id, p }) => ['hello.wav', ...(p % 20 === 1 ? ['plan/idea.wav'] : [])].map((name) => ({ owner: id, name: `${id}/${name}` })))
+  const files = owners.flatMap(({ id, p }) =>
+    ['hello.wav', ...(p % 20 === 1 ? ['plan/idea.wav'] : [])].map((name) => ({ owner: id, name: `${id}/${name}` })),
+  )
   for (const { owner, name } of files) {
     const bytes = exampleFile({ bucket: voiceNotes, name }).byteLength
-    const metadata = { eTag: '""', size: bytes, mimetype: 'audio/wav', cacheControl: 'max-age=3600', contentLength: bytes, httpStatusCode: 200 }
+    const metadata = {
+      eTag: '""',
+      size: bytes,
+      mimetype: 'audio/wav',
+      cacheControl: 'max-age=3600',
+      contentLength: bytes,
+      httpStatusCode: 200,
+    }
     await tx.execute(
       `insert into storage.objects (id, bucket_id, name, owner, owner_id, metadata, version)
        values (md5('object:' || $2)::uuid, $1, $2, $3::uuid, $3, $4::jsonb, md5('version:' || $2)::uuid::text)`,

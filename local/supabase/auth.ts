@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import type { Transaction } from '../../lib/platform/db.ts'
 import { bodyOf, type Call, type Ground, json } from './reply.ts'
-import { createUser, deleteUser, findUser, listUsers, refuse, updateUser, type User } from './users.ts'
+import { createUser, deleteUser, findUser, listUsers, refuse, type User, updateUser } from './users.ts'
 
 const accessLifetimeSeconds = 3600
 const uuid = /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i
@@ -25,7 +25,9 @@ export async function answerAuth(ground: Ground, call: Call): Promise<Response> 
       const { email, password, data } = await bodyOf(call.request)
       if (password === undefined) throw refuse(400, 'validation_failed', 'Signup requires a valid password')
       return json(
-        await db.transaction(async (tx) => startSession(ground, tx, await createUser(tx, { email, password, user_metadata: data, email_confirm: true }), call.request)),
+        await db.transaction(async (tx) =>
+          startSession(ground, tx, await createUser(tx, { email, password, user_metadata: data, email_confirm: true }), call.request),
+        ),
       )
     }
     case 'POST token':
@@ -104,7 +106,8 @@ async function issueToken(ground: Ground, call: Call): Promise<unknown> {
         [String(body.refresh_token ?? '')],
       )
       const user = used === undefined ? null : await findUser(tx, used.user_id)
-      if (used === undefined || user === null) throw refuse(400, 'refresh_token_not_found', 'Invalid Refresh Token: Refresh Token Not Found')
+      if (used === undefined || user === null)
+        throw refuse(400, 'refresh_token_not_found', 'Invalid Refresh Token: Refresh Token Not Found')
       await tx.execute('update auth.sessions set refreshed_at = now(), updated_at = now() where id = $1::uuid', [used.session_id])
       return session(ground, tx, user, used.session_id, String(body.refresh_token))
     })
@@ -114,11 +117,10 @@ async function issueToken(ground: Ground, call: Call): Promise<unknown> {
 
 async function startSession(ground: Ground, tx: Transaction, user: User, request: Request): Promise<unknown> {
   const id = randomUUID()
-  await tx.execute('insert into auth.sessions (id, user_id, created_at, updated_at, user_agent) values ($1::uuid, $2::uuid, now(), now(), $3)', [
-    id,
-    user.id,
-    request.headers.get('user-agent'),
-  ])
+  await tx.execute(
+    'insert into auth.sessions (id, user_id, created_at, updated_at, user_agent) values ($1::uuid, $2::uuid, now(), now(), $3)',
+    [id, user.id, request.headers.get('user-agent')],
+  )
   await tx.execute('update auth.users set last_sign_in_at = now() where id = $1::uuid', [user.id])
   return session(ground, tx, (await findUser(tx, user.id)) ?? user, id, null)
 }
@@ -174,7 +176,10 @@ async function signOut(ground: Ground, call: Call): Promise<void> {
   const scope = call.query.get('scope') ?? 'global'
   const which = { global: 'true', local: 'id::text = $2', others: 'id::text <> $2' }[scope]
   if (which === undefined) throw refuse(400, 'validation_failed', `Unsupported logout scope ${JSON.stringify(scope)}`)
-  await ground.db.execute(`delete from auth.sessions where user_id = $1::uuid and ($2::text is not null and ${which})`, [user.id, call.claims.session_id ?? ''])
+  await ground.db.execute(`delete from auth.sessions where user_id = $1::uuid and ($2::text is not null and ${which})`, [
+    user.id,
+    call.claims.session_id ?? '',
+  ])
 }
 
 function positive(value: string | null, fallback: number): number {

@@ -29,7 +29,8 @@ export async function answerBuckets(ground: Ground, call: Call, path: readonly s
     if (call.method === 'POST') {
       const body = await bodyOf(call.request)
       const name = String(body.id ?? body.name ?? '')
-      if (!/^[\w!.*'() &$@=;:+,?-]{1,100}$/.test(name)) throw storageProblem(400, 'InvalidBucketName', 'Invalid Input', 'Bucket name invalid')
+      if (!/^[\w!.*'() &$@=;:+,?-]{1,100}$/.test(name))
+        throw storageProblem(400, 'InvalidBucketName', 'Invalid Input', 'Bucket name invalid')
       await bearer((tx) =>
         tx.execute(
           `insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types, owner_id) values ($1, $1, $2::bool, $3::bigint, $4::text[], $5)`,
@@ -77,6 +78,7 @@ const units: Record<string, number> = { '': 1, KB: 1_000, MB: 1_000_000, GB: 1_0
 function sizeOf(limit: unknown): number | null {
   if (limit === undefined || limit === null) return null
   const [, number, unit] = /^(\d+)\s*(KB|MB|GB)?$/i.exec(String(limit)) ?? []
-  if (number === undefined) throw storageProblem(400, 'InvalidRequest', 'Error', 'body/file_size_limit must be a number of bytes or a size such as "20MB"')
+  if (number === undefined)
+    throw storageProblem(400, 'InvalidRequest', 'Error', 'body/file_size_limit must be a number of bytes or a size such as "20MB"')
   return Number(number) * (units[(unit ?? '').toUpperCase()] ?? 1)
 }

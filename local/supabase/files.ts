@@ -36,7 +36,11 @@ export async function storeFile(ground: Ground, request: Request, bucket: Bucket
   const { body, mimetype, cacheControl, userMetadata } = await fileOf(request)
   const limit = Number(bucket.file_size_limit ?? 50_000_000)
   const allowed = bucket.allowed_mime_types
-  if (allowed !== null && allowed.length > 0 && !allowed.some((type) => type === mimetype || (type.endsWith('/*') && mimetype.startsWith(type.slice(0, -1)))))
+  if (
+    allowed !== null &&
+    allowed.length > 0 &&
+    !allowed.some((type) => type === mimetype || (type.endsWith('/*') && mimetype.startsWith(type.slice(0, -1))))
+  )
     throw storageProblem(415, 'InvalidMimeType', 'invalid_mime_type', `mime type ${mimetype} is not supported`)
   const version = randomUUID()
   const path = join(ground.filesDirectory, version)
@@ -104,7 +108,10 @@ function asJson(value: unknown): string | null {
 }
 
 /** The object's bytes, or null when they are gone. */
-export async function openFile(directory: string, object: Pick<StoredObject, 'version'>): Promise<{ bytes: number; body: ReadableStream<Uint8Array> } | null> {
+export async function openFile(
+  directory: string,
+  object: Pick<StoredObject, 'version'>,
+): Promise<{ bytes: number; body: ReadableStream<Uint8Array> } | null> {
   const path = join(directory, String(object.version))
   const found = await stat(path).catch(() => null)
   if (found === null) return null

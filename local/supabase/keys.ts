@@ -46,7 +46,12 @@ export function createTokens(key: SigningKey, clock: Clock): Tokens {
     verify(token) {
       const [head, body, signature, ...rest] = token.split('.')
       if (head !== header || body === undefined || signature === undefined || rest.length > 0) return null
-      const genuine = verify('sha256', Buffer.from(`${head}.${body}`), { key: publicKey, dsaEncoding: 'ieee-p1363' }, Buffer.from(signature, 'base64url'))
+      const genuine = verify(
+        'sha256',
+        Buffer.from(`${head}.${body}`),
+        { key: publicKey, dsaEncoding: 'ieee-p1363' },
+        Buffer.from(signature, 'base64url'),
+      )
       if (!genuine) return null
       const claims = JSON.parse(Buffer.from(body, 'base64url').toString()) as Claims
       return claims.exp > seconds() ? claims : null

@@ -1,5 +1,5 @@
-import type { Database, Transaction } from '../../lib/platform/db.ts'
 import type { Clock } from '../../lib/platform/clock.ts'
+import type { Database, Transaction } from '../../lib/platform/db.ts'
 import type { Claims, Tokens } from './keys.ts'
 
 /** What the parts of the local Supabase work with. */
@@ -48,7 +48,8 @@ export async function bodyOf(request: Request): Promise<Record<string, unknown>>
   } catch {
     throw new Refusal(400, { code: 400, error_code: 'bad_json', msg: 'The body is not JSON.', message: 'The body is not JSON.' })
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Refusal(400, { code: 400, error_code: 'bad_json', msg: 'Expected a JSON object.' })
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new Refusal(400, { code: 400, error_code: 'bad_json', msg: 'Expected a JSON object.' })
   return value as Record<string, unknown>
 }
 
@@ -56,10 +57,10 @@ export async function bodyOf(request: Request): Promise<Record<string, unknown>>
 export function asBearer<T>(ground: Ground, claims: Claims, work: (tx: Transaction) => Promise<T>, readOnly = false): Promise<T> {
   return ground.db.transaction(
     async (tx) => {
-      await tx.execute(`select set_config('request.jwt.claims', $1, true), set_config('storage.allow_delete_query', 'true', true), set_config('role', $2, true)`, [
-        JSON.stringify(claims),
-        claims.role,
-      ])
+      await tx.execute(
+        `select set_config('request.jwt.claims', $1, true), set_config('storage.allow_delete_query', 'true', true), set_config('role', $2, true)`,
+        [JSON.stringify(claims), claims.role],
+      )
       return work(tx)
     },
     { readOnly },

@@ -14,7 +14,8 @@ export async function answerRest(ground: Ground, call: Call): Promise<Response> 
   const [name, ...more] = path
   if (name === undefined) return root(await relations(ground.db))
   const relation = (await relations(ground.db, name))[0]
-  if (relation === undefined || more.length > 0) throw problem(404, 'PGRST205', `Could not find the table 'public.${name}' in the schema cache`)
+  if (relation === undefined || more.length > 0)
+    throw problem(404, 'PGRST205', `Could not find the table 'public.${name}' in the schema cache`)
   return read(ground, call, relation)
 }
 
@@ -30,8 +31,12 @@ async function relations(db: Queryable, name?: string): Promise<Relation[]> {
 }
 
 function root(all: readonly Relation[]): Response {
-  const paths = Object.fromEntries(all.map(({ name }) => [`/${name}`, { get: { tags: [name], responses: { 200: { description: 'OK' } } } }]))
-  return json({ swagger: '2.0', info: { title: 'local stack', version: '1' }, basePath: '/', paths }, 200, { 'content-type': 'application/openapi+json; charset=utf-8' })
+  const paths = Object.fromEntries(
+    all.map(({ name }) => [`/${name}`, { get: { tags: [name], responses: { 200: { description: 'OK' } } } }]),
+  )
+  return json({ swagger: '2.0', info: { title: 'local stack', version: '1' }, basePath: '/', paths }, 200, {
+    'content-type': 'application/openapi+json; charset=utf-8',
+  })
 }
 
 const operators: Record<string, string> = { eq: '=', neq: '<>', gt: '>', gte: '>=', lt: '<', lte: '<=', like: 'like', ilike: 'ilike' }
@@ -47,7 +52,13 @@ async function read(ground: Ground, call: Call, relation: Relation): Promise<Res
   const columns = selected.map((part) => (part === '*' ? '*' : column(part))).join(', ')
   const where = [...call.query].filter(([name]) => !reserved.has(name)).map(([name, value]) => condition(column(name), value, params))
   const order = call.query.get('order')
-  const orderBy = order === null ? '' : ` order by ${order.split(',').map((part) => direction(part, column)).join(', ')}`
+  const orderBy =
+    order === null
+      ? ''
+      : ` order by ${order
+          .split(',')
+          .map((part) => direction(part, column))
+          .join(', ')}`
   const from = `from public.${identifier(relation.name)}${where.length > 0 ? ` where ${where.join(' and ')}` : ''}`
   const limit = Math.min(1000, whole(call.query.get('limit'), 1000))
   const offset = whole(call.query.get('offset'), 0)
@@ -66,8 +77,12 @@ async function read(ground: Ground, call: Call, relation: Relation): Promise<Res
         const n = found?.n ?? 0
         const range = `${n === 0 ? '*' : `${offset}-${offset + n - 1}`}/${total ?? '*'}`
         const headers = { 'content-type': 'application/json; charset=utf-8', 'content-range': range }
-        if (call.request.headers.get('accept')?.startsWith('application/vnd.pgrst.object') === true) return single(found?.body ?? '[]', n, headers)
-        return new Response(call.method === 'HEAD' ? null : (found?.body ?? '[]'), { status: total !== null && n < total ? 206 : 200, headers })
+        if (call.request.headers.get('accept')?.startsWith('application/vnd.pgrst.object') === true)
+          return single(found?.body ?? '[]', n, headers)
+        return new Response(call.method === 'HEAD' ? null : (found?.body ?? '[]'), {
+          status: total !== null && n < total ? 206 : 200,
+          headers,
+        })
       },
       true,
     )
@@ -80,7 +95,10 @@ async function read(ground: Ground, call: Call, relation: Relation): Promise<Res
 
 function single(body: string, n: number, headers: Record<string, string>): Response {
   if (n !== 1) throw problem(406, 'PGRST116', `Cannot coerce the result to a single JSON object: the result contains ${n} rows`)
-  return new Response(JSON.stringify((JSON.parse(body) as unknown[])[0]), { status: 200, headers: { ...headers, 'content-type': 'application/vnd.pgrst.object+json; charset=utf-8' } })
+  return new Response(JSON.stringify((JSON.parse(body) as unknown[])[0]), {
+    status: 200,
+    headers: { ...headers, 'content-type': 'application/vnd.pgrst.object+json; charset=utf-8' },
+  })
 }
 
 function condition(column: string, filter: string, params: unknown[]): string {
@@ -104,7 +122,8 @@ function condition(column: string, filter: string, params: unknown[]): string {
 
 function direction(part: string, column: (name: string) => string): string {
   const [name = '', ...words] = part.split('.')
-  if (words.some((word) => !['asc', 'desc', 'nullsfirst', 'nullslast'].includes(word))) throw problem(400, 'PGRST100', `failed to parse order (${part})`)
+  if (words.some((word) => !['asc', 'desc', 'nullsfirst', 'nullslast'].includes(word)))
+    throw problem(400, 'PGRST100', `failed to parse order (${part})`)
   return [column(name), ...words.map((word) => word.replace('nulls', 'nulls '))].join(' ')
 }
 

@@ -22,7 +22,11 @@ export function createSupabase(ground: Ground): (request: Request) => Promise<Re
     const service = prefix.exec(url.pathname)?.[1] as keyof typeof services | undefined
     if (service === undefined) return json({ message: 'no Route matched with those values' }, 404)
     try {
-      const path = url.pathname.replace(prefix, '').split('/').filter((part) => part !== '').map(decodeURIComponent)
+      const path = url.pathname
+        .replace(prefix, '')
+        .split('/')
+        .filter((part) => part !== '')
+        .map(decodeURIComponent)
       const open = (request.method === 'GET' || request.method === 'HEAD') && isOpen(service, path)
       const claims = open ? anyone : authenticate(ground, request, url)
       const call: Call = { request, method: request.method, path, query: url.searchParams, claims }
@@ -40,19 +44,27 @@ const anyone: Claims = { role: 'anon', exp: 0 }
 /** What the gateway lets through without a key: public keys, public files, and links that carry their own token. */
 function isOpen(service: string, path: readonly string[]): boolean {
   if (service === 'auth') return path[0] === '.well-known'
-  if (service === 'storage') return path[0] === 'status' || (path[0] === 'object' && (path[1] === 'public' || path[1] === 'sign') && path.length > 3)
+  if (service === 'storage')
+    return path[0] === 'status' || (path[0] === 'object' && (path[1] === 'public' || path[1] === 'sign') && path.length > 3)
   return false
 }
 
 function authenticate(ground: Ground, request: Request, url: URL): Claims {
   const bearer = /^Bearer (.+)$/i.exec(request.headers.get('authorization') ?? '')?.[1]
   const key = request.headers.get('apikey') ?? url.searchParams.get('apikey') ?? bearer
-  if (key === undefined || key === '') throw new Refusal(401, { message: 'No API key found in request', hint: 'Send the anon or service_role key in the apikey header.' })
+  if (key === undefined || key === '')
+    throw new Refusal(401, { message: 'No API key found in request', hint: 'Send the anon or service_role key in the apikey header.' })
   const project = ground.tokens.verify(key)
   if (project?.role !== 'anon' && project?.role !== 'service_role') throw new Refusal(401, { message: 'Invalid API key' })
   if (bearer === undefined || bearer === key) return project
   const claims = ground.tokens.verify(bearer)
   // A link to a file is a token of this key too, but it has no role.
-  if (claims === null || !['anon', 'authenticated', 'service_role'].includes(claims.role)) throw new Refusal(401, { code: 401, error_code: 'bad_jwt', msg: 'invalid JWT: expired, or signed by another key', message: 'invalid JWT' })
+  if (claims === null || !['anon', 'authenticated', 'service_role'].includes(claims.role))
+    throw new Refusal(401, {
+      code: 401,
+      error_code: 'bad_jwt',
+      msg: 'invalid JWT: expired, or signed by another key',
+      message: 'invalid JWT',
+    })
   return claims
 }

@@ -1,8 +1,8 @@
+import type { Queryable } from '../../lib/platform/db.ts'
 import { sqlState } from '../../lib/platform/errors.ts'
 import { answerBuckets, findBucket } from './buckets.ts'
-import { deleteFiles, openFile, type StoredObject, storeFile, storageProblem } from './files.ts'
+import { deleteFiles, openFile, type StoredObject, storageProblem, storeFile } from './files.ts'
 import { asBearer, bodyOf, type Call, type Ground, json } from './reply.ts'
-import type { Queryable } from '../../lib/platform/db.ts'
 
 const columns = 'id, bucket_id, name, owner, owner_id, version, metadata, user_metadata, created_at, updated_at, last_accessed_at'
 const missing = () => storageProblem(404, 'NoSuchKey', 'not_found', 'Object not found')
@@ -13,7 +13,8 @@ const validName = /^[\w/!\-.*'() &$@=;:+,?]{1,1024}$/
 export async function answerStorage(ground: Ground, call: Call): Promise<Response> {
   const [first, ...rest] = call.path
   try {
-    if (first === 'status' || first === 'health') return json({ healthy: (await ground.db.query('select 1 from storage.buckets limit 1')).length >= 0 })
+    if (first === 'status' || first === 'health')
+      return json({ healthy: (await ground.db.query('select 1 from storage.buckets limit 1')).length >= 0 })
     if (first === 'bucket') return await answerBuckets(ground, call, rest)
     if (first === 'object') return await answerObjects(ground, call, rest)
   } catch (error) {
@@ -45,7 +46,8 @@ async function answerObjects(ground: Ground, call: Call, path: readonly string[]
     }
     case 'GET sign': {
       const claims = ground.tokens.verify(call.query.get('token') ?? '')
-      if (claims?.object !== `${bucket}/${name}`) throw storageProblem(400, 'InvalidJWT', 'InvalidJWT', 'The link has expired or was made for another object')
+      if (claims?.object !== `${bucket}/${name}`)
+        throw storageProblem(400, 'InvalidJWT', 'InvalidJWT', 'The link has expired or was made for another object')
       return download(ground, call, await byName(ground.db, bucket, name))
     }
     case 'GET authenticated':
@@ -61,7 +63,9 @@ async function answerObjects(ground: Ground, call: Call, path: readonly string[]
     case 'PUT':
       return upload(ground, call, first, own)
     case 'DELETE':
-      return own === '' ? json(await remove(ground, call, first)) : json({ message: 'Successfully deleted', removed: (await removeNames(ground, call, first, [own])).length })
+      return own === ''
+        ? json(await remove(ground, call, first))
+        : json({ message: 'Successfully deleted', removed: (await removeNames(ground, call, first, [own])).length })
     default:
       throw storageProblem(404, 'InvalidRequest', 'not_found', 'The local stack does not answer this path')
   }
@@ -92,13 +96,16 @@ async function download(ground: Ground, call: Call, object: StoredObject | null)
     'last-modified': (object.updated_at ?? object.created_at ?? ground.clock.now()).toUTCString(),
   }
   const as = call.query.get('download')
-  if (as !== null) headers['content-disposition'] = `attachment; filename*=UTF-8''${encodeURIComponent(as === '' ? (object.name.split('/').at(-1) ?? 'file') : as)}`
+  if (as !== null)
+    headers['content-disposition'] =
+      `attachment; filename*=UTF-8''${encodeURIComponent(as === '' ? (object.name.split('/').at(-1) ?? 'file') : as)}`
   if (call.method === 'HEAD') await file.body.cancel()
   return new Response(call.method === 'HEAD' ? null : file.body, { headers })
 }
 
 async function upload(ground: Ground, call: Call, bucketId: string, name: string): Promise<Response> {
-  if (!validName.test(name) || name.startsWith('/') || name.endsWith('/')) throw storageProblem(400, 'InvalidKey', 'InvalidKey', `Invalid key: ${name}`)
+  if (!validName.test(name) || name.startsWith('/') || name.endsWith('/'))
+    throw storageProblem(400, 'InvalidKey', 'InvalidKey', `Invalid key: ${name}`)
   const bucket = await findBucket(ground.db, bucketId)
   const file = await storeFile(ground, call.request, bucket)
   const before = await byName(ground.db, bucketId, name)
@@ -131,14 +138,18 @@ async function upload(ground: Ground, call: Call, bucketId: string, name: string
 
 async function remove(ground: Ground, call: Call, bucket: string): Promise<unknown[]> {
   const { prefixes } = await bodyOf(call.request)
-  if (!Array.isArray(prefixes) || prefixes.length > 1000) throw storageProblem(400, 'InvalidRequest', 'Error', 'body/prefixes must be an array of at most 1000 names')
+  if (!Array.isArray(prefixes) || prefixes.length > 1000)
+    throw storageProblem(400, 'InvalidRequest', 'Error', 'body/prefixes must be an array of at most 1000 names')
   return (await removeNames(ground, call, bucket, prefixes.map(String))).map(described)
 }
 
 async function removeNames(ground: Ground, call: Call, bucket: string, names: readonly string[]): Promise<StoredObject[]> {
   await findBucket(ground.db, bucket)
   const deleted = await asBearer(ground, call.claims, (tx) =>
-    tx.query<StoredObject>(`delete from storage.objects where bucket_id = $1 and name = any($2::text[]) returning ${columns}`, [bucket, names]),
+    tx.query<StoredObject>(`delete from storage.objects where bucket_id = $1 and name = any($2::text[]) returning ${columns}`, [
+      bucket,
+      names,
+    ]),
   )
   await deleteFiles(ground.filesDirectory, deleted)
   return deleted
@@ -180,7 +191,9 @@ async function moveOrCopy(ground: Ground, call: Call, copies: boolean): Promise<
   const name = String(destinationKey)
   if (!validName.test(name)) throw storageProblem(400, 'InvalidKey', 'InvalidKey', `Invalid key: ${name}`)
   if (!copies) {
-    const moved = await asBearer(ground, call.claims, (tx) => tx.execute('update storage.objects set bucket_id = $2, name = $3, updated_at = now() where id = $1::uuid', [source.id, target, name]))
+    const moved = await asBearer(ground, call.claims, (tx) =>
+      tx.execute('update storage.objects set bucket_id = $2, name = $3, updated_at = now() where id = $1::uuid', [source.id, target, name]),
+    )
     if (moved === 0) throw missing()
     return json({ message: 'Successfully moved', Id: source.id, Key: `${target}/${name}` })
   }
@@ -202,7 +215,11 @@ async function signMany(ground: Ground, call: Call, bucket: string): Promise<Res
   const links = []
   for (const path of Array.isArray(paths) ? paths.map(String) : []) {
     const found = await asBearer(ground, call.claims, (tx) => byName(tx, bucket, path), true)
-    links.push({ path, error: found === null ? 'Either the object does not exist or you do not have access to it' : null, signedURL: found === null ? null : link(ground, bucket, path, expiresIn) })
+    links.push({
+      path,
+      error: found === null ? 'Either the object does not exist or you do not have access to it' : null,
+      signedURL: found === null ? null : link(ground, bucket, path, expiresIn),
+    })
   }
   return json(links)
 }
@@ -216,5 +233,12 @@ function link(ground: Ground, bucket: string, name: string, expiresIn: unknown):
 
 function described(object: StoredObject): Record<string, unknown> {
   const { metadata } = object
-  return { ...object, size: metadata?.size, content_type: metadata?.mimetype, cache_control: metadata?.cacheControl, etag: metadata?.eTag, last_modified: object.updated_at }
+  return {
+    ...object,
+    size: metadata?.size,
+    content_type: metadata?.mimetype,
+    cache_control: metadata?.cacheControl,
+    etag: metadata?.eTag,
+    last_modified: object.updated_at,
+  }
 }

@@ -46,14 +46,18 @@ export async function findUser(db: Queryable, id: string): Promise<User | null> 
 }
 
 export async function listUsers(db: Queryable, page: number, perPage: number): Promise<{ users: User[]; total: number }> {
-  const users = await db.query<User & Row>(`${shown} order by u.created_at desc, u.id limit $1::int offset $2::int`, [perPage, (page - 1) * perPage])
+  const users = await db.query<User & Row>(`${shown} order by u.created_at desc, u.id limit $1::int offset $2::int`, [
+    perPage,
+    (page - 1) * perPage,
+  ])
   const [count] = await db.query<{ n: number }>('select count(*)::int as n from auth.users')
   return { users, total: count?.n ?? 0 }
 }
 
 export async function createUser(tx: Transaction, fields: UserFields): Promise<User> {
   const email = address(fields.email)
-  if (email === null && typeof fields.phone !== 'string') throw refuse(400, 'validation_failed', 'Cannot create a user without either an email or phone')
+  if (email === null && typeof fields.phone !== 'string')
+    throw refuse(400, 'validation_failed', 'Cannot create a user without either an email or phone')
   if (email !== null && (await tx.query('select 1 from auth.users where lower(email) = $1', [email])).length > 0)
     throw refuse(422, 'email_exists', 'A user with this email address has already been registered')
   const id = typeof fields.id === 'string' ? fields.id : randomUUID()
@@ -61,7 +65,13 @@ export async function createUser(tx: Transaction, fields: UserFields): Promise<U
   await tx.execute(
     `insert into auth.users (instance_id, id, aud, role, email, phone, encrypted_password, email_confirmed_at, raw_app_meta_data, raw_user_meta_data, created_at, updated_at)
      values ('00000000-0000-0000-0000-000000000000', $1::uuid, 'authenticated', 'authenticated', $2, $3, '', case when $4::bool then now() end, $5::jsonb, '{}', now(), now())`,
-    [id, email, typeof fields.phone === 'string' ? fields.phone : null, email !== null && fields.email_confirm === true, JSON.stringify({ provider, providers: [provider] })],
+    [
+      id,
+      email,
+      typeof fields.phone === 'string' ? fields.phone : null,
+      email !== null && fields.email_confirm === true,
+      JSON.stringify({ provider, providers: [provider] }),
+    ],
   )
   await tx.execute(
     `insert into auth.identities (provider_id, user_id, identity_data, provider, created_at, updated_at)
@@ -89,11 +99,24 @@ export async function updateUser(tx: Transaction, id: string, fields: UserFields
        banned_until = case when $9::text is null then banned_until when $9 = 'none' then null else now() + $9::interval end,
        updated_at = now()
      where id = $1::uuid`,
-    [id, email, password, fields.email_confirm === true, metadata(fields.user_metadata), metadata(fields.app_metadata), text(fields.role), text(fields.phone), banned],
+    [
+      id,
+      email,
+      password,
+      fields.email_confirm === true,
+      metadata(fields.user_metadata),
+      metadata(fields.app_metadata),
+      text(fields.role),
+      text(fields.phone),
+      banned,
+    ],
   )
   if (updated === 0) throw refuse(404, 'user_not_found', 'User not found')
   if (email !== null)
-    await tx.execute(`update auth.identities set identity_data = identity_data || jsonb_build_object('email', $2::text), updated_at = now() where user_id = $1::uuid and provider = 'email'`, [id, email])
+    await tx.execute(
+      `update auth.identities set identity_data = identity_data || jsonb_build_object('email', $2::text), updated_at = now() where user_id = $1::uuid and provider = 'email'`,
+      [id, email],
+    )
   return (await findUser(tx, id)) as User
 }
 
@@ -116,7 +139,8 @@ export async function deleteUser(tx: Transaction, id: string): Promise<void> {
 
 function address(value: unknown): string | null {
   if (value === undefined || value === null || value === '') return null
-  if (typeof value !== 'string' || !/^[^\s@]+@[^\s@]+\.[^\s@]+$/.test(value)) throw refuse(400, 'validation_failed', 'Unable to validate email address: invalid format')
+  if (typeof value !== 'string' || !/^[^\s@]+@[^\s@]+\.[^\s@]+$/.test(value))
+    throw refuse(400, 'validation_failed', 'Unable to validate email address: invalid format')
   return value.toLowerCase()
 }
 

@@ -15,7 +15,9 @@ describe('the CanAI example', () => {
   })
 
   it('has about as many rows as asked for, and 500 people with an address', async () => {
-    const [people] = await test.db.query<{ n: number; addresses: number }>('select count(*)::int as n, count(distinct email)::int as addresses from auth.users')
+    const [people] = await test.db.query<{ n: number; addresses: number }>(
+      'select count(*)::int as n, count(distinct email)::int as addresses from auth.users',
+    )
     expect(people).toEqual({ n: 500, addresses: 500 })
     const tables = await test.db.query<{ tablename: string }>(`select tablename from pg_tables where schemaname = 'public'`)
     let rows = 0
@@ -28,18 +30,23 @@ describe('the CanAI example', () => {
     expect(rows).toBeLessThan(5_500)
   })
 
-  it.each((policy.retention ?? []).map((rule) => [rule.name, rule] as const))('has work for the rule %s, and rows it must leave alone', async (_name, rule) => {
-    const due = rule.where ?? `${rule.column} < now() - interval '${rule.olderThan}'`
-    const [row] = await test.db.query<{ due: number; kept: number }>(
-      `select count(*) filter (where ${due})::int as due, count(*) filter (where not (${due}))::int as kept from ${rule.table}`,
-    )
-    expect(row?.due).toBeGreaterThan(0)
-    expect(row?.kept).toBeGreaterThan(0)
-  })
+  it.each((policy.retention ?? []).map((rule) => [rule.name, rule] as const))(
+    'has work for the rule %s, and rows it must leave alone',
+    async (_name, rule) => {
+      const due = rule.where ?? `${rule.column} < now() - interval '${rule.olderThan}'`
+      const [row] = await test.db.query<{ due: number; kept: number }>(
+        `select count(*) filter (where ${due})::int as due, count(*) filter (where not (${due}))::int as kept from ${rule.table}`,
+      )
+      expect(row?.due).toBeGreaterThan(0)
+      expect(row?.kept).toBeGreaterThan(0)
+    },
+  )
 
   it('names only tables, columns and indexes that exist', async () => {
     const relations = new Set(
-      (await test.db.query<{ name: string }>(`select relname as name from pg_class where relnamespace = 'public'::regnamespace`)).map((row) => row.name),
+      (await test.db.query<{ name: string }>(`select relname as name from pg_class where relnamespace = 'public'::regnamespace`)).map(
+        (row) => row.name,
+      ),
     )
     const steps = Object.values(policy.jobs ?? {}).flatMap((job) => job.steps)
     const named = steps.flatMap((step) => {
@@ -51,7 +58,8 @@ describe('the CanAI example', () => {
     expect(named.length).toBeGreaterThan(8)
     for (const name of [...named, ...Object.keys(policy.gdpr?.tables ?? {})]) expect(relations, name).toContain(name)
     const rules = new Set((policy.retention ?? []).map((rule) => rule.name))
-    for (const step of steps) if ('retention' in step && step.retention !== 'all') for (const rule of step.retention) expect(rules).toContain(rule)
+    for (const step of steps)
+      if ('retention' in step && step.retention !== 'all') for (const rule of step.retention) expect(rules).toContain(rule)
   })
 
   it('writes the monthly report once, however often its SQL runs', async () => {
@@ -72,11 +80,17 @@ describe('the CanAI example', () => {
   })
 
   it('has row level security on everywhere, and it holds', async () => {
-    const open = await test.db.query(`select schemaname, tablename from pg_tables where schemaname in ('public', 'auth', 'storage') and not rowsecurity`)
+    const open = await test.db.query(
+      `select schemaname, tablename from pg_tables where schemaname in ('public', 'auth', 'storage') and not rowsecurity`,
+    )
     expect(open).toEqual([])
-    const [someone] = await test.db.query<{ user_id: string; n: number }>('select user_id, count(*)::int as n from session_logs group by 1 order by 1 limit 1')
+    const [someone] = await test.db.query<{ user_id: string; n: number }>(
+      'select user_id, count(*)::int as n from session_logs group by 1 order by 1 limit 1',
+    )
     const seen = await test.db.transaction(async (tx) => {
-      await tx.execute(`select set_config('request.jwt.claims', $1, true)`, [JSON.stringify({ sub: someone?.user_id, role: 'authenticated' })])
+      await tx.execute(`select set_config('request.jwt.claims', $1, true)`, [
+        JSON.stringify({ sub: someone?.user_id, role: 'authenticated' }),
+      ])
       await tx.execute('set local role authenticated')
       return tx.query<{ n: number; people: number }>('select count(*)::int as n, count(distinct user_id)::int as people from session_logs')
     })
@@ -90,7 +104,9 @@ describe('the CanAI example', () => {
 
   it('keeps rows of storage.objects from being deleted by SQL', async () => {
     await expect(test.db.execute('delete from storage.objects')).rejects.toMatchObject({ code: '42501' })
-    const sizes = await test.db.query<{ bucket: string; name: string; size: number }>(`select bucket_id as bucket, name, (metadata ->> 'size')::int as size from storage.objects`)
+    const sizes = await test.db.query<{ bucket: string; name: string; size: number }>(
+      `select bucket_id as bucket, name, (metadata ->> 'size')::int as size from storage.objects`,
+    )
     expect(sizes.length).toBeGreaterThan(10)
     for (const { bucket, name, size } of sizes) expect(exampleFile({ bucket, name }).byteLength).toBe(size)
   })
@@ -117,12 +133,29 @@ describe('the CanAI example', () => {
 
   it('records a paid invoice for the customer it belongs to', async () => {
     const handler = policy.webhooks?.stripe?.on?.['invoice.paid']
-    const [someone] = await test.db.query<{ id: string; customer: string }>(`select id, raw_app_meta_data ->> 'stripe_customer_id' as customer from auth.users limit 1`)
-    const event = { id: 'evt_1', type: 'invoice.paid', created: 1_780_000_000, data: { object: { id: 'in_new', customer: someone?.customer, amount_paid: 4900, currency: 'eur', status_transitions: { paid_at: 1_780_000_000 } } } }
+    const [someone] = await test.db.query<{ id: string; customer: string }>(
+      `select id, raw_app_meta_data ->> 'stripe_customer_id' as customer from auth.users limit 1`,
+    )
+    const event = {
+      id: 'evt_1',
+      type: 'invoice.paid',
+      created: 1_780_000_000,
+      data: {
+        object: {
+          id: 'in_new',
+          customer: someone?.customer,
+          amount_paid: 4900,
+          currency: 'eur',
+          status_transitions: { paid_at: 1_780_000_000 },
+        },
+      },
+    }
     await test.db.transaction((tx) => handler?.(event, tx) ?? Promise.reject(new Error('no handler')))
-    expect(await test.db.query(`select user_id, amount_cents, currency, status, extract(epoch from paid_at)::int as paid from payment_logs where stripe_invoice_id = 'in_new'`)).toEqual([
-      { user_id: someone?.id, amount_cents: 4900, currency: 'eur', status: 'paid', paid: 1_780_000_000 },
-    ])
+    expect(
+      await test.db.query(
+        `select user_id, amount_cents, currency, status, extract(epoch from paid_at)::int as paid from payment_logs where stripe_invoice_id = 'in_new'`,
+      ),
+    ).toEqual([{ user_id: someone?.id, amount_cents: 4900, currency: 'eur', status: 'paid', paid: 1_780_000_000 }])
   })
 })
 
@@ -131,7 +164,9 @@ describe('generate', () => {
 
   it('makes 200,000 rows by default', async () => {
     const { rows } = await installExample(test.db, 'canai')
-    const own = Object.entries(rows).filter(([table]) => !table.includes('.')).reduce((sum, [, n]) => sum + n, 0)
+    const own = Object.entries(rows)
+      .filter(([table]) => !table.includes('.'))
+      .reduce((sum, [, n]) => sum + n, 0)
     expect(own).toBeGreaterThan(190_000)
     expect(own).toBeLessThan(210_000)
   })

@@ -77,7 +77,10 @@ describe('startPostgres', () => {
     await expect(stranger.query('select 1')).rejects.toMatchObject({ detail: expect.stringContaining('28P01') })
     await stranger.close()
     await server.stop()
-    await expect(start({ password: 'another-password' })).rejects.toMatchObject({ code: 'local_stack', detail: expect.stringContaining('secrets.json') })
+    await expect(start({ password: 'another-password' })).rejects.toMatchObject({
+      code: 'local_stack',
+      detail: expect.stringContaining('secrets.json'),
+    })
   })
 
   it('stops the server that a killed parent left running, and loses nothing', async () => {
@@ -167,7 +170,10 @@ describe('startPostgres', () => {
 describe('acquireLock', () => {
   it('names the process that holds the folder, and lets the next one in after it', async () => {
     const lock = await acquireLock(directory, 'caretaker up')
-    await expect(acquireLock(directory, 'caretaker up')).rejects.toMatchObject({ code: 'local_stack', detail: expect.stringContaining(`(${process.pid}, caretaker up)`) })
+    await expect(acquireLock(directory, 'caretaker up')).rejects.toMatchObject({
+      code: 'local_stack',
+      detail: expect.stringContaining(`(${process.pid}, caretaker up)`),
+    })
     const waiting = acquireLock(directory, 'caretaker plan', 5_000)
     await lock.release()
     await (await waiting).release()

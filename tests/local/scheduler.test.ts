@@ -74,7 +74,9 @@ describe('startScheduler', () => {
 
   it('goes on after a firing that failed, and does not ask again what has not answered', async () => {
     let answer: (() => void) | undefined
-    const run = drive([cleanup], '2026-11-21T13:58:30Z', (name) => (name === 'tick' ? new Promise((resolve) => (answer = resolve)) : Promise.reject(new Error('refused'))))
+    const run = drive([cleanup], '2026-11-21T13:58:30Z', (name) =>
+      name === 'tick' ? new Promise((resolve) => (answer = resolve)) : Promise.reject(new Error('refused')),
+    )
     await run.pass(150)
     expect(run.fired).toEqual(['13:59:00 tick', '14:00:00 daily-cleanup'])
     expect(run.errors).toEqual(['daily-cleanup'])

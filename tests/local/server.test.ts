@@ -37,8 +37,15 @@ describe('serve', () => {
     ['with its length said', false],
     ['in chunks', true],
   ])('refuses a body over the limit, %s', async (_how, chunked) => {
-    const server = await start(async (request) => Response.json({ bytes: (await request.arrayBuffer()).byteLength }), { bodyLimit: () => 1000 })
-    const send = (bytes: number) => fetch(server.url, { method: 'POST', body: chunked ? new Blob([new Uint8Array(bytes)]).stream() : new Uint8Array(bytes), duplex: 'half' })
+    const server = await start(async (request) => Response.json({ bytes: (await request.arrayBuffer()).byteLength }), {
+      bodyLimit: () => 1000,
+    })
+    const send = (bytes: number) =>
+      fetch(server.url, {
+        method: 'POST',
+        body: chunked ? new Blob([new Uint8Array(bytes)]).stream() : new Uint8Array(bytes),
+        duplex: 'half',
+      })
     expect(await (await send(1000)).json()).toEqual({ bytes: 1000 })
     const refused = await send(1001)
     expect(refused.status).toBe(413)

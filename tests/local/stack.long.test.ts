@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import { chmod, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createClient } from '@supabase/supabase-js'
 import { fileURLToPath } from 'node:url'
+import { createClient } from '@supabase/supabase-js'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { openDatabase } from '../../lib/platform/db.ts'
 import { type Attached, readStack } from '../../local/stack.ts'
@@ -44,7 +44,10 @@ interface Up {
 }
 
 function up(...more: string[]): Up {
-  const child = spawn(process.execPath, [main, 'up', '--json', '--data', data(), '--port', '0', '--rows', '1000', ...more], { stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: process.env.PATH } })
+  const child = spawn(process.execPath, [main, 'up', '--json', '--data', data(), '--port', '0', '--rows', '1000', ...more], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { PATH: process.env.PATH },
+  })
   children.push(child)
   let stdout = ''
   let stderr = ''
@@ -85,7 +88,10 @@ describe('caretaker up', () => {
     expect(ready).toMatchObject({ rowsLoaded: expect.any(Number), health: { status: 'healthy' } })
     expect(ready.jobs.find((job) => job.name === 'daily-cleanup')?.next).toMatch(/T14:00:00/)
     const health = await fetch(`${ready.url}/health`)
-    expect([health.status, await health.json()]).toMatchObject([200, { status: 'healthy', services: { database: { status: 'healthy' }, homepage: { status: 'healthy' } } }])
+    expect([health.status, await health.json()]).toMatchObject([
+      200,
+      { status: 'healthy', services: { database: { status: 'healthy' }, homepage: { status: 'healthy' } } },
+    ])
     expect((await fetch(`${ready.url}/api/cron/tick`)).status).toBe(401)
 
     const found = await attach()
@@ -111,7 +117,9 @@ describe('caretaker up', () => {
     const first = up()
     const { url } = await first.ready
     const before = (await attach()).environment
-    const signedUp = await createClient(url, before.SUPABASE_ANON_KEY ?? '', { auth: { persistSession: false, autoRefreshToken: false } }).auth.signUp({ email: 'kept@example.com', password: 'correct horse' })
+    const signedUp = await createClient(url, before.SUPABASE_ANON_KEY ?? '', {
+      auth: { persistSession: false, autoRefreshToken: false },
+    }).auth.signUp({ email: 'kept@example.com', password: 'correct horse' })
     first.child.kill('SIGKILL')
     await first.ended
     const second = up()
@@ -119,8 +127,11 @@ describe('caretaker up', () => {
     expect(again.rowsLoaded).toBeNull()
     const after = (await attach()).environment
     expect(await people(after)).toBe(501)
-    for (const name of ['CRON_SECRET', 'ENCRYPTION_KEY', 'SUPABASE_SERVICE_ROLE_KEY', 'BACKUP_RECIPIENTS']) expect(after[name], name).toBe(before[name])
-    const claims = await createClient(again.url, after.SUPABASE_ANON_KEY ?? '', { auth: { persistSession: false } }).auth.getClaims(signedUp.data.session?.access_token ?? '')
+    for (const name of ['CRON_SECRET', 'ENCRYPTION_KEY', 'SUPABASE_SERVICE_ROLE_KEY', 'BACKUP_RECIPIENTS'])
+      expect(after[name], name).toBe(before[name])
+    const claims = await createClient(again.url, after.SUPABASE_ANON_KEY ?? '', { auth: { persistSession: false } }).auth.getClaims(
+      signedUp.data.session?.access_token ?? '',
+    )
     expect(claims.data?.claims.sub).toBe(signedUp.data.user?.id)
   })
 
@@ -135,7 +146,9 @@ describe('caretaker up', () => {
     expect(await people(environment)).toBe(500)
     const db = openDatabase({ sessionUrl: environment.DATABASE_URL ?? '', maxConnections: 1 })
     expect(await db.query(`select count(*)::int as n from pg_database where datname = 'app_loading'`)).toEqual([{ n: 0 }])
-    expect(await db.query(`select count(*) filter (where metadata is null)::int as broken, count(*)::int > 20 as some from storage.objects`)).toEqual([{ broken: 0, some: true }])
+    expect(
+      await db.query(`select count(*) filter (where metadata is null)::int as broken, count(*)::int > 20 as some from storage.objects`),
+    ).toEqual([{ broken: 0, some: true }])
     await db.close()
   })
 
@@ -153,6 +166,22 @@ describe('caretaker up', () => {
 })
 
 describe('readStack', () => {
+  it('loads an example anew whose loading was interrupted', async () => {
+    const first = await attach()
+    const db = openDatabase({ sessionUrl: (first.environment.DATABASE_URL ?? '').replace(/app$/, 'postgres'), maxConnections: 1 })
+    // As a kill in the middle leaves it: under its first name, with some of its tables.
+    await db.execute('drop database app with (force)')
+    await db.execute('create database app_loading')
+    await db.close()
+    const half = openDatabase({ sessionUrl: (first.environment.DATABASE_URL ?? '').replace(/app$/, 'app_loading'), maxConnections: 1 })
+    await half.execute('create schema auth')
+    await half.close()
+    await first.close()
+    const second = await attach()
+    attached.push(second)
+    expect(await people(second.environment)).toBe(500)
+  })
+
   it('sets up what was never set up, starts what is not running, and stops it again', async () => {
     const first = await attach()
     attached.push(first)
@@ -169,6 +198,8 @@ describe('readStack', () => {
     await expect(people(opened.environment)).rejects.toMatchObject({ code: 'database_unavailable' })
     expect(((await stat(join(data(), 'secrets.json'))).mode & 0o777).toString(8)).toBe('600')
     expect(((await stat(join(data(), 'backup-identity.txt'))).mode & 0o777).toString(8)).toBe('600')
-    expect(await readFile(join(data(), 'backup-identity.txt'), 'utf8')).toContain(`# public key: ${first.environment.BACKUP_RECIPIENTS}\nAGE-SECRET-KEY-1`)
+    expect(await readFile(join(data(), 'backup-identity.txt'), 'utf8')).toContain(
+      `# public key: ${first.environment.BACKUP_RECIPIENTS}\nAGE-SECRET-KEY-1`,
+    )
   })
 })

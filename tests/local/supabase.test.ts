@@ -36,16 +36,27 @@ describe('the local Supabase, asked by supabase-js', () => {
   describe('Auth', () => {
     it('signs up, signs in, and signs tokens that getClaims verifies against the published key', async () => {
       const supabase = client()
-      const signedUp = await supabase.auth.signUp({ email: 'New@Example.com', password: 'correct horse', options: { data: { name: 'New' } } })
+      const signedUp = await supabase.auth.signUp({
+        email: 'New@Example.com',
+        password: 'correct horse',
+        options: { data: { name: 'New' } },
+      })
       expect(signedUp.error).toBeNull()
-      expect(signedUp.data.user).toMatchObject({ email: 'new@example.com', user_metadata: { name: 'New' }, identities: [{ provider: 'email' }] })
+      expect(signedUp.data.user).toMatchObject({
+        email: 'new@example.com',
+        user_metadata: { name: 'New' },
+        identities: [{ provider: 'email' }],
+      })
       const wrong = await supabase.auth.signInWithPassword({ email: 'new@example.com', password: 'wrong horse' })
       expect(wrong.error).toMatchObject({ code: 'invalid_credentials', status: 400 })
       const right = await supabase.auth.signInWithPassword({ email: 'new@example.com', password: 'correct horse' })
       const token = right.data.session?.access_token ?? ''
       const claims = await client().auth.getClaims(token)
       expect(claims.error).toBeNull()
-      expect(claims.data).toMatchObject({ header: { alg: 'ES256' }, claims: { sub: signedUp.data.user?.id, role: 'authenticated', email: 'new@example.com' } })
+      expect(claims.data).toMatchObject({
+        header: { alg: 'ES256' },
+        claims: { sub: signedUp.data.user?.id, role: 'authenticated', email: 'new@example.com' },
+      })
       const [head, body] = token.split('.')
       const forged = `${head}.${Buffer.from(JSON.stringify({ ...claims.data?.claims, sub: 'someone else' })).toString('base64url')}.${token.split('.')[2]}`
       expect(body).toBeDefined()
@@ -71,7 +82,12 @@ describe('the local Supabase, asked by supabase-js', () => {
     })
 
     it('creates, finds, changes, lists and deletes users with the service key alone', async () => {
-      const made = await service.auth.admin.createUser({ email: 'made@example.com', password: 'correct horse', email_confirm: true, app_metadata: { caretaker_role: 'viewer' } })
+      const made = await service.auth.admin.createUser({
+        email: 'made@example.com',
+        password: 'correct horse',
+        email_confirm: true,
+        app_metadata: { caretaker_role: 'viewer' },
+      })
       const id = made.data.user?.id ?? ''
       expect(made.data.user?.app_metadata).toEqual({ provider: 'email', providers: ['email'], caretaker_role: 'viewer' })
       expect((await service.auth.admin.createUser({ email: 'made@example.com' })).error).toMatchObject({ code: 'email_exists' })
@@ -87,7 +103,10 @@ describe('the local Supabase, asked by supabase-js', () => {
 
     it('refuses to delete a user who owns files, without saying why', async () => {
       const [owner] = await test.db.query<{ id: string }>('select owner_id as id from storage.objects order by 1 limit 1')
-      expect((await service.auth.admin.deleteUser(owner?.id ?? '')).error).toMatchObject({ status: 500, message: 'Database error deleting user' })
+      expect((await service.auth.admin.deleteUser(owner?.id ?? '')).error).toMatchObject({
+        status: 500,
+        message: 'Database error deleting user',
+      })
     })
 
     it('refuses a missing key, a key of another project and a link token as key', async () => {
@@ -104,7 +123,9 @@ describe('the local Supabase, asked by supabase-js', () => {
     it('stores, lists, describes, links, moves and removes files', async () => {
       expect((await service.storage.createBucket('papers', { public: false })).error).toBeNull()
       const bucket = service.storage.from('papers')
-      expect((await bucket.upload('a/one.txt', Buffer.from('one'), { contentType: 'text/plain', metadata: { origin: 'test' } })).data?.fullPath).toBe('papers/a/one.txt')
+      expect(
+        (await bucket.upload('a/one.txt', Buffer.from('one'), { contentType: 'text/plain', metadata: { origin: 'test' } })).data?.fullPath,
+      ).toBe('papers/a/one.txt')
       expect((await bucket.upload('a/b/two.txt', new Blob(['two'], { type: 'text/plain' }), { cacheControl: '60' })).error).toBeNull()
       expect((await bucket.upload('a/one.txt', Buffer.from('again'))).error).toMatchObject({ statusCode: '409' })
       expect((await bucket.upload('a/one.txt', Buffer.from('1'), { upsert: true, contentType: 'text/plain' })).error).toBeNull()
@@ -136,7 +157,9 @@ describe('the local Supabase, asked by supabase-js', () => {
       const [other] = await test.db.query<{ name: string }>(`select name from storage.objects where name not like $1 limit 1`, [`${id}%`])
       expect(await (await supabase.storage.from('voice-notes').download(`${id}/mine.wav`)).data?.text()).toBe('mine')
       expect((await supabase.storage.from('voice-notes').download(other?.name ?? '')).error).toMatchObject({ statusCode: '404' })
-      expect((await supabase.storage.from('voice-notes').upload(`${id}/more.wav`, Buffer.from('x'))).error).toMatchObject({ statusCode: '403' })
+      expect((await supabase.storage.from('voice-notes').upload(`${id}/more.wav`, Buffer.from('x'))).error).toMatchObject({
+        statusCode: '403',
+      })
       await service.storage.from('voice-notes').remove([`${id}/mine.wav`])
       expect(await readdir(files)).toEqual([])
       expect((await service.auth.admin.deleteUser(id)).error).toBeNull()
@@ -151,7 +174,12 @@ describe('the local Supabase, asked by supabase-js', () => {
 
   describe('REST', () => {
     it('reads with filters, order, range and count', async () => {
-      const reports = await service.from('performance_reports').select('month,total_users', { count: 'exact' }).gte('total_users', 250).order('month', { ascending: false }).limit(2)
+      const reports = await service
+        .from('performance_reports')
+        .select('month,total_users', { count: 'exact' })
+        .gte('total_users', 250)
+        .order('month', { ascending: false })
+        .limit(2)
       expect(reports.error).toBeNull()
       expect(reports.data).toEqual([
         { month: expect.stringMatching(/^\d{4}-\d\d-01$/), total_users: 280 },
@@ -159,7 +187,9 @@ describe('the local Supabase, asked by supabase-js', () => {
       ])
       expect(reports.count).toBe(4)
       expect((await service.from('trust_indicators').select('count').limit(1)).error).toBeNull()
-      expect((await service.from('trust_indicators').select().in('name', ['plans_created', 'hours, saved']).single()).data).toMatchObject({ count: 655 })
+      expect((await service.from('trust_indicators').select().in('name', ['plans_created', 'hours, saved']).single()).data).toMatchObject({
+        count: 655,
+      })
       expect((await service.from('payment_logs').select('*', { count: 'exact', head: true })).count).toBeGreaterThan(5)
     })
 
