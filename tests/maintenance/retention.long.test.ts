@@ -11,7 +11,7 @@ import { useTestDatabase } from '../support/database.ts'
 import { openRun } from './job-run.ts'
 import { createTrafficTables, mulberry32, startTraffic, trafficRules } from './traffic.ts'
 
-const worker = fileURLToPath(new URL('./retention-worker.ts', import.meta.url))
+const worker = fileURLToPath(new URL('./retention.child.ts', import.meta.url))
 
 describe('retention under SIGKILL', () => {
   const test = useTestDatabase()

@@ -8,7 +8,7 @@ import { trafficRules } from './traffic.ts'
 
 /** A worker in a process of its own, to be killed: runs every rule once in the run named by the arguments, then exits. */
 const [url, job] = process.argv.slice(2)
-if (url === undefined || job === undefined) throw new Error('retention-worker URL JOB')
+if (url === undefined || job === undefined) throw new Error('retention.child URL JOB')
 const db = openDatabase({ sessionUrl: url, maxConnections: 3 })
 const run = await openRun(db, job)
 const slowToCommit: typeof db = {
