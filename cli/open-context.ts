@@ -39,7 +39,9 @@ async function open(flags: Options['flags'], out: Output): Promise<{ context: Co
   const { attachStack, localSecrets } = await import('../local/attach.ts')
   const stack = url === undefined ? await attachStack({ directory: text(flags.data), note: (line) => out.progress(line) }) : undefined
   const environment: Record<string, string | undefined> =
-    stack === undefined ? { ...(await localSecrets(text(flags.data))), ...process.env, DATABASE_URL: url } : { ...process.env, ...stack.environment }
+    stack === undefined
+      ? { ...(await localSecrets(text(flags.data))), ...process.env, DATABASE_URL: url }
+      : { ...process.env, ...stack.environment }
   const stop = new AbortController()
   const interrupt = () => {
     // Once: end in order. Twice: at once.
@@ -84,10 +86,15 @@ export async function loadPolicy(file: string | undefined): Promise<Policy> {
     loaded = (await import(pathToFileURL(path).href)) as { default?: unknown }
   } catch (cause) {
     if (cause instanceof CaretakerError) throw cause
-    throw new CaretakerError('policy_invalid', `${path} cannot be loaded: ${cause instanceof Error ? cause.message : 'it threw something'}`, { cause })
+    throw new CaretakerError(
+      'policy_invalid',
+      `${path} cannot be loaded: ${cause instanceof Error ? cause.message : 'it threw something'}`,
+      { cause },
+    )
   }
   const policy = loaded.default as Policy | undefined
-  if (typeof policy?.app?.name !== 'string') throw new CaretakerError('policy_invalid', `${path}: expected \`export default defineConfig({ … })\`.`)
+  if (typeof policy?.app?.name !== 'string')
+    throw new CaretakerError('policy_invalid', `${path}: expected \`export default defineConfig({ … })\`.`)
   return policy
 }
 

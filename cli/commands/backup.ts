@@ -139,7 +139,30 @@ const exportCommand: Command = {
   },
 }
 
-export const commands: Command[] = [run, list, verify, restore, exportCommand]
+const prune: Command = {
+  name: 'backup prune',
+  usage: '[--dry-run]',
+  summary: 'Delete the backups that the policy no longer keeps, and what failed ones have left',
+  options: { 'dry-run': { type: 'boolean' } },
+  async run({ args, flags, out, context }) {
+    refuseMore(args, 0, 'backup prune')
+    const { pruneBackups } = await import('../../lib/backup/index.ts')
+    const report = await pruneBackups(await context(), { dryRun: flags['dry-run'] === true })
+    const verb = report.dryRun ? 'would be deleted' : 'deleted'
+    out.result(
+      report,
+      [
+        ...report.kept.map((one) => `  kept     ${one.id}  ${one.because.join(', ')}`),
+        ...report.removed.map((id) => `  ${verb}  ${id}`),
+        ...report.swept.map((id) => `  ${verb}  ${id}  incomplete`),
+        ...report.damaged.map((id) => `  damaged  ${id}  counts as no copy; look at it`),
+        `${report.kept.length} kept, ${report.removed.length + report.swept.length} ${verb}.`,
+      ].join('\n'),
+    )
+  },
+}
+
+export const commands: Command[] = [run, list, verify, restore, exportCommand, prune]
 
 function listed(value: Invocation['flags'][string]): string[] | undefined {
   return Array.isArray(value) ? value.flatMap((one) => one.split(',')) : undefined

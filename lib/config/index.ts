@@ -2,7 +2,6 @@ export { defineConfig } from './define-config.ts'
 export { durationMs } from './duration.ts'
 export { nearest } from './nearest.ts'
 export type {
-  ErasePolicy,
   HealthCheckPolicy,
   JobStep,
   MissedPolicy,

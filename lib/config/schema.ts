@@ -157,4 +157,3 @@ export type JobStep = z.output<typeof step>
 export type Schedule = z.output<typeof schedule>
 export type MissedPolicy = z.output<typeof missed>
 export type HealthCheckPolicy = z.output<typeof check>
-export type ErasePolicy = z.output<typeof erase>

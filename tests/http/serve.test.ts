@@ -21,7 +21,8 @@ const open: Route = route({
 
 function withRoute(definition: Partial<Route>, overrides: Parameters<typeof testContext>[1] = {}) {
   const ctx = testContext(test.db, overrides)
-  return { ctx, ...testServer([{ ...open, ...definition } as Route], ctx) }
+  const { request } = testServer([{ ...open, ...definition } as Route], ctx)
+  return { ctx, request }
 }
 
 describe('an answer', () => {
