@@ -1,6 +1,7 @@
 import type { Queryable } from '../../platform/db.ts'
 import { identifier, qualified } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
+import { databaseRefusal } from '../database-refusal.ts'
 import type { Cut } from '../map/cuts.ts'
 import type { MapTable, SubjectMap } from '../map/subject-map.ts'
 import { identityList, joined, keySets, rowsOf, sameRow, subjectSetting } from '../rows/membership.ts'
@@ -34,6 +35,7 @@ export interface ErasePlan {
 
 /** Counts, in the caller's transaction, what erasing the subject would touch. Changes nothing. */
 export async function planErasure(tx: Queryable, map: SubjectMap, subjectId: string): Promise<ErasePlan> {
+  await tx.execute('set local row_security = off')
   await tx.query(`select set_config('${subjectSetting}', $1, true)`, [subjectId])
   const tables: PlannedTable[] = []
   const warnings: string[] = []
@@ -139,6 +141,10 @@ function cutRows(map: SubjectMap, cut: Cut): { prefix: string; sql: string } {
 }
 
 async function count(tx: Queryable, sql: string): Promise<number> {
-  const [row] = await tx.query<{ rows: number }>(sql)
-  return row?.rows ?? 0
+  try {
+    const [row] = await tx.query<{ rows: number }>(sql)
+    return row?.rows ?? 0
+  } catch (error) {
+    throw databaseRefusal(error, 'plan')
+  }
 }

@@ -1,6 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Context } from '../../platform/context.ts'
 import { CaretakerError, sqlState } from '../../platform/errors.ts'
+import { databaseRefusal } from '../database-refusal.ts'
 import { ChangedMeanwhile } from './erase-rows.ts'
 
 /** Serialisation failure, deadlock, lock not available; a foreign key that a concurrent insert broke. */
@@ -21,7 +22,7 @@ export async function retrying<T>(ctx: Pick<Context, 'signal'>, work: () => Prom
           { cause: error },
         )
       const again = error instanceof ChangedMeanwhile || (state !== undefined && passing.has(state))
-      if (!again) throw refused(error, state)
+      if (!again) throw databaseRefusal(error, 'erasure')
       if (attempt === attempts)
         throw new CaretakerError(
           'conflict',
@@ -35,20 +36,4 @@ export async function retrying<T>(ctx: Pick<Context, 'signal'>, work: () => Prom
       })
     }
   }
-}
-
-/** What the database would not do, by names only: its own messages quote values. */
-function refused(error: unknown, state: string | undefined): unknown {
-  if (error instanceof CaretakerError || state === undefined) return error
-  const { schema, table, constraint } = error as { schema?: string; table?: string; constraint?: string }
-  const where = [
-    table === undefined ? '' : ` on ${schema === undefined ? '' : `${schema}.`}${table}`,
-    constraint === undefined ? '' : ` by constraint ${constraint}`,
-  ].join('')
-  const hint = state === '42501' ? ' The database user lacks a privilege on a table that the person has rows in.' : ''
-  return new CaretakerError(
-    'database_error',
-    `The database refused a statement of the erasure${where} (SQLSTATE ${state}); nothing was changed.${hint}`,
-    { cause: error },
-  )
 }

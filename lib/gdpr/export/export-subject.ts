@@ -8,6 +8,7 @@ import type { Context } from '../../platform/context.ts'
 import { identifier, type Session } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { emitEvent } from '../../platform/outbox.ts'
+import { databaseRefusal } from '../database-refusal.ts'
 import type { MapTable, SubjectMap } from '../map/subject-map.ts'
 import { readSubjectMap, requirePolicy } from '../policy.ts'
 import { byWhom, openRequest, subjectTags } from '../requests/open-request.ts'
@@ -59,7 +60,11 @@ export async function exportSubject(ctx: Context, input: ExportInput): Promise<E
   const tags = key === undefined ? [] : subjectTags(key, subject)
   return withSubjectLock(ctx, { table: map.root, id: subject.id }, async () => {
     const request = unrecorded === null ? await openRequest(ctx, 'export', subject.id, tags) : undefined
-    const written = await toDestination(input.out, (out) => writeArchive(ctx, map, subject.id, out, input.onProgress ?? (() => undefined)))
+    const written = await toDestination(input.out, (out) =>
+      writeArchive(ctx, map, subject.id, out, input.onProgress ?? (() => undefined)),
+    ).catch((error: unknown) => {
+      throw databaseRefusal(error, 'export')
+    })
     await input.beforeRecord?.()
     if (request !== undefined) await recordExport(ctx, request.id, tags[0] as string, written)
     return { request: request?.id ?? null, unrecorded, ...written }

@@ -1,11 +1,13 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import { defineConfig, type PolicyInput } from '../../../lib/config/index.ts'
 import { verifyReceipt } from '../../../lib/gdpr/erase/receipt.ts'
-import { eraseSubject, planSubjectErasure } from '../../../lib/gdpr/index.ts'
+import { eraseSubject, exportSubject, planSubjectErasure } from '../../../lib/gdpr/index.ts'
 import { verifyAudit } from '../../../lib/platform/audit.ts'
 import type { Context } from '../../../lib/platform/context.ts'
+import { openDatabase } from '../../../lib/platform/db.ts'
 import { logLines, testContext } from '../../support/context.ts'
 import { createTestDatabase, type TestDatabase } from '../../support/database.ts'
+import { collect } from '../collect.ts'
 import { makeShop, tableContents } from '../shop.ts'
 
 let test: TestDatabase
@@ -284,6 +286,25 @@ describe('eraseSubject', () => {
     expect(await eraseSubject(ctx, { subject: 'ada@example.org' })).toMatchObject({ status: 'erased' })
     expect(await ids('users')).toEqual([2, 3])
     expect(await test.db.query(`select count(*)::int as n from caretaker.gdpr_requests where state = 'done'`)).toEqual([{ n: 2 }])
+  })
+
+  it('refuses to see only a part: row level security that hides rows is an error in plan, export and erasure', async () => {
+    await test.db.execute(`drop schema caretaker cascade; alter table payments enable row level security; create policy mine on payments using (false);
+      create role half login; grant usage on schema public, crm to half; grant all on all tables in schema public, crm to half`)
+    const url = new URL(test.url)
+    url.username = 'half'
+    const half = openDatabase({ sessionUrl: url.toString() })
+    const ctx = shop(undefined, { db: half })
+    const refusal = { code: 'database_error', detail: expect.stringContaining('42501') }
+    try {
+      await expect(planSubjectErasure(ctx, { subject: '1' })).rejects.toMatchObject(refusal)
+      await expect(eraseSubject(ctx, { subject: '1' })).rejects.toMatchObject(refusal)
+      await expect(exportSubject(ctx, { subject: '1', out: collect().stream })).rejects.toMatchObject(refusal)
+    } finally {
+      await half.close()
+      await test.db.execute('drop owned by half; drop role half')
+    }
+    expect(await ids('payments')).toEqual([1, 2])
   })
 
   it('works where Caretaker was never installed, and says that nothing was recorded', async () => {
