@@ -115,10 +115,8 @@ function backupSentence({ result }: Run): string {
 }
 
 function cleanupSentence({ result }: Run): string {
-  const steps = result?.steps as Record<string, { rows?: number }> | undefined
-  const done = Object.entries(steps ?? {}).flatMap(([name, { rows }]) =>
-    rows === undefined ? [] : [`${name}: ${rows.toLocaleString('en')} rows`],
-  )
+  const steps = (result?.steps ?? []) as { task: string; rows?: number }[]
+  const done = steps.flatMap(({ task, rows }) => (rows === undefined ? [] : [`${task}: ${rows.toLocaleString('en')} rows`]))
   return `${done.join(', ')}, then vacuumed`
 }
 

@@ -312,10 +312,10 @@ function summary(result: Record<string, unknown>): string {
       typeof value === 'number' ? [`${value.toLocaleString('en')} ${name}`] : typeof value === 'string' ? [`${name} ${value}`] : [],
     )
   const { steps } = result
-  if (typeof steps !== 'object' || steps === null) return figures(result).join(', ')
-  const parts = Object.entries(steps as Record<string, unknown>).map(([name, step]) => {
-    const [first] = typeof step === 'object' && step !== null ? figures(step as Record<string, unknown>) : []
-    return first === undefined ? name : `${name}: ${first}`
+  if (!Array.isArray(steps)) return figures(result).join(', ')
+  const parts = (steps as Record<string, unknown>[]).map(({ task, ...counted }) => {
+    const [first] = figures(counted)
+    return first === undefined ? String(task) : `${String(task)}: ${first}`
   })
   return parts.join(' · ')
 }
