@@ -43,9 +43,14 @@ async function open(flags: Options['flags'], out: Output): Promise<{ context: Co
       ? { ...(await localSecrets(text(flags.data))), ...process.env, DATABASE_URL: url }
       : { ...process.env, ...stack.environment }
   const stop = new AbortController()
+  let askedAtMs = 0
   const interrupt = () => {
-    // Once: end in order. Twice: at once.
-    if (stop.signal.aborted) process.exit(130)
+    // Once: end in order. Twice: at once. Under npm one Ctrl-C arrives twice, from the terminal and passed on by npm.
+    if (stop.signal.aborted) {
+      if (performance.now() - askedAtMs > 500) process.exit(130)
+      return
+    }
+    askedAtMs = performance.now()
     out.line('Stopping; press Ctrl-C again to stop at once.')
     stop.abort(new CaretakerError('timeout', 'Stopped by the operator.'))
   }

@@ -111,7 +111,7 @@ async function runJob(ctx: Context, job: string): Promise<Run> {
 
 function backupSentence({ result }: Run): string {
   const { rows, storedBytes, encrypted } = result as { rows: number; storedBytes: number; encrypted: boolean }
-  return `${rows.toLocaleString('en')} rows in one snapshot, ${(storedBytes / 1e6).toFixed(1)} MB${encrypted ? ', encrypted to a key this server does not hold' : ''}`
+  return `${rows.toLocaleString('en')} rows in one snapshot, ${(storedBytes / 1e6).toFixed(1)} MB${encrypted ? ', encrypted with age' : ''}`
 }
 
 function cleanupSentence({ result }: Run): string {

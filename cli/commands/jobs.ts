@@ -2,8 +2,10 @@ import { findJob, jobs } from '../../lib/catalog.ts'
 import { claimManually, claimSlot, currentSlot, findRun, type Job, listRuns, nextSlots, type Run, work } from '../../lib/jobs/index.ts'
 import type { Context } from '../../lib/platform/context.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
+import { readOnlyDatabase } from '../../lib/platform/read-only.ts'
 import type { Command } from '../command.ts'
 import { duration, table } from '../output.ts'
+import { describeLines, linesOf } from './plan.ts'
 
 const list: Command = {
   name: 'jobs list',
@@ -50,14 +52,8 @@ const run: Command = {
     const all = jobs(ctx.config)
     const job = findJob(all, name)
     if (flags['dry-run'] === true) {
-      const lines = await job.plan(ctx)
-      out.result(
-        { job: job.name, dryRun: true, plan: lines },
-        table(
-          ['action', 'target', 'count', 'unit'],
-          lines.map((line) => [line.action, line.target, line.count, line.unit]),
-        ),
-      )
+      const lines = await linesOf({ ...ctx, db: readOnlyDatabase(ctx.db) }, job)
+      out.result({ job: job.name, dryRun: true, plan: lines }, [`${job.name} would now`, ...describeLines(lines), 'Nothing was changed.'].join('\n'))
       return
     }
     const { run: claimed, mine } = await claim(ctx, job, flags.again === true)

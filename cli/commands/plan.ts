@@ -36,7 +36,7 @@ export async function fullPlan(given: Context, all: readonly Job[]): Promise<Ful
 }
 
 /** One job that cannot be planned (its tables are not installed, the role may not read them) must not hide the others. */
-async function linesOf(ctx: Context, job: Job): Promise<readonly PlanLine[]> {
+export async function linesOf(ctx: Context, job: Job): Promise<readonly PlanLine[]> {
   try {
     return await job.plan(ctx)
   } catch (error) {
@@ -72,15 +72,19 @@ function describe({ issues, jobs: planned }: FullPlan): string {
       : `The policy ${errors === 0 ? 'fits the database, with' : 'does not fit the database:'} ${[plural(errors, 'error'), plural(warnings, 'warning')].filter((text) => text !== '').join(' and ')}.`
   const lines = [verdict, ...issues.map((issue) => `  ${issue.severity.padEnd(7)}  ${issue.path}: ${issue.message}`)]
   for (const job of planned) {
-    lines.push('', `${job.name}, ${job.next === null ? 'when asked' : `next ${instant(job.next)}`}: ${job.description}`)
-    if (job.lines.length === 0) lines.push('           nothing to do')
-    for (const line of job.lines) {
-      lines.push(`  ${amount(line).padStart(16)}  ${line.action}`)
-      for (const warning of line.warnings ?? []) lines.push(`                  ! ${warning}`)
-    }
+    lines.push('', `${job.name}, ${job.next === null ? 'when asked' : `next ${instant(job.next)}`}: ${job.description}`, ...describeLines(job.lines))
   }
   lines.push('', 'Nothing was changed.')
   return lines.join('\n')
+}
+
+/** What one job would touch, a line each, with its warnings below. */
+export function describeLines(planned: readonly PlanLine[]): string[] {
+  if (planned.length === 0) return ['           nothing to do']
+  return planned.flatMap((line) => [
+    `  ${amount(line).padStart(16)}  ${line.action}`,
+    ...(line.warnings ?? []).map((warning) => `                  ! ${warning}`),
+  ])
 }
 
 function plural(count: number, noun: string): string {
