@@ -2,20 +2,24 @@ import type { JobPlan, JobVerb } from '../platform/job.ts'
 import { backupDatabase } from './backup-database.ts'
 import { listTables } from './catalogue.ts'
 import { backupPolicy } from './policy.ts'
+import { pruneBackups } from './prune-backups.ts'
 import { sourceScope } from './supabase.ts'
 
-/** The scheduled backup. */
+/** The scheduled backup, and after it the retention of backups. */
 export const backupJob: JobVerb = async (ctx, run) => {
   const report = await backupDatabase(ctx, { run })
-  return { status: 'done', result: { ...report } }
+  // Only after a good one: a day of failures must not eat the copies there are.
+  const pruned = await pruneBackups(ctx)
+  return { status: 'done', result: { ...report, removed: pruned.removed, swept: pruned.swept } }
 }
 
-/** What a backup would read now. */
+/** What a backup would read now, and what would be deleted after it. */
 export const planBackup: JobPlan = async (ctx) => {
   const policy = backupPolicy(ctx)
   const tables = await listTables(ctx.db, await sourceScope(ctx.db, policy))
   const bytes = tables.reduce((sum, table) => sum + table.bytes, 0)
   const store = await ctx.objects()
+  const prune = await pruneBackups(ctx, { dryRun: true })
   return [
     {
       action: `dump ${tables.length} tables to ${store.url}${policy.recipients === null ? ', not encrypted' : ''}`,
@@ -25,5 +29,6 @@ export const planBackup: JobPlan = async (ctx) => {
       estimated: true,
       ...(policy.recipients === null ? { warnings: ['backup.encryption is "none": whoever reads the store reads the data.'] } : {}),
     },
+    { action: 'delete backups that backup.keep no longer keeps', target: store.url, count: prune.removed.length, unit: 'objects' },
   ]
 }

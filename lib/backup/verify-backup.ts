@@ -1,10 +1,10 @@
 import type { Context } from '../platform/context.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { parseIdentities } from './age/index.ts'
+import { framingOf } from './framing.ts'
 import { backupFolder, type Manifest, type ManifestObject, readManifest, resolveBackupId } from './manifest.ts'
 import { Digest, Unframe } from './meter.ts'
 import { digestSink, type Opening, readObjectInto } from './object-stream.ts'
-import { framingOf } from './framing.ts'
 import type { OnProgress } from './progress.ts'
 
 export interface VerifyInput {
