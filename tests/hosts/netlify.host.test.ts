@@ -7,7 +7,7 @@ import { bundleFunctions } from '../../scripts/bundle-functions.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { readNetlifyToml } from '../support/netlify-toml.ts'
 import { backUpThroughBundles } from './backup-in-bundle.ts'
-import { call, hostTools, own, root, type ZippedFunction, zipItAndShipIt } from './tools.ts'
+import { call, callThroughBootstrap, hostTools, own, root, type ZippedFunction, zipItAndShipIt } from './tools.ts'
 
 /** What a function may weigh as it is uploaded, Netlify's own 0.4 MB included. */
 const mostBytes = 1_500_000
@@ -81,12 +81,17 @@ describe.skipIf(!hostTools)('the functions as Netlify ships them', () => {
     expect(Object.values(archives).filter(({ name, size = Number.POSITIVE_INFINITY }) => name !== 'worker' && size > mostBytes)).toEqual([])
   })
 
-  it.each(Object.entries(own))('%s answers as itself', async (name, { path, method, status, says }) => {
-    const { file, cwd } = bundle(name)
-    const [answer] = await call(file, cwd, [{ url: `https://caretaker.example${path}`, method }], {
-      CRON_SECRET: 'a-secret-of-twenty-eight-chars',
-    })
+  it.each(Object.entries(own))("%s answers as itself through Netlify's bootstrap", async (name, { path, method, status, says }) => {
+    const { cwd } = bundle(name)
+    const entryPoint = join(cwd, functions[name]?.entryFilename ?? '')
+    const answer = await callThroughBootstrap(
+      entryPoint,
+      cwd,
+      { url: `https://caretaker.example${path}`, method },
+      { CRON_SECRET: 'a-secret-of-twenty-eight-chars' },
+    )
     expect({ status: answer?.status, says: answer?.body.includes(says) ? says : answer?.body }).toEqual({ status, says })
+    expect(answer?.headers['content-security-policy']).toContain("default-src 'none'")
   })
 
   it('tick claims what is due', async () => {

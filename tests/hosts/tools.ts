@@ -66,18 +66,45 @@ process.exit(0)
 `
 
 /** Calls a bundled function in a process of its own, as a host does: from the bundle's folder, with nothing else around it. */
-export async function call(file: string, cwd: string, calls: Call[], env: Record<string, string> = {}): Promise<Answer[]> {
-  const { stdout } = await promisify(execFile)(
-    process.execPath,
-    ['--input-type=module', '--eval', launcher, pathToFileURL(file).href, JSON.stringify(calls)],
-    {
-      cwd,
-      env: { LOG_LEVEL: 'silent', ...env },
-      timeout: 240_000,
-      maxBuffer: 64 * 1024 * 1024,
-    },
-  )
+export function call(file: string, cwd: string, calls: Call[], env: Record<string, string> = {}): Promise<Answer[]> {
+  return launch(launcher, file, cwd, calls, env)
+}
+
+async function launch(script: string, file: string, cwd: string, calls: Call | Call[], env: Record<string, string>): Promise<Answer[]> {
+  const args = ['--input-type=module', '--eval', script, pathToFileURL(file).href, JSON.stringify(calls)]
+  const { stdout } = await promisify(execFile)(process.execPath, args, {
+    cwd,
+    env: { LOG_LEVEL: 'silent', ...env },
+    timeout: 240_000,
+    maxBuffer: 64 * 1024 * 1024,
+  })
   return JSON.parse(stdout) as Answer[]
+}
+
+const bootstrapLauncher = `
+const { Writable } = await import('node:stream')
+let sent
+globalThis.awslambda = { streamifyResponse: (handler) => handler, HttpResponseStream: { from: (stream, head) => ((sent = head), stream) } }
+const { handler } = await import(process.argv[1])
+const chunks = []
+const stream = new Writable({ write: (chunk, _encoding, done) => { chunks.push(chunk); done() } })
+const { url, method } = JSON.parse(process.argv[2])
+const event = { rawUrl: url, path: new URL(url).pathname, httpMethod: method, headers: { host: new URL(url).host }, isBase64Encoded: false, flags: {}, invocationMetadata: {} }
+await handler(event, stream, { awsRequestId: 'one', getRemainingTimeInMillis: () => 20000, clientContext: {} })
+const headers = Object.fromEntries(Object.entries(sent.multiValueHeaders).map(([name, values]) => [name, values.join(', ')]))
+process.stdout.write(JSON.stringify([{ status: sent.statusCode, headers, body: Buffer.concat(chunks).toString() }]))
+process.exit(0)
+`
+
+/** Calls a function as Netlify's machines do: its entry point, with the bootstrap that Netlify packs beside it, as a Lambda that streams. */
+export async function callThroughBootstrap(
+  entryPoint: string,
+  cwd: string,
+  request: Call,
+  env: Record<string, string> = {},
+): Promise<Answer | undefined> {
+  const [answer] = await launch(bootstrapLauncher, entryPoint, cwd, request, env)
+  return answer
 }
 
 /** A call for each function that only that function answers so, in an environment with nothing but a CRON_SECRET. */
