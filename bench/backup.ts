@@ -9,14 +9,14 @@ import { type LocalPostgres, startPostgres } from '../local/postgres.ts'
 import { printFigure } from './figures.ts'
 
 /*
- * npm run bench -- backup [--megabytes 1300]
+ * npm run bench -- backup [--megabytes 1300] [--server postgres://SUPERUSER@HOST/postgres]
  *
- * Backs up and restores two tables on a PostgreSQL of its own, beside what else one would use, in the same minute. One JSON line
+ * Backs up and restores two tables on a PostgreSQL of its own (or on `--server`, for a pg_dump of that version), beside what else one would use, in the same minute. One JSON line
  * a figure: `ratio` is ours to the yardstick's wall time. Every run is a process of its own, so that peak memory is its alone.
  */
 
 const { values } = parseArgs({
-  options: { megabytes: { type: 'string', default: '1300' } },
+  options: { megabytes: { type: 'string', default: '1300' }, server: { type: 'string' } },
   args: process.argv.slice(2),
   allowPositionals: true,
 })
@@ -101,7 +101,7 @@ async function sizeOf(path: string): Promise<number> {
   return Number(found?.output.split('\t')[0] ?? 0)
 }
 
-async function bench(server: LocalPostgres, work: string): Promise<void> {
+async function bench(server: Pick<LocalPostgres, 'url'>, work: string): Promise<void> {
   const admin = openDatabase({ sessionUrl: server.url() })
   const fresh = async (name: string) => {
     await admin.execute(`drop database if exists ${name} with (force)`)
@@ -162,6 +162,7 @@ await client.end()`
     const native = await measure('pg_restore', ['-j2', '-d', other, join(work, 'custom.dump')])
     if (native !== null) print('restore / pg_restore -j2', restore.ms / native.ms, 'ratio', 1)
   }
+  for (const name of ['bench_source', 'bench_target']) await admin.execute(`drop database if exists ${name} with (force)`)
   await admin.close()
 }
 
@@ -174,10 +175,25 @@ async function attempt(run: () => Promise<Measured | null>): Promise<Measured | 
 }
 
 const work = await mkdtemp(join(tmpdir(), 'caretaker-bench-'))
-const server = await startPostgres({ directory: join(work, 'server'), settings: { shared_buffers: '256MB', max_wal_size: '4GB' } })
+const server =
+  values.server === undefined
+    ? await startPostgres({ directory: join(work, 'server'), settings: { shared_buffers: '256MB', max_wal_size: '4GB' } })
+    : given(values.server)
 try {
   await bench(server, work)
 } finally {
   await server.stop()
   await rm(work, { recursive: true, force: true })
+}
+
+/** A server that runs already: two databases, bench_source and bench_target, are made on it. */
+function given(address: string): Pick<LocalPostgres, 'url' | 'stop'> {
+  return {
+    url(database = 'postgres') {
+      const url = new URL(address)
+      url.pathname = `/${database}`
+      return url.toString()
+    },
+    stop: () => Promise.resolve(),
+  }
 }

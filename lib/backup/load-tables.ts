@@ -2,6 +2,7 @@ import { pipeline } from 'node:stream/promises'
 import copyStreams from 'pg-copy-streams'
 import { qualified, type Session } from '../platform/db.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
+import { copyOutStream } from './copy-out.ts'
 import { tableFraming } from './framing.ts'
 import type { Manifest, ManifestObject, ManifestTable } from './manifest.ts'
 import { Digest, Meter, Unframe } from './meter.ts'
@@ -141,8 +142,7 @@ export async function hashCuts(session: Session, sql: string, lengths: readonly 
     hashes.push(digest.measured().sha256)
     digest = new Digest()
   }
-  const copy = session.client.query(copyStreams.to(sql))
-  await pipeline(copy, async (from: AsyncIterable<Buffer>) => {
+  await pipeline(copyOutStream(session.client, sql), async (from: AsyncIterable<Buffer>) => {
     for await (const chunk of from) {
       let rest = chunk
       for (

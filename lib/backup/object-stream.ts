@@ -5,7 +5,7 @@ import { CaretakerError } from '../platform/errors.ts'
 import type { ObjectStore } from '../platform/objects.ts'
 import { decryptWith, encryptTo } from './age/index.ts'
 import type { ManifestObject } from './manifest.ts'
-import { Digest, Frame, Gather, Meter } from './meter.ts'
+import { Digest, Frame, Meter } from './meter.ts'
 
 /** How objects of one backup are written: to which folder, for whom. */
 export interface Sealing {
@@ -45,7 +45,7 @@ export async function writeObject(
   const key = sealedName(name, sealing)
   const content = new Meter(onBytes)
   const stored = new Meter()
-  const stages = [new Gather(), content, new Frame(framing.head, framing.tail), createZstdCompress(compression)]
+  const stages = [content, new Frame(framing.head, framing.tail), createZstdCompress(compression)]
   const encrypt = sealing.recipients === null ? [] : [await encryptTo(sealing.recipients)]
   const put = sealing.store.put(`${sealing.folder}${key}`, stored, { contentType: 'application/octet-stream', signal: sealing.signal })
   const failures: unknown[] = []

@@ -50,15 +50,17 @@ async function inhabited(session: Session): Promise<string | null> {
 async function readPlatform(session: Session, options: TargetOptions): Promise<PlatformObjects> {
   const { excludeSchemas } = await sourceScope(session, { excludeSchemas: [] })
   const restrictKey = 'platform'
-  const sql = await runPgDump({
+  const [sql = ''] = await runPgDump({
     databaseUrl: options.url,
     ca: options.ca,
     signal: options.signal,
-    args: [
-      '--schema-only',
-      '--encoding=UTF8',
-      `--restrict-key=${restrictKey}`,
-      ...excludeSchemas.map((schema) => `--exclude-schema=${pattern(schema)}`),
+    runs: [
+      [
+        '--schema-only',
+        '--encoding=UTF8',
+        `--restrict-key=${restrictKey}`,
+        ...excludeSchemas.map((schema) => `--exclude-schema=${pattern(schema)}`),
+      ],
     ],
   })
   const statements = splitStatements(sql, restrictKey).filter((statement) => statement.type !== undefined)

@@ -67,7 +67,8 @@ describe.skipIf(!tools)('restore.sh, with age, zstd and psql alone', () => {
       await writeFile(changed, bytes)
 
       await restore()
-      const schema = (url: string) => runPgDump({ databaseUrl: url, args: ['--schema-only', '--restrict-key=same'], signal: ctx.signal })
+      const schema = async (url: string) =>
+        (await runPgDump({ databaseUrl: url, runs: [['--schema-only', '--restrict-key=same']], signal: ctx.signal }))[0]
       expect(await schema(target.url)).toBe(await schema(source.url))
       const counts = `select (select count(*) from zoo.parents) as parents, (select sum(hashtextextended(t::text, 0)) from zoo.like_toast t) as toast,
         (select sum(hashtextextended(t::text, 0)) from zoo.oid_types t) as types, (select last_value from zoo.lonely) as lonely, (select md5(lo_get(424243))) as big`

@@ -34,7 +34,8 @@ beforeAll(async () => {
 })
 afterAll(() => rm(folder, { recursive: true, force: true }))
 
-const schema = (url: string) => runPgDump({ databaseUrl: url, args: ['--schema-only', '--restrict-key=same'], signal: ctx.signal })
+const schema = async (url: string) =>
+  (await runPgDump({ databaseUrl: url, runs: [['--schema-only', '--restrict-key=same']], signal: ctx.signal }))[0]
 const codeOf = async (attempt: Promise<unknown>) =>
   attempt.then(
     () => 'done',

@@ -32,7 +32,8 @@ afterAll(() => rm(folder, { recursive: true, force: true }))
 
 async function schemaOf(url: string): Promise<string> {
   const signal = new AbortController().signal
-  return runPgDump({ databaseUrl: url, args: ['--schema-only', '--restrict-key=same'], signal })
+  const [sql = ''] = await runPgDump({ databaseUrl: url, runs: [['--schema-only', '--restrict-key=same']], signal })
+  return sql
 }
 
 async function withTarget<T>(work: (target: TestDatabase) => Promise<T>): Promise<T> {

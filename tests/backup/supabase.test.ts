@@ -83,7 +83,8 @@ describe('a Supabase project, read and restored by a role that is no superuser',
     const target = await project()
     try {
       const report = await restoreBackup(ctx, { id, targetUrl: asProjectRole(target) })
-      const schema = (url: string) => runPgDump({ databaseUrl: url, args: ['--schema-only', '--restrict-key=same'], signal: ctx.signal })
+      const schema = async (url: string) =>
+        (await runPgDump({ databaseUrl: url, runs: [['--schema-only', '--restrict-key=same']], signal: ctx.signal }))[0]
       expect(await schema(target.url)).toBe(await schema(source.url))
       const state = `select
         (select sum(hashtextextended(t::text, 0)) from auth.users t) as users, (select sum(hashtextextended(t::text, 0)) from auth.identities t) as identities,

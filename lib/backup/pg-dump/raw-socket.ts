@@ -62,14 +62,22 @@ function rawSocket(socket: Socket, parameters: readonly [string, string][]): Raw
   socket.on('close', () => lost())
   socket.resume()
 
+  const exchange = (message: Buffer): Promise<Buffer> => {
+    if (socket.destroyed) return Promise.reject(new Error('the connection was closed'))
+    return new Promise((done, fail) => {
+      waiting = { done, fail }
+      socket.write(message)
+    })
+  }
+  let started = false
+
   return {
-    exchange(message) {
-      if (isStartup(message)) return Promise.resolve(startupReply(parameters))
-      if (socket.destroyed) return Promise.reject(new Error('the connection was closed'))
-      return new Promise((done, fail) => {
-        waiting = { done, fail }
-        socket.write(message)
-      })
+    async exchange(message) {
+      if (!isStartup(message)) return exchange(message)
+      // To the sender this is a new connection: nothing of the one before may be left.
+      if (started) for (const sql of ['rollback', 'discard all']) await exchange(queryMessage(sql))
+      started = true
+      return startupReply(parameters)
     },
     destroy() {
       if (!socket.destroyed) socket.end(Buffer.from([0x58, 0, 0, 0, 4]))
@@ -79,6 +87,14 @@ function rawSocket(socket: Socket, parameters: readonly [string, string][]): Raw
 
 function isStartup(message: Buffer): boolean {
   return message.length >= 8 && message.readUInt32BE(0) === message.length && message.readUInt32BE(4) >>> 16 === protocolVersion3 >>> 16
+}
+
+function queryMessage(sql: string): Buffer {
+  const body = Buffer.from(`${sql}\0`)
+  const head = Buffer.alloc(5)
+  head[0] = 0x51
+  head.writeUInt32BE(body.length + 4, 1)
+  return Buffer.concat([head, body])
 }
 
 function startupReply(parameters: readonly [string, string][]): Buffer {

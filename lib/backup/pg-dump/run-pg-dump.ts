@@ -9,8 +9,8 @@ export interface PgDumpOptions {
   /** A connection of its own is opened there. A secret. */
   databaseUrl: string
   ca?: string | undefined
-  /** As on the command line; `-f`, `-U` and `--inserts` are given already. */
-  args: readonly string[]
+  /** As on the command line, once a run; `-f`, `-U` and `--inserts` are given already. */
+  runs: readonly (readonly string[])[]
   signal: AbortSignal
 }
 
@@ -32,21 +32,23 @@ function locateThread(): URL {
 }
 
 /**
- * What pg_dump prints for `args`, as one string. Schemas fit in memory; data never comes this way.
+ * What pg_dump prints in each run, as strings. Schemas fit in memory; data never comes this way. All runs share one thread
+ * and one connection: another thread would cost 40 MB.
  * @throws {CaretakerError} `backup_incomplete` with pg_dump's own message
  */
-export async function runPgDump(options: PgDumpOptions): Promise<string> {
+export async function runPgDump(options: PgDumpOptions): Promise<string[]> {
   const socket = await openRawSocket(options.databaseUrl, options.ca)
   const { port1: wire, port2: theirs } = new MessageChannel()
   const turn = new SharedArrayBuffer(4)
   const worker = new Worker(locateThread(), {
-    workerData: { args: [...options.args], wire: theirs, turn },
+    workerData: { runs: options.runs.map((args) => [...args]), wire: theirs, turn },
     transferList: [theirs],
     // Nothing of this process's environment or flags is needed there.
     env: {},
     execArgv: [],
     stdout: true,
     stderr: true,
+    resourceLimits: { maxYoungGenerationSizeMb: 8 },
   })
   try {
     return await converse(worker, wire, turn, socket, options.signal)
@@ -57,7 +59,7 @@ export async function runPgDump(options: PgDumpOptions): Promise<string> {
   }
 }
 
-function converse(worker: Worker, wire: MessagePort, turn: SharedArrayBuffer, socket: RawSocket, signal: AbortSignal): Promise<string> {
+function converse(worker: Worker, wire: MessagePort, turn: SharedArrayBuffer, socket: RawSocket, signal: AbortSignal): Promise<string[]> {
   const replied = new Int32Array(turn)
   const reply = (bytes: Uint8Array) => {
     wire.postMessage(new Uint8Array(bytes))
@@ -72,9 +74,9 @@ function converse(worker: Worker, wire: MessagePort, turn: SharedArrayBuffer, so
     signal.addEventListener('abort', abort, { once: true })
     worker.once('error', (error) => incomplete('pg_dump ended with an error.', error))
     worker.once('exit', (code) => incomplete(`pg_dump ended early (exit code ${code}).`))
-    worker.once('message', (message: { sql: string } | { failure: string }) => {
+    worker.once('message', (message: { scripts: string[] } | { failure: string }) => {
       signal.removeEventListener('abort', abort)
-      if ('sql' in message) done(message.sql)
+      if ('scripts' in message) done(message.scripts)
       else incomplete(message.failure.replace(/\s+/g, ' ').trim())
     })
     wire.on('message', (bytes: Uint8Array) => {

@@ -6,7 +6,7 @@ import { pgDump } from '@electric-sql/pglite-tools/pg_dump'
  * the bytes to the main thread, which owns the socket, and sleeps until the reply is there.
  */
 
-const { args, wire, turn } = workerData as { args: string[]; wire: MessagePort; turn: SharedArrayBuffer }
+const { runs, wire, turn } = workerData as { runs: string[][]; wire: MessagePort; turn: SharedArrayBuffer }
 const replied = new Int32Array(turn)
 const terminate = 'X'.charCodeAt(0)
 
@@ -40,8 +40,9 @@ String.prototype.replace = function (this: string, pattern: string | RegExp, rep
 } as typeof replace
 
 try {
-  const file = await pgDump({ pg: server as never, args })
-  parentPort?.postMessage({ sql: await file.text() })
+  const scripts: string[] = []
+  for (const args of runs) scripts.push(await (await pgDump({ pg: server as never, args })).text())
+  parentPort?.postMessage({ scripts })
 } catch (error) {
   parentPort?.postMessage({ failure: error instanceof Error ? error.message : String(error) })
 }
