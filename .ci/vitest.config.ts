@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config'
 
-// The tests that need the hosts' own tools: `npm ci --prefix .ci`, then `vitest run --config .ci/vitest.config.ts`.
+// The tests that need the hosts' own tools: `npm install --prefix .ci --ignore-scripts`, then `vitest run --config .ci/vitest.config.ts`.
 export default defineConfig({
   root: new URL('..', import.meta.url).pathname,
   test: {

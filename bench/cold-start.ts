@@ -73,7 +73,7 @@ async function ship(folder: string): Promise<Map<string, { file: string; cwd: st
   const bundles = await bundleFunctions('netlify', join(folder, 'bundles'))
   const tool = join(root, '.ci/package.json')
   if (!existsSync(join(root, '.ci/node_modules/@netlify/zip-it-and-ship-it'))) {
-    console.error("Measured without Netlify's own packaging; `npm ci --prefix .ci` installs it.")
+    console.error("Measured without Netlify's own packaging; `npm install --prefix .ci --ignore-scripts` installs it.")
     return new Map(bundles.map(({ name, file }) => [name, { file: join(file, '..', `${name}.mjs`), cwd: join(file, '..') }]))
   }
   const { zipFunctions } = (await import(pathToFileURL(createRequire(tool).resolve('@netlify/zip-it-and-ship-it')).href)) as {

@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
 export const root = resolve(import.meta.dirname, '../..')
 const installed = join(root, '.ci/node_modules')
 
-/** The hosts' tools are too heavy for everyone's install: `npm ci --prefix .ci` brings them, and CI insists on them. */
+/** The hosts' tools are too heavy for everyone's install: `npm install --prefix .ci --ignore-scripts` brings them, and CI insists on them. */
 export const hostTools = existsSync(join(installed, 'vercel')) || process.env.HOST_TOOLS === 'required'
 
 export interface ZippedFunction {
