@@ -146,6 +146,7 @@ async function purge(db: Database, url: string): Promise<void> {
     params: {},
     checkpoint: null,
     shouldHandOver: () => false,
+    callForHelp: () => Promise.resolve(),
     save: async (checkpoint, tx) => {
       await (tx ?? ctx.db).execute('update caretaker.runs set checkpoint = $2::jsonb where id = $1::uuid', [
         run.id,

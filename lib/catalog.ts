@@ -58,6 +58,8 @@ const builtIn: readonly BuiltIn[] = [
     on: (policy) => policy.backup !== undefined,
     run: async (ctx, run) => (await import('./backup/index.ts')).backupJob(ctx, run),
     plan: async (ctx) => (await import('./backup/index.ts')).planBackup(ctx),
+    assist: async (ctx, callForHelp) =>
+      ctx.config.backup !== undefined && (await import('./backup/index.ts')).assistBackup(ctx, callForHelp),
   },
 ]
 

@@ -1,13 +1,14 @@
 import type { JobPlan, JobVerb } from '../platform/job.ts'
-import { backupDatabase } from './backup-database.ts'
 import { listTables } from './catalogue.ts'
 import { backupPolicy } from './policy.ts'
 import { pruneBackups } from './prune-backups.ts'
+import { sharedBackup } from './shared-dump/shared-backup.ts'
 import { sourceScope } from './supabase.ts'
 
 /** The scheduled backup, and after it the retention of backups. */
 export const backupJob: JobVerb = async (ctx, run) => {
-  const report = await backupDatabase(ctx, { run })
+  const report = await sharedBackup(ctx, run)
+  if (report === 'hand-over') return { status: 'hand-over' }
   // Only after a good one: a day of failures must not eat the copies there are.
   const pruned = await pruneBackups(ctx)
   return { status: 'done', result: { ...report, removed: pruned.removed, swept: pruned.swept } }

@@ -49,13 +49,14 @@ export async function takeSnapshot(
     const tables = await listTables(keeper, scope)
     // A table made between the list and the snapshot is not locked yet: list, lock and export again.
     if (!tables.every((table) => locked.has(table.oid))) continue
-    for (const worker of workers) await join(worker, exported.id, version.number, tables)
+    for (const worker of workers) await joinSnapshot(worker, exported.id, version.number, tables)
     return { id: exported.id, visible: exported.visible, lsn: exported.lsn, takenAt: exported.at, tables, version, scope }
   }
   throw new CaretakerError('backup_incomplete', 'Tables are being made faster than they can be locked. Try again when migrations are done.')
 }
 
-async function join(worker: Session, id: string, version: number, tables: readonly SourceTable[]): Promise<void> {
+/** Opens a transaction on `worker` that sees what the snapshot `id` sees, and locks its tables. */
+export async function joinSnapshot(worker: Session, id: string, version: number, tables: readonly SourceTable[]): Promise<void> {
   await pinSession(worker, version, { lockTimeoutMs })
   await worker.execute('begin isolation level repeatable read read only')
   await worker.execute(`set transaction snapshot '${id.replaceAll("'", "''")}'`)

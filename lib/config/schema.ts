@@ -100,6 +100,10 @@ export const policySchema = z.strictObject({
       encryption: z.optional(z.literal('none')),
       /** Parallel connections. Default 2. */
       connections: z.optional(z.int().check(z.gte(1), z.lte(16))),
+      /** How many invocations work on one backup at a time, each with its own connections. Default 1. */
+      workers: z.optional(z.int().check(z.gte(1), z.lte(8))),
+      /** Restore drills by the server. `false` forbids it an identity; assertions are queries that give true in a restored database. */
+      drill: z.optional(z.union([z.literal(false), z.strictObject({ assertions: z.optional(z.record(z.string(), name)) })])),
       /** Schemas to leave out beside PostgreSQL's own. */
       excludeSchemas: z.optional(z.array(name)),
       keep: z.optional(

@@ -12,4 +12,6 @@ export interface Job {
   plan: JobPlan
   /** Whether work waits for a job without a schedule; asked by every tick. */
   pending?: (ctx: Context) => Promise<boolean>
+  /** Takes a share of a run that another worker has open. False when there is none to take. */
+  assist?: (ctx: Context, callForHelp: () => Promise<void>) => Promise<boolean>
 }

@@ -21,6 +21,8 @@ export interface WorkReport {
 export interface WorkOptions {
   /** Stop as soon as this run has ended, whoever ended it. */
   until?: string
+  /** Asks another worker to come. Default: nobody is asked. */
+  wake?: (ctx: Context) => Promise<void>
   onRun?: (run: Run, event: 'started' | 'done' | 'failed' | 'handed over') => void
 }
 
@@ -35,7 +37,7 @@ export async function work(ctx: Context, jobs: readonly Job[], options: WorkOpti
   return ledger(async () => {
     const boss = await openQueue(ctx)
     const report: WorkReport = { finished: 0, failed: 0, handedOver: 0, more: false }
-    const firstSeen = new Map<string, number>()
+    const firstSeen = new Map<string, Sighting>()
     try {
       for (;;) {
         if (ctx.signal.aborted || remainingMs(ctx) < 2 * handOverMarginMs) {
@@ -44,11 +46,16 @@ export async function work(ctx: Context, jobs: readonly Job[], options: WorkOpti
         }
         if (options.until !== undefined && (await hasEnded(ctx, options.until))) return report
         await dispatch(ctx, boss)
-        const [job] = await boss.fetch<{ runId: string; dispatch: number }>(queueName, { batchSize: 1, includeMetadata: true })
+        const [job] = await boss.fetch<{ runId: string; dispatch: number }>(queueName, {
+          includeMetadata: true,
+          // A run whose job is busy must not keep the runs of other jobs behind it waiting.
+          groupConcurrency: 1,
+        })
         if (job !== undefined) {
           await take(ctx, boss, jobs, job, report, options)
           continue
         }
+        if (options.until === undefined && (await assist(ctx, jobs, options))) continue
         if (options.until === undefined && !(await mayHaveDied(ctx, firstSeen))) return report
         // Somebody else's run is open: wait for its heartbeat to come or to lapse, then look again.
         await pause(ctx.signal, options.until === undefined ? 1_000 : 250)
@@ -60,8 +67,24 @@ export async function work(ctx: Context, jobs: readonly Job[], options: WorkOpti
   })
 }
 
+/** Nothing is queued: a run that another worker has open may have a share to give. */
+async function assist(ctx: Context, jobs: readonly Job[], options: WorkOptions): Promise<boolean> {
+  for (const job of jobs) {
+    if (job.assist === undefined) continue
+    const log = ctx.log.child({ job: job.name, assisting: true })
+    try {
+      if (await job.assist({ ...ctx, log, actor: { type: 'system', job: job.name } }, async () => options.wake?.(ctx))) return true
+    } catch (error) {
+      // The run is another worker's to fail or to end; this one has only lost its share.
+      log.warn({ err: error }, 'assisting failed')
+    }
+  }
+  return false
+}
+
 /**
- * Gives jobs of dead workers back to the queue, and closes the runs whose last attempt died with its worker.
+ * Gives jobs of dead workers back to the queue, closes the runs whose last attempt died with its worker, and queues
+ * those anew that the queue knows nothing of (it was restored without its schema, or made anew).
  */
 export async function supervise(ctx: Context, boss: PgBoss): Promise<void> {
   await boss.supervise(queueName)
@@ -72,10 +95,14 @@ export async function supervise(ctx: Context, boss: PgBoss): Promise<void> {
   )
   for (const run of open) {
     const [queued] = await boss.findJobs(queueName, { id: dispatchId(run) })
-    if (queued !== undefined && queued.state !== 'failed' && queued.state !== 'cancelled') continue
+    if (queued === undefined) {
+      await requeue(ctx, run)
+      continue
+    }
+    if (queued.state !== 'failed' && queued.state !== 'cancelled') continue
     await closeFailed(ctx, run, {
       code: 'job_failed',
-      detail: `The worker died in each of ${run.attempt} attempts, or the queue lost the job.`,
+      detail: `The worker died in each of ${run.attempt} attempts.`,
     })
   }
 }
@@ -95,7 +122,7 @@ async function dispatch(ctx: Context, boss: PgBoss): Promise<void> {
       await boss.send(
         queueName,
         { runId: run.id, dispatch: run.dispatch },
-        { id: dispatchId(run), singletonKey: run.job, db: bossDatabase(tx) },
+        { id: dispatchId(run), singletonKey: run.job, group: { id: run.job }, db: bossDatabase(tx) },
       )
       await tx.execute(`update caretaker.runs set state = 'dispatched', heartbeat_at = now() where id = $1::uuid`, [run.id])
     }
@@ -138,7 +165,7 @@ async function take(
   try {
     if (job === undefined) throw new CaretakerError('job_unknown', `The policy has no job "${run.job}" any more.`)
     const context: Context = { ...ctx, log, actor: { type: 'system', job: run.job }, signal: AbortSignal.any([ctx.signal, lost.signal]) }
-    const outcome = await job.run(context, handle(context, run))
+    const outcome = await job.run(context, handle(context, run, options))
     lost.signal.throwIfAborted()
     await settle(ctx, boss, run, lease, outcome)
     if (outcome.status === 'hand-over') report.handedOver++
@@ -150,6 +177,21 @@ async function take(
   } catch (error) {
     if (hasCode(error, 'lease_lost')) {
       log.warn('lost the lease; another worker has this run')
+      return
+    }
+    if (ctx.signal.aborted) {
+      // It was stopped, it did not fail: no attempt is used up, and the next worker goes on from the checkpoint.
+      log.info({ err: error }, 'run interrupted')
+      const given = await settle(ctx, boss, run, lease, { status: 'hand-over' }).then(
+        () => true,
+        (cause: unknown) => {
+          if (!hasCode(cause, 'lease_lost')) throw cause
+          return false
+        },
+      )
+      if (!given) return
+      report.handedOver++
+      options.onRun?.(run, 'handed over')
       return
     }
     log.error({ err: error }, 'run failed')
@@ -167,7 +209,7 @@ async function take(
   }
 }
 
-function handle(ctx: Context, run: Run): JobRun {
+function handle(ctx: Context, run: Run, options: WorkOptions): JobRun {
   let checkpoint = run.checkpoint
   return {
     id: run.id,
@@ -187,6 +229,7 @@ function handle(ctx: Context, run: Run): JobRun {
       checkpoint = next
     },
     shouldHandOver: () => ctx.signal.aborted || remainingMs(ctx) < handOverMarginMs,
+    callForHelp: async () => options.wake?.(ctx),
   }
 }
 
@@ -226,6 +269,14 @@ async function fail(ctx: Context, boss: PgBoss, run: Run, lease: Lease, error: R
     )
     if (kept > 0) await boss.fail(queueName, lease, error, { db: bossDatabase(tx) })
   })
+}
+
+async function requeue(ctx: Context, run: Run): Promise<void> {
+  await ctx.db.execute(
+    `update caretaker.runs set state = 'queued', dispatch = dispatch + 1
+     where id = $1::uuid and dispatch = $2::int and attempt = $3::int and state in ('dispatched', 'running')`,
+    [run.id, run.dispatch, run.attempt],
+  )
 }
 
 async function closeFailed(ctx: Context, run: Run, error: RunError): Promise<void> {
@@ -291,21 +342,27 @@ async function hasOpenRuns(ctx: Context): Promise<boolean> {
   return row?.open === true
 }
 
+interface Sighting {
+  heartbeat: number
+  at: number
+}
+
 /**
- * Whether a run of another worker may be a dead one's: its heartbeat has not moved since this worker first saw it, or it
- * waits for its retry. Worth staying for up to a minute; a living worker's heartbeat moves within seconds.
+ * Whether a run of another worker may be a dead one's: its heartbeat, however old, has not moved since this worker first
+ * saw it, or it waits for its retry, or the queue may have lost it. Worth staying for up to a minute; a living worker's
+ * heartbeat moves within seconds.
  */
-async function mayHaveDied(ctx: Context, firstSeen: Map<string, number>): Promise<boolean> {
-  const open = await ctx.db.query<{ id: string; heartbeat: Date }>(
-    `select id::text, heartbeat_at as heartbeat from caretaker.runs
-     where (state = 'running' or (state = 'dispatched' and attempt > 0)) and heartbeat_at > now() - make_interval(secs => $1::int)`,
-    [6 * heartbeatSeconds],
+async function mayHaveDied(ctx: Context, firstSeen: Map<string, Sighting>): Promise<boolean> {
+  const open = await ctx.db.query<{ key: string; heartbeat: Date; now: Date }>(
+    `select r.id::text || '/' || r.attempt as key, r.heartbeat_at as heartbeat, clock_timestamp() as now from caretaker.runs r
+     where r.state = 'running' or (r.state = 'dispatched' and (r.attempt > 0
+       or not exists (select from caretaker.runs busy where busy.job = r.job and busy.state = 'running')))`,
   )
   let doubtful = false
-  for (const { id, heartbeat } of open) {
-    const seen = firstSeen.get(id)
-    if (seen === undefined) firstSeen.set(id, heartbeat.getTime())
-    if (seen === undefined || seen === heartbeat.getTime()) doubtful = true
+  for (const { key, heartbeat, now } of open) {
+    const seen = firstSeen.get(key) ?? { heartbeat: heartbeat.getTime(), at: now.getTime() }
+    firstSeen.set(key, seen)
+    if (seen.heartbeat === heartbeat.getTime() && now.getTime() - seen.at < 6 * heartbeatSeconds * 1_000) doubtful = true
   }
   return doubtful
 }

@@ -21,6 +21,8 @@ export interface JobRun {
   save(checkpoint: unknown, tx?: Transaction): Promise<void>
   /** True when the invocation ends soon: save a checkpoint and return `{ status: 'hand-over' }`. */
   shouldHandOver(): boolean
+  /** Wakes another worker, which takes a share of this run if its job can be shared. Its loss does not matter. */
+  callForHelp(): Promise<void>
 }
 
 /** Counts a job reports: rows deleted, tables vacuumed, bytes written. No personal data: it is kept and shown. */

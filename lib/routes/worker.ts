@@ -13,7 +13,7 @@ export const worker = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => 
     limit: 'none',
     async handle(ctx) {
       // The caller does not wait for the end: its going away must not stop the work.
-      const report = await work({ ...ctx, signal: new AbortController().signal }, jobs(ctx.config))
+      const report = await work({ ...ctx, signal: new AbortController().signal }, jobs(ctx.config), { wake })
       if (report.more) await wake(ctx)
       await ctx.sentry.flush(2_000)
       return json(report)

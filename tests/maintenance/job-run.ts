@@ -21,6 +21,7 @@ export async function openRun(db: Database, job: string, overrides: Partial<JobR
       await (tx ?? db).execute('update caretaker.runs set checkpoint = $2::jsonb where id = $1::uuid', [row.id, JSON.stringify(checkpoint)])
     },
     shouldHandOver: () => false,
+    callForHelp: () => Promise.resolve(),
     ...overrides,
   }
 }

@@ -342,6 +342,7 @@ describe('the inbox', () => {
       checkpoint: null,
       save: async (checkpoint) => void saved.push(structuredClone(checkpoint)),
       shouldHandOver: () => saved.length === 0,
+      callForHelp: () => Promise.resolve(),
     }
     expect(await processInboxJob(ctx, run)).toEqual({ status: 'hand-over' })
     expect(saved).toEqual([expect.objectContaining({ applied: 100 })])

@@ -52,6 +52,7 @@ const run: JobRun = {
   checkpoint: null,
   save: () => Promise.resolve(),
   shouldHandOver: () => false,
+  callForHelp: () => Promise.resolve(),
 }
 
 describe('requests', () => {
