@@ -22,6 +22,12 @@ export interface RuntimeOptions {
   clock?: Clock
 }
 
+/**
+ * What one job may hold at a time: a lock's session, a transaction, and the heartbeat that says the worker lives. With
+ * fewer the first would wait for the second for ever. Connections are made only when they are needed.
+ */
+const fewestConnections = 3
+
 /** What one process (a function instance, the CLI, the local stack) keeps between requests: pools and clients, nothing else. */
 export interface Runtime {
   readonly env: Env
@@ -50,7 +56,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       sessionUrl: requireEnv(env, 'DATABASE_URL', 'Caretaker'),
       pooledUrl: env.DATABASE_POOLED_URL,
       ca: env.DATABASE_CA,
-      maxConnections: env.DATABASE_POOL_MAX,
+      maxConnections: Math.max(fewestConnections, env.DATABASE_POOL_MAX),
     })
     return database
   })

@@ -139,6 +139,8 @@ function pool(connectionString: string, ca: string | undefined, max: number): pg
   })
   // An idle connection that the server closes must not end the process; the next checkout makes a new one.
   made.on('error', () => undefined)
+  // Nor may one that is held while nothing is asked of it: the next statement on it fails and says so.
+  made.on('connect', (client) => client.on('error', () => undefined))
   return made
 }
 

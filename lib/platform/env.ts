@@ -52,7 +52,9 @@ export const variables = {
     'Supavisor transaction mode (port 6543), for request handlers. Default: DATABASE_URL.',
     postgresUrl(),
   ),
-  DATABASE_POOL_MAX: variable('Database', 'Connections one function instance may hold.', count(5), { example: '5' }),
+  DATABASE_POOL_MAX: variable('Database', 'Connections one function instance may hold; a job needs 3, and may have them.', count(5), {
+    example: '5',
+  }),
   DATABASE_CA: variable(
     'Database',
     "PEM (or a path to it) of the database's certificate authority; with it the server is verified.",
