@@ -2,6 +2,7 @@ import { type Context, remainingMs } from '../platform/context.ts'
 import type { Session } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import type { JobRun } from '../platform/job.ts'
+import { recipientsOf } from './drill/identity.ts'
 import { dumpPart, nameOfPart } from './dump-part.ts'
 import { backupFolder, type Manifest } from './manifest.ts'
 import type { Sealing } from './object-stream.ts'
@@ -49,7 +50,7 @@ export async function backupDatabase(ctx: Context, input: BackupInput = {}): Pro
   const id = newBackupId(ctx.clock.now())
   const stop = new AbortController()
   const signal = AbortSignal.any([ctx.signal, stop.signal])
-  const sealing: Sealing = { store, folder: backupFolder(id), recipients: policy.recipients, signal }
+  const sealing: Sealing = { store, folder: backupFolder(id), ...(await recipientsOf(ctx, store, id, policy.recipients)), signal }
   const job: Job = { ctx: { ...ctx, signal }, policy, sealing, input }
   try {
     const manifest = await withSessions(ctx.db.sessionUrl, ctx.env.DATABASE_CA, policy.connections + 1, ([keeper, ...workers]) =>

@@ -64,7 +64,12 @@ export const manifestSchema = z.strictObject({
   database: z.strictObject({ name: z.string(), serverVersion: z.string(), serverVersionNumber: count, encoding: z.string() }),
   snapshot: z.strictObject({ id: z.string(), visible: z.string(), lsn: z.string() }),
   encryption: z.discriminatedUnion('kind', [
-    z.strictObject({ kind: z.literal('age'), recipients: z.array(z.string()) }),
+    z.strictObject({
+      kind: z.literal('age'),
+      recipients: z.array(z.string()),
+      /** Whose identity the server keeps until this backup's drill is over. */
+      drillRecipient: z.optional(z.string()),
+    }),
     z.strictObject({ kind: z.literal('none') }),
   ]),
   compression: z.literal('zstd'),

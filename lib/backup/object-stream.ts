@@ -14,6 +14,8 @@ export interface Sealing {
   folder: string
   /** null: the policy says `encryption: "none"`. */
   recipients: readonly string[] | null
+  /** The one among the recipients that is this backup's drill, if there is one. */
+  drillRecipient?: string | null
   signal: AbortSignal
 }
 

@@ -54,7 +54,7 @@ export async function sealDump(
     finishedAt: ctx.clock.now().toISOString(),
     database: { ...dump.database, serverVersion: dump.serverVersion.text, serverVersionNumber: dump.serverVersion.number },
     snapshot: dump.snapshot,
-    encryption: sealing.recipients === null ? { kind: 'none' } : { kind: 'age', recipients: [...sealing.recipients] },
+    encryption: encryptionOf(sealing),
     compression: 'zstd',
     restrictKey: dump.restrictKey,
     objects: [
@@ -85,6 +85,13 @@ async function readSequences(session: Session, excludeSchemas: readonly string[]
   for (const { schema, name } of await listSequences(session, excludeSchemas)) {
     const [state] = await session.query<{ lastValue: string; isCalled: boolean }>(
       `select last_value::text as "lastValue", is_called as "isCalled" from ${qualified(schema, name)}`,
+function encryptionOf(sealing: Sealing): Manifest['encryption'] {
+  if (sealing.recipients === null) return { kind: 'none' }
+  const drill = sealing.drillRecipient ?? null
+  const recipients = sealing.recipients.filter((recipient) => recipient !== drill)
+  return { kind: 'age', recipients, ...(drill === null ? {} : { drillRecipient: drill }) }
+}
+
     )
     if (state !== undefined) states.push({ schema, name, ...state })
   }

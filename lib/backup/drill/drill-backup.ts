@@ -1,0 +1,203 @@
+import { randomInt } from 'node:crypto'
+import type { Context } from '../../platform/context.ts'
+import { identifier, type Session } from '../../platform/db.ts'
+import { requireEnv } from '../../platform/env.ts'
+import { CaretakerError } from '../../platform/errors.ts'
+import { cleanTarget } from '../clean-target.ts'
+import { type Manifest, readManifest, resolveBackupId } from '../manifest.ts'
+import { readObjectText } from '../object-stream.ts'
+import { runPgDump } from '../pg-dump/run-pg-dump.ts'
+import type { OnProgress } from '../progress.ts'
+import { restoreBackup } from '../restore-backup.ts'
+import { withSessions } from '../sessions.ts'
+import { openBackup } from '../verify-backup.ts'
+import { destroyDrillIdentities, openDrillIdentity } from './identity.ts'
+import { writeDrillRecord } from './records.ts'
+
+export interface DrillInput {
+  /** An id, a unique beginning of one, or `latest`, which is the default. */
+  id?: string | undefined
+  /** The text of an identity file; without it the backup's own drill identity is used. */
+  identity?: string | undefined
+  /** A database that may be overwritten. Default: DRILL_DATABASE_URL. A secret. */
+  scratchUrl?: string | undefined
+  onProgress?: OnProgress
+}
+
+export interface DrillReport {
+  id: string
+  createdAt: string
+  at: string
+  /** All of it: rows equal, schema equal where it can be compared, every assertion true. */
+  proven: boolean
+  tables: number
+  rows: number
+  /** null where source and scratch are of different major versions, which write the same schema differently. */
+  schemaEqual: boolean | null
+  /** The first line that differs. */
+  schemaDifference?: string
+  assertions: { name: string; holds: boolean; problem?: string }[]
+  /** If the database died now: what would be lost (RPO), and how long until it is open again (RTO), milliseconds. */
+  rpoMs: number
+  rtoMs: number
+}
+
+/**
+ * Restores a backup into a scratch database, which is emptied before and after, and holds it against what was backed up. The
+ * outcome is kept in the store; the backup's drill identity is destroyed when it is proven.
+ * @throws {CaretakerError} what restoreBackup throws; `not_configured` without a scratch database; `invalid_input` when that is
+ * the live one
+ */
+export async function drillBackup(ctx: Context, input: DrillInput = {}): Promise<DrillReport> {
+  const scratchUrl = input.scratchUrl ?? requireEnv(ctx.env, 'DRILL_DATABASE_URL', 'A drill')
+  const store = await ctx.objects()
+  const id = await resolveBackupId(store, input.id ?? 'latest')
+  const manifest = await readManifest(store, id)
+  const identity = manifest.encryption.kind === 'none' ? undefined : (input.identity ?? (await openDrillIdentity(ctx, store, id)))
+  await refuseLive(ctx, scratchUrl)
+  await onScratch(ctx, scratchUrl, takeScratch)
+  try {
+    const restored = await restoreBackup(ctx, {
+      id,
+      identity,
+      targetUrl: scratchUrl,
+      ...(input.onProgress === undefined ? {} : { onProgress: input.onProgress }),
+    })
+    const schema = await compareSchema(ctx, manifest, identity, scratchUrl)
+    const assertions = await checkAssertions(ctx, scratchUrl)
+    const at = ctx.clock.now()
+    const report: DrillReport = {
+      id,
+      createdAt: manifest.createdAt,
+      at: at.toISOString(),
+      proven: schema.equal !== false && assertions.every((one) => one.holds) && restored.tables.every((table) => table.verified),
+      tables: restored.tables.length,
+      rows: restored.rows,
+      schemaEqual: schema.equal,
+      ...(schema.difference === undefined ? {} : { schemaDifference: schema.difference }),
+      assertions,
+      rpoMs: at.getTime() - Date.parse(manifest.createdAt),
+      rtoMs: restored.durationMs,
+    }
+    await writeDrillRecord(store, { id, at: report.at, proven: report.proven, restoreMs: report.rtoMs })
+    if (report.proven) await destroyDrillIdentities(store, id)
+    ctx.log.info({ backup: id, proven: report.proven, rtoMs: report.rtoMs, rpoMs: report.rpoMs }, 'backup drilled')
+    return report
+  } catch (error) {
+    await writeDrillRecord(store, { id, at: ctx.clock.now().toISOString(), proven: false, restoreMs: 0 })
+    throw error
+  } finally {
+    // The scratch database holds everybody's data for as long as the drill takes, and no longer.
+    await onScratch(ctx, scratchUrl, (session) => cleanTarget(session))
+  }
+}
+
+function onScratch<T>(ctx: Context, scratchUrl: string, work: (session: Session) => Promise<T>): Promise<T> {
+  return withSessions(scratchUrl, ctx.env.DATABASE_CA, 1, ([session]) => {
+    if (session === undefined) throw new CaretakerError('internal', 'A drill needs a connection.')
+    return work(session)
+  })
+}
+
+/** What marks a database as one that drills may empty, whatever a killed one has left in it. */
+const mark = 'caretaker: scratch database of restore drills'
+
+/** Empties the scratch database; one that holds anything must be marked as such. */
+async function takeScratch(session: Session): Promise<void> {
+  const [found] = await session.query<{ name: string; marked: boolean; example: string | null }>(
+    `select current_database() as name,
+       coalesce(shobj_description((select oid from pg_catalog.pg_database where datname = current_database()), 'pg_database') = $1, false) as marked,
+       (select n.nspname || '.' || c.relname from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'
+          and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e') limit 1) as example`,
+    [mark],
+  )
+  if (found === undefined) throw new CaretakerError('internal', 'A query gave no row.')
+  if (found.example !== null && !found.marked)
+    throw new CaretakerError(
+      'restore_target_not_empty',
+      `The scratch database "${found.name}" holds ${found.example}, which no drill has put there. Give an empty database.`,
+    )
+  await session.execute(`comment on database ${identifier(found.name)} is '${mark}'`)
+  await cleanTarget(session)
+}
+
+/** Two addresses may mean one database: a lock taken in the one must not be seen in the other. */
+async function refuseLive(ctx: Context, scratchUrl: string): Promise<void> {
+  const key = randomInt(2 ** 31 - 1)
+  return ctx.db.session(async (live) => {
+    await live.query('select pg_advisory_lock($1::int, $2::int)', [0x0d_21_11, key])
+    return onScratch(ctx, scratchUrl, async (scratch) => {
+      const [row] = await scratch.query<{ same: boolean }>(
+        `select exists (select from pg_catalog.pg_locks l
+           where l.locktype = 'advisory' and l.classid = $1::int and l.objid = $2::int
+             and l.database = (select oid from pg_catalog.pg_database where datname = current_database())) as same`,
+        [0x0d_21_11, key],
+      )
+      if (row === undefined || row.same)
+        throw new CaretakerError(
+          'invalid_input',
+          'DRILL_DATABASE_URL is the live database. A drill overwrites what it restores into: give it another.',
+        )
+    })
+  })
+}
+
+async function compareSchema(
+  ctx: Context,
+  manifest: Manifest,
+  identity: string | undefined,
+  scratchUrl: string,
+): Promise<{ equal: boolean | null; difference?: string }> {
+  const [server] = await onScratch(ctx, scratchUrl, (session) =>
+    session.query<{ number: number }>(`select current_setting('server_version_num')::int as number`),
+  )
+  if (Math.trunc((server?.number ?? 0) / 10_000) !== Math.trunc(manifest.database.serverVersionNumber / 10_000)) return { equal: null }
+  const opening = openBackup(ctx, await ctx.objects(), manifest, identity)
+  const restored = await runPgDump({
+    databaseUrl: scratchUrl,
+    ca: ctx.env.DATABASE_CA,
+    signal: ctx.signal,
+    runs: ['pre-data', 'post-data'].map((section) => [`--section=${section}`, '--encoding=UTF8', `--restrict-key=${manifest.restrictKey}`]),
+  })
+  for (const [index, kind] of ['pre-data', 'post-data'].entries()) {
+    const object = manifest.objects.find((candidate) => candidate.kind === kind)
+    if (object === undefined) throw new CaretakerError('backup_corrupt', `The backup has no ${kind}.`)
+    const difference = firstDifference(comparable(await readObjectText(opening, object)), comparable(restored[index] ?? ''))
+    if (difference !== undefined) return { equal: false, difference }
+  }
+  return { equal: true }
+}
+
+/** Without the line that names the server's minor version. */
+function comparable(sql: string): string[] {
+  return sql.split('\n').filter((line) => !line.startsWith('-- Dumped from database version'))
+}
+
+function firstDifference(expected: readonly string[], found: readonly string[]): string | undefined {
+  const at = expected.findIndex((line, index) => line !== found[index])
+  if (at >= 0) return expected[at]
+  return found.length > expected.length ? found[expected.length] : undefined
+}
+
+/** Each assertion of the policy is a query that gives true. What it reads is not reported: it may be a person's. */
+async function checkAssertions(ctx: Context, scratchUrl: string): Promise<DrillReport['assertions']> {
+  const policy = ctx.config.backup?.drill
+  const assertions = policy === false || policy === undefined ? {} : (policy.assertions ?? {})
+  return onScratch(ctx, scratchUrl, async (session) => {
+    const outcomes: DrillReport['assertions'] = []
+    for (const [name, sql] of Object.entries(assertions)) {
+      try {
+        await session.execute('begin read only')
+        const [row] = await session.query(sql)
+        const holds = row !== undefined && Object.values(row)[0] === true
+        outcomes.push(holds ? { name, holds } : { name, holds, problem: 'it did not give true' })
+      } catch (error) {
+        outcomes.push({ name, holds: false, problem: error instanceof Error ? error.message : 'unknown' })
+      } finally {
+        await session.execute('rollback')
+      }
+    }
+    return outcomes
+  })
+}
