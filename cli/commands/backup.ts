@@ -4,6 +4,7 @@ import type { BackupProgress, OnProgress } from '../../lib/backup/index.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { Command, Invocation, Output } from '../command.ts'
 import { bytes, duration, table } from '../output.ts'
+import { describeReplay, replayErasures } from '../replay-erasures.ts'
 
 const identityOption = { identity: { type: 'string' } } as const
 
@@ -98,10 +99,12 @@ const restore: Command = {
       ...report.skipped.map((one) => `  skipped: ${one.statement} (${one.reason})`),
       ...report.tables.flatMap((table) => (table.problem === undefined ? [] : [`  ${table.table}: ${table.problem}`])),
     ]
+    const replayed = await replayErasures(ctx, flags.to)
     out.result(
-      report,
+      { ...report, replayedErasures: replayed },
       [
         `Backup ${report.id} of ${report.createdAt} is restored into ${report.target} in ${duration(report.durationMs)}: ${report.tables.length} tables, ${report.rows} rows, ${report.sequences} sequences, each equal to what was backed up.`,
+        describeReplay(replayed),
         ...skipped,
       ].join('\n'),
     )
@@ -185,6 +188,7 @@ const verbs: Record<BackupProgress['phase'], string> = {
   schema: 'reading',
   data: 'dumping',
   sequences: 'reading',
+  files: 'fetching files of',
   seal: 'writing',
   check: 'checking',
   load: 'loading',
