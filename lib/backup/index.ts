@@ -1,5 +1,6 @@
 export { type BackupInput, type BackupReport, backupDatabase } from './backup-database.ts'
 export { type DrillInput, type DrillReport, drillBackup } from './drill/drill-backup.ts'
+export { backupVerifyJob, planBackupVerify } from './drill/job.ts'
 export { type ExportInput, type ExportReport, exportBackup } from './export-backup.ts'
 export { backupJob, planBackup } from './job.ts'
 export { type BackupSummary, listBackups } from './list-backups.ts'

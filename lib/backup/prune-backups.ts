@@ -1,5 +1,6 @@
 import type { Context } from '../platform/context.ts'
 import type { ObjectStore } from '../platform/objects.ts'
+import { destroyDrillIdentities, drillsPrefix } from './drill/identity.ts'
 import { listBackups } from './list-backups.ts'
 import { backupFolder, backupsPrefix } from './manifest.ts'
 import { planRetention } from './retention.ts'
@@ -44,6 +45,12 @@ export async function pruneBackups(
       : planRetention(sound, keep, ctx.clock.now())
   const swept = await findAbandoned(ctx, store, new Set(all.map((backup) => backup.id)))
   if (!dryRun) for (const id of [...plan.remove, ...swept]) await deleteBackup(store, id)
+  // Only the newest backup is drilled by the server: identities of older ones have no use left, and are a risk.
+  const [, ...older] = sound
+    .map((backup) => backup.id)
+    .sort()
+    .reverse()
+  if (!dryRun && older[0] !== undefined) await destroyDrillIdentities(store, older[0])
   if (!dryRun && plan.remove.length + swept.length > 0) ctx.log.info({ removed: plan.remove, swept }, 'backups pruned')
   return {
     dryRun,
@@ -58,7 +65,7 @@ export async function pruneBackups(
 async function deleteBackup(store: ObjectStore, id: string): Promise<void> {
   await store.delete(`${backupFolder(id)}manifest.json`)
   const keys: string[] = []
-  for await (const object of store.list(backupFolder(id))) keys.push(object.key)
+  for (const folder of [backupFolder(id), `${drillsPrefix}${id}/`]) for await (const object of store.list(folder)) keys.push(object.key)
   for (const key of keys) await store.delete(key)
 }
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { generateX25519Identity, identityToRecipient } from 'age-encryption'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { backupDatabase, drillBackup, listBackups } from '../../lib/backup/index.ts'
+import { backupDatabase, drillBackup, listBackups, pruneBackups } from '../../lib/backup/index.ts'
 import { defineConfig } from '../../lib/config/index.ts'
 import { openObjectStore } from '../../lib/drivers/objects/index.ts'
 import type { Context } from '../../lib/platform/context.ts'
@@ -125,5 +125,18 @@ describe('a drill', () => {
     const next = await backupDatabase(ctx)
     const rotated = { ...ctx, env: { ...ctx.env, ENCRYPTION_KEY: 'ab'.repeat(32) } }
     expect(await codeOf(drillBackup(rotated, { id: next.id }))).toBe('backup_identity')
+  })
+
+  test('only the newest backup keeps its drill identity, and a deleted one keeps nothing', async () => {
+    const first = await backupDatabase(ctx)
+    const second = await backupDatabase(ctx)
+    await pruneBackups(ctx)
+    expect(await codeOf(drillBackup(ctx, { id: first.id }))).toBe('backup_identity')
+    const one = { ...ctx, config: defineConfig({ app: { name: 'Drill' }, backup: { recipients: [recipient], keep: { daily: 1 } } }) }
+    await pruneBackups(one)
+    const store = await ctx.objects()
+    const ids = new Set<string>()
+    for await (const object of store.list('drills/')) ids.add(object.key.split('/')[1] ?? '')
+    expect([...ids]).toEqual([second.id])
   })
 })
