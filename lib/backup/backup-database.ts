@@ -4,7 +4,8 @@ import { CaretakerError } from '../platform/errors.ts'
 import type { JobRun } from '../platform/job.ts'
 import { recipientsOf } from './drill/identity.ts'
 import { dumpPart, nameOfPart } from './dump-part.ts'
-import { backupFolder, type Manifest } from './manifest.ts'
+import { prefetchFiles } from './files/index.ts'
+import { backupFolder, type Manifest, type ManifestFiles } from './manifest.ts'
 import type { Sealing } from './object-stream.ts'
 import { newBackupId, openDump, type WrittenPart } from './open-dump.ts'
 import { type BackupPolicy, backupPolicy } from './policy.ts'
@@ -34,6 +35,8 @@ export interface BackupReport {
   /** As stored, everything. */
   storedBytes: number
   objects: number
+  /** Of Storage buckets, where the policy names some. Their bytes are not among the above. */
+  files?: ManifestFiles
   leftOut: { what: string; why: string }[]
 }
 
@@ -53,6 +56,7 @@ export async function backupDatabase(ctx: Context, input: BackupInput = {}): Pro
   const sealing: Sealing = { store, folder: backupFolder(id), ...(await recipientsOf(ctx, store, id, policy.recipients)), signal }
   const job: Job = { ctx: { ...ctx, signal }, policy, sealing, input }
   try {
+    await prefetchFiles(job.ctx, { id, onProgress: input.onProgress, checkTime: () => checkTime(job) })
     const manifest = await withSessions(ctx.db.sessionUrl, ctx.env.DATABASE_CA, policy.connections + 1, ([keeper, ...workers]) =>
       dumpAll(job, id, keeper as Session, workers),
     )
@@ -127,6 +131,7 @@ export function reportOf(manifest: Manifest, store: string, durationMs: number):
     contentBytes: manifest.tables.reduce((sum, table) => sum + table.bytes, 0),
     storedBytes: manifest.objects.reduce((sum, object) => sum + object.bytes, 0),
     objects: manifest.objects.length,
+    ...(manifest.files === undefined ? {} : { files: manifest.files }),
     leftOut: manifest.leftOut,
   }
 }

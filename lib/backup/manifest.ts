@@ -14,7 +14,7 @@ const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/))
 const objectSchema = z.strictObject({
   /** Relative to the backup's folder. */
   key: z.string().check(z.regex(/^[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/)),
-  kind: z.enum(['roles', 'pre-data', 'data', 'large-objects', 'large-object-owners', 'sequences', 'post-data', 'document']),
+  kind: z.enum(['roles', 'pre-data', 'data', 'large-objects', 'large-object-owners', 'sequences', 'post-data', 'file-index', 'file', 'document']),
   /** As stored: compressed and encrypted. */
   bytes: count,
   sha256,
@@ -38,6 +38,26 @@ const tableSchema = z.strictObject({
   bytes: count,
   /** In the order of their pages. */
   parts: z.array(partSchema),
+})
+
+/** The files of Storage buckets. Their contents are objects below `files/`, shared with other backups. */
+const filesSchema = z.strictObject({
+  buckets: z.array(z.string()),
+  count,
+  /** Of the contents, as Storage gives them. */
+  bytes: count,
+  /** Of the objects that hold them; the new ones among them were stored for this backup. */
+  storedBytes: count,
+  newCount: count,
+  newStoredBytes: count,
+  /** Listed by the database, and not in Storage. */
+  missing: count,
+  /** Overwritten between the snapshot and their download. */
+  changed: count,
+  /** The object with names, buckets and all that is needed to put them back, sealed. */
+  index: z.string(),
+  /** The object that says which stored objects they are; it names no file. */
+  references: z.string(),
 })
 
 const roleSchema = z.strictObject({
@@ -80,6 +100,8 @@ export const manifestSchema = z.strictObject({
   largeObjects: z.strictObject({ count, parts: z.array(partSchema) }),
   extensions: z.array(z.strictObject({ name: z.string(), version: z.string(), schema: z.string() })),
   roles: z.array(roleSchema),
+  /** Absent where the policy names no buckets, or their files could not be asked for: `leftOut` says which. */
+  files: z.optional(filesSchema),
   /** What is not in the backup, on purpose, and why. */
   leftOut: z.array(z.strictObject({ what: z.string(), why: z.string() })),
 })
@@ -87,6 +109,7 @@ export const manifestSchema = z.strictObject({
 export type Manifest = z.output<typeof manifestSchema>
 export type ManifestObject = z.output<typeof objectSchema>
 export type ManifestTable = z.output<typeof tableSchema>
+export type ManifestFiles = z.output<typeof filesSchema>
 export type ManifestPart = z.output<typeof partSchema>
 
 export const backupsPrefix = 'backups/'

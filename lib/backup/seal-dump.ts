@@ -4,6 +4,7 @@ import type { Context } from '../platform/context.ts'
 import { qualified, type Session } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { listSequences } from './catalogue.ts'
+import { closeFileJournal, storeFiles } from './files/index.ts'
 import { type Manifest, type ManifestObject, type ManifestPart, writeManifest } from './manifest.ts'
 import { type Sealing, writeDocument, writeObject } from './object-stream.ts'
 import type { OpenDump, WrittenPart } from './open-dump.ts'
@@ -45,6 +46,7 @@ export async function sealDump(
   const largeObjects = dump.parts.filter((part) => part.table === null).map((part) => stored(part.number))
   const sequences = await readSequences(reader, dump.excludeSchemas)
   const states = await writeObject(sealing, 'sequences.sql', 'sequences', Readable.from([Buffer.from(sequencesSql(sequences))]))
+  const files = await storeFiles(ctx, reader, { id: dump.id, sealing, leftOut: dump.leftOut })
   const manifest: Manifest = {
     format: 'caretaker-backup/1',
     id: dump.id,
@@ -64,27 +66,25 @@ export async function sealDump(
       ...dump.after.filter((object) => object.kind === 'large-object-owners'),
       states,
       ...dump.after.filter((object) => object.kind !== 'large-object-owners'),
+      ...files.objects,
     ],
     tables,
     sequences,
     largeObjects: { count: dump.largeObjects, parts: largeObjects.map(partOf) },
     extensions: [...dump.extensions],
     roles: [...dump.roles],
-    leftOut: dump.leftOut,
+    ...files.files,
+    leftOut: files.leftOut,
   }
   manifest.objects.push(
     await writeDocument(sealing, 'RESTORE.md', restoreNotes(manifest)),
     await writeDocument(sealing, 'restore.sh', restoreScript(manifest)),
   )
   await writeManifest(sealing.store, manifest, sealing.signal)
+  await closeFileJournal(sealing.store, dump.id)
   return manifest
 }
 
-async function readSequences(session: Session, excludeSchemas: readonly string[]): Promise<Manifest['sequences']> {
-  const states: Manifest['sequences'] = []
-  for (const { schema, name } of await listSequences(session, excludeSchemas)) {
-    const [state] = await session.query<{ lastValue: string; isCalled: boolean }>(
-      `select last_value::text as "lastValue", is_called as "isCalled" from ${qualified(schema, name)}`,
 function encryptionOf(sealing: Sealing): Manifest['encryption'] {
   if (sealing.recipients === null) return { kind: 'none' }
   const drill = sealing.drillRecipient ?? null
@@ -92,6 +92,11 @@ function encryptionOf(sealing: Sealing): Manifest['encryption'] {
   return { kind: 'age', recipients, ...(drill === null ? {} : { drillRecipient: drill }) }
 }
 
+async function readSequences(session: Session, excludeSchemas: readonly string[]): Promise<Manifest['sequences']> {
+  const states: Manifest['sequences'] = []
+  for (const { schema, name } of await listSequences(session, excludeSchemas)) {
+    const [state] = await session.query<{ lastValue: string; isCalled: boolean }>(
+      `select last_value::text as "lastValue", is_called as "isCalled" from ${qualified(schema, name)}`,
     )
     if (state !== undefined) states.push({ schema, name, ...state })
   }

@@ -59,6 +59,12 @@ const leftOutRows: Readonly<Record<string, string>> = {
   'supabase_functions.migrations': 'The platform keeps its own state of migrations.',
 }
 
+/** Where the policy names no buckets. */
+export const filesLeftOut: LeftOut = {
+  what: 'files in Storage buckets',
+  why: 'Their rows in storage.objects are here; the files are kept by the Storage server. Name the buckets in backup.buckets.',
+}
+
 /** What of a database is read, and how. */
 export interface Scope {
   /** Schemas to leave out whole: those of the policy and those of the platform that this role may not read. */
@@ -96,7 +102,7 @@ export async function sourceScope(db: Queryable, policy: { excludeSchemas: reado
     leftOut: [
       ...closed.map((schema) => ({ what: `schema ${schema.name}`, why: 'It belongs to Supabase, and this role may not read all of it.' })),
       ...Object.entries(leftOutRows).map(([table, why]) => ({ what: `rows of ${table}`, why })),
-      { what: 'files in Storage buckets', why: 'Their rows in storage.objects are here; the files are kept by the Storage server.' },
+      filesLeftOut,
     ],
   }
 }

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { hasCode } from '../../platform/errors.ts'
 import type { ObjectStore } from '../../platform/objects.ts'
 import { backupFolder, listBackupIds } from '../manifest.ts'
@@ -13,6 +14,19 @@ const looksBack = 30
 export class KnownFiles {
   readonly #byFile = new Map<string, FileReference>()
   readonly #byContent = new Map<string, FileReference>()
+
+  readonly #backedUp = new Set<string>()
+
+  /** One of an earlier backup. */
+  addBackedUp(reference: FileReference): void {
+    this.#backedUp.add(reference.object)
+    this.add(reference)
+  }
+
+  /** True for an object that an earlier backup has. */
+  isBackedUp(object: string): boolean {
+    return this.#backedUp.has(object)
+  }
 
   add(reference: FileReference): void {
     if (reference.file !== null) this.#byFile.set(reference.file, reference)
@@ -50,12 +64,11 @@ export async function storedSizes(store: ObjectStore): Promise<Map<string, numbe
 /** What the newest backup for the same recipients holds, and what runs that did not end have stored. */
 export async function loadKnownFiles(store: ObjectStore, sealedFor: string): Promise<KnownFiles> {
   const known = new KnownFiles()
-  const take = (reference: FileReference) => known.add(reference)
   for (const id of (await listBackupIds(store)).reverse().slice(0, looksBack)) {
-    await read(store, `${backupFolder(id)}${referencesKey}`, take, sealedFor)
+    await read(store, `${backupFolder(id)}${referencesKey}`, (reference) => known.addBackedUp(reference), sealedFor)
     if (known.size > 0) break
   }
-  for (const key of await journals(store)) await read(store, key, take, sealedFor)
+  for (const key of await journals(store)) await read(store, key, (reference) => known.add(reference), sealedFor)
   await known.keepStored(store)
   return known
 }
@@ -85,6 +98,7 @@ export class FileJournal {
   readonly #sealedFor: string
   #waiting: FileReference[] = []
   #waitingBytes = 0
+  readonly #name = randomBytes(4).toString('hex')
   #number = 0
   #writing: Promise<void> = Promise.resolve()
 
@@ -107,7 +121,7 @@ export class FileJournal {
     this.#waitingBytes = 0
     if (references.length > 0) {
       this.#number++
-      const key = `${this.#folder}${String(this.#number).padStart(6, '0')}.ndjson`
+      const key = `${this.#folder}${this.#name}-${String(this.#number).padStart(6, '0')}.ndjson`
       const text = [...referenceLines(this.#sealedFor, references)].join('')
       this.#writing = this.#writing.then(async () => {
         await this.#store.put(key, Buffer.from(text), { contentType: 'application/x-ndjson' })
@@ -117,9 +131,13 @@ export class FileJournal {
   }
 }
 
-/** Removes the journal of a backup that is complete: its own document says the same. */
+/** Removes the journal of a backup that is complete: its own document says the same. What is left, prune takes later. */
 export async function closeFileJournal(store: ObjectStore, backupId: string): Promise<void> {
-  const keys: string[] = []
-  for await (const object of store.list(`${journalPrefix}${backupId}/`)) keys.push(object.key)
-  for (const key of keys) await store.delete(key)
+  try {
+    const keys: string[] = []
+    for await (const object of store.list(`${journalPrefix}${backupId}/`)) keys.push(object.key)
+    for (const key of keys) await store.delete(key)
+  } catch {
+    // The backup is complete by then, and must not count as failed.
+  }
 }

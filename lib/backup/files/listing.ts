@@ -73,13 +73,16 @@ export async function listStorageFiles(db: Queryable, buckets: readonly string[]
   return { buckets: named, files, leftOut: notHeld(buckets, found) }
 }
 
+// The same text in any session: it tells whether a file has changed.
+const instant = `'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'`
+
 // Through jsonb, because older Storage servers have no version, owner_id or user_metadata.
 const pageSql = `select o.id::text as id, o.bucket_id as bucket, o.name, row.all ->> 'version' as version,
     nullif(trim(both '"' from coalesce(o.metadata ->> 'eTag', '')), '') as etag, (o.metadata ->> 'size')::float8 as size,
     o.metadata ->> 'mimetype' as mimetype, o.metadata ->> 'cacheControl' as "cacheControl",
     case when jsonb_typeof(row.all -> 'user_metadata') = 'object' then row.all -> 'user_metadata' end as "userMetadata",
     coalesce(row.all ->> 'owner_id', row.all ->> 'owner') as owner,
-    row.all ->> 'created_at' as "createdAt", row.all ->> 'updated_at' as "updatedAt"
+    to_char(o.created_at at time zone 'UTC', ${instant}) as "createdAt", to_char(o.updated_at at time zone 'UTC', ${instant}) as "updatedAt"
   from storage.objects o cross join lateral (select to_jsonb(o) as all) row
   where o.bucket_id = any ($1::text[]) and o.name is not null and ($2::uuid is null or o.id > $2::uuid)
   order by o.id limit $3::int`

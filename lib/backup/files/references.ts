@@ -68,7 +68,8 @@ export class FileKeys {
   }
 
   reference(stored: { object: string; bytes: number; sha256: string }, file: string | null, content: FileContent): FileReference {
-    const open = { ...stored, file, content: this.content(content) }
+    const { object, bytes, sha256 } = stored
+    const open = { object, bytes, sha256, file, content: this.content(content) }
     if (this.#cipher === undefined) return { ...open, sealed: null }
     const plain = Buffer.alloc(40)
     plain.writeBigUInt64BE(BigInt(content.bytes))
