@@ -74,15 +74,16 @@ export const variables = {
   ENCRYPTION_KEY: variable('Caretaker', 'Field encryption and keyed hashes: 64 hexadecimal digits (openssl rand -hex 32).', hex64()),
   PUBLIC_URL: variable(
     'Caretaker',
-    'Where these functions are reached from outside; Twilio signs it. Netlify sets URL, Vercel VERCEL_URL.',
+    'Where these functions are reached from outside; Twilio signs it. Netlify sets URL; on Vercel the default is the production domain.',
     httpUrl(),
     { aliases: ['URL'] },
   ),
-  VERCEL_URL: variable('Caretaker', "Set by Vercel: the deployment's host.", text()),
+  VERCEL_PROJECT_PRODUCTION_URL: variable('Caretaker', "Set by Vercel: the production domain's host.", text()),
+  VERCEL_URL: variable('Caretaker', "Set by Vercel: the deployment's host, which Deployment Protection may close.", text()),
   CARETAKER_ENVIRONMENT: variable('Caretaker', 'production, staging or development. Default: what the host says.', text(), {
     aliases: ['VERCEL_ENV', 'CONTEXT', 'NODE_ENV'],
   }),
-  APP_VERSION: variable('Caretaker', 'The release shown in /health. Default: the commit the host deployed.', text(), {
+  APP_VERSION: variable('Caretaker', 'The release shown in /health. Default: the commit the host deployed, else the version of package.json.', text(), {
     aliases: ['VERCEL_GIT_COMMIT_SHA', 'COMMIT_REF'],
   }),
   LOG_LEVEL: variable('Caretaker', 'trace, debug, info, warn, error, fatal or silent.', level(), { example: 'info' }),

@@ -10,7 +10,7 @@ const heardAfterMs = 2_000
  * The address is configured, never taken from the request: the call carries CRON_SECRET.
  */
 export async function wakeWorker(ctx: Context): Promise<void> {
-  const origin = ctx.env.PUBLIC_URL ?? vercelOrigin(ctx.env.VERCEL_URL)
+  const origin = ctx.env.PUBLIC_URL ?? vercelOrigin(ctx.env.VERCEL_PROJECT_PRODUCTION_URL ?? ctx.env.VERCEL_URL)
   if (origin === undefined || ctx.env.CRON_SECRET === undefined) {
     ctx.log.warn('the worker was not woken: PUBLIC_URL or CRON_SECRET is not set')
     return
