@@ -58,6 +58,12 @@ async function operatorByKey(ctx: Context, key: string): Promise<Actor> {
 async function actorByToken(ctx: Context, token: string): Promise<Actor> {
   const supabase = await ctx.supabase()
   const { data, error } = await supabase.auth.getClaims(token).catch((cause: unknown) => ({ data: null, error: cause }))
+  // Not knowing is not refusing: a caller who is told 401 throws a good token away.
+  if (unanswered(error))
+    throw new CaretakerError('upstream_failed', 'The access token cannot be checked right now; try again shortly.', {
+      cause: error,
+      retryAfterSeconds: 10,
+    })
   if (error !== null || data === null)
     throw new CaretakerError('unauthorized', 'The access token is not valid, or has expired.', { cause: error })
   const { sub, app_metadata: metadata } = data.claims
@@ -65,6 +71,13 @@ async function actorByToken(ctx: Context, token: string): Promise<Actor> {
   const role = (metadata as Record<string, unknown> | undefined)?.caretaker_role
   if (typeof role === 'string' && role !== '') return { type: 'operator', id: sub, role: knownRole(role) }
   return { type: 'subject', id: sub }
+}
+
+/** Supabase Auth was not reached, was overloaded or broke, as its client reports it. */
+function unanswered(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  const status = (error as Error & { status?: unknown }).status
+  return error.name === 'AuthRetryableFetchError' || (typeof status === 'number' && (status >= 500 || status === 429))
 }
 
 function knownRole(role: string): Role {

@@ -1,10 +1,13 @@
 import type { Actor } from '../platform/actor.ts'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError, hasCode } from '../platform/errors.ts'
+import type { LimitDecision } from '../platform/limiter.ts'
 import type { Route } from './route.ts'
 
 const perMinute = { standard: 100, sensitive: 20 } as const
 const windowSeconds = 60
+/** A counter that hangs is one that cannot be reached, ms. */
+const answerLimitMs = 2_000
 
 /**
  * Counts the request against its caller; returns the RateLimit fields of the answer.
@@ -15,7 +18,7 @@ export async function enforceLimit(ctx: Context, route: Route, actor: Actor, cli
   if (route.limit === 'none') return {}
   const limit = perMinute[route.limit]
   const caller = 'id' in actor ? `${actor.type}:${actor.id}` : `address:${clientAddress}`
-  const decision = await ctx.limiter.hit(`${route.path}|${caller}`, limit, windowSeconds).catch((error: unknown) => {
+  const decision = await hit(ctx, `${route.path}|${caller}`, limit).catch((error: unknown) => {
     if (route.limit === 'sensitive' && !hasCode(error, 'database_unavailable'))
       throw new CaretakerError('upstream_failed', 'The rate limit cannot be checked right now; try again shortly.', {
         cause: error,
@@ -39,9 +42,24 @@ export async function enforceLimit(ctx: Context, route: Route, actor: Actor, cli
 /** Counts a failed authentication against the address; rethrows `error`, or `rate_limited` when there were too many. */
 export async function refuseGuessing(ctx: Context, error: unknown, clientAddress: string): Promise<never> {
   if (!hasCode(error, 'unauthorized')) throw error
-  const decision = await ctx.limiter.hit(`unauthorized|address:${clientAddress}`, perMinute.sensitive, windowSeconds).catch(() => null)
+  const decision = await hit(ctx, `unauthorized|address:${clientAddress}`, perMinute.sensitive).catch(() => null)
   if (decision?.allowed !== false) throw error
   throw new CaretakerError('rate_limited', 'Too many failed attempts. Please wait before trying again.', {
     retryAfterSeconds: Math.max(1, decision.resetSeconds),
   })
+}
+
+async function hit(ctx: Context, key: string, limit: number): Promise<LimitDecision> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(
+      () => reject(new CaretakerError('timeout', `The rate limiter did not answer within ${answerLimitMs} ms.`)),
+      answerLimitMs,
+    )
+  })
+  try {
+    return await Promise.race([ctx.limiter.hit(key, limit, windowSeconds), late])
+  } finally {
+    clearTimeout(timer)
+  }
 }
