@@ -42,7 +42,15 @@ const builtIn: readonly BuiltIn[] = [
     run: async (ctx, run) => (await import('./gdpr/index.ts')).processRequestsJob(ctx, run),
     plan: async (ctx) => (await import('./gdpr/index.ts')).planRequests(ctx),
     pending: async (ctx) =>
-      waits(ctx, `select exists (select from caretaker.gdpr_requests where state in ('verified', 'in_progress')) as waits`),
+      // One that was left open by the last run will hardly fare better a minute later: it is tried again after an hour.
+      waits(
+        ctx,
+        `select exists (
+           select from caretaker.gdpr_requests r, (select max(slot) as last from caretaker.runs where job = 'gdpr') tried
+           where r.kind in ('export', 'erase') and r.state in ('verified', 'in_progress', 'waiting')
+             and (tried.last is null or tried.last < now() - interval '1 hour' or (r.state = 'verified' and r.received_at > tried.last))
+         ) as waits`,
+      ),
   },
   {
     name: 'retention',
