@@ -6,7 +6,7 @@ import { environmentCipher, type FieldCipher } from '../platform/field-cipher.ts
 import { emitEvent } from '../platform/outbox.ts'
 import { handlersBySource } from './handlers.ts'
 import { openPayload, type WebhookEvent } from './payload.ts'
-import { type ClaimedEvent, claimEvent, ignoreUnhandled, markApplied, recordFailure } from './queries.ts'
+import { type ClaimedEvent, claimEvent, countAttempt, ignoreUnhandled, markApplied, recordFailure } from './queries.ts'
 
 /** Attempts before an event is a dead letter: with the delays below, about two and a half hours. */
 export const maxAttempts = 12
@@ -31,12 +31,18 @@ export interface ProcessInput {
   ids?: readonly string[]
   /** Stops between two events. Default: the context's. */
   signal?: AbortSignal
+  /**
+   * A worker died at this inbox: count every attempt before it is made, so that the event it may have died of comes to
+   * an end. Events that failed or were counted before always are.
+   */
+  afterDeath?: boolean
 }
 
 /**
  * Applies due events with the policy's handlers, one transaction each: the claim, the handler's effects and the mark
  * stand or fall together, so a kill at any instant leaves an event either applied or due. Any number of workers may
- * run at once. An event whose handler throws is due again after a growing delay, and dead after twelve attempts.
+ * run at once. An event whose handler throws, or ends the process, is due again after a growing delay, and dead after
+ * twelve attempts.
  * @throws {CaretakerError} `database_unavailable`; `not_configured` without ENCRYPTION_KEY
  */
 export async function processInbox(ctx: Context, input: ProcessInput = {}): Promise<InboxOutcome> {
@@ -51,9 +57,9 @@ export async function processInbox(ctx: Context, input: ProcessInput = {}): Prom
     const types = [...handlers.keys()]
     if (goOn()) outcome.ignored += await ignoreUnhandled(ctx.db, { source, types, now: ctx.clock.now(), ids }, limit - taken(outcome))
     while (types.length > 0 && goOn()) {
-      const result = await applyNext(ctx, cipher, source, handlers, ids)
+      const result = await applyNext(ctx, { cipher, source, handlers, ids, countFirst: input.afterDeath === true })
       if (result === 'none') break
-      outcome[result]++
+      if (result !== 'taken') outcome[result]++
     }
   }
   return outcome
@@ -63,34 +69,58 @@ function taken(outcome: InboxOutcome): number {
   return outcome.applied + outcome.ignored + outcome.failed + outcome.dead
 }
 
-type Result = 'applied' | 'failed' | 'dead' | 'none'
+/** `taken`: another worker was faster. */
+type Result = 'applied' | 'failed' | 'dead' | 'none' | 'taken'
+
+interface Work {
+  cipher: FieldCipher
+  source: string
+  handlers: ReadonlyMap<string, WebhookHandler>
+  ids: readonly string[] | null
+  countFirst: boolean
+}
 
 async function applyNext(
   ctx: Context,
-  cipher: FieldCipher,
-  source: string,
-  handlers: ReadonlyMap<string, WebhookHandler>,
-  ids: readonly string[] | null,
+  { cipher, source, handlers, ids, countFirst }: Work,
+  /** The event whose attempt is counted already, and until when no other worker takes it. */
+  counted?: { id: string; until: Date },
 ): Promise<Result> {
   let claimed: ClaimedEvent | undefined
+  let suspect: ClaimedEvent | undefined
   try {
-    return await ctx.db.transaction(
-      async (tx) => {
-        claimed = await claimEvent(tx, { source, types: [...handlers.keys()], now: ctx.clock.now(), ids })
-        if (claimed === undefined) return 'none'
+    const result = await ctx.db.transaction(
+      async (tx): Promise<Result> => {
+        const due = counted === undefined ? { now: ctx.clock.now(), ids } : { now: counted.until, ids: [counted.id] }
+        claimed = await claimEvent(tx, { source, types: [...handlers.keys()], ...due })
+        if (claimed === undefined) return counted === undefined ? 'none' : 'taken'
+        if (counted === undefined && (countFirst || claimed.attempts > 0)) {
+          suspect = claimed
+          return 'none'
+        }
         const handler = handlers.get(claimed.type)
         if (handler === undefined) throw new CaretakerError('internal', `An event of type ${claimed.type} was claimed that has no handler.`)
         await runHandler(ctx, handler, openPayload(cipher, claimed), tx)
-        await markApplied(tx, claimed.id, ctx.clock.now())
+        await markApplied(tx, claimed.id, claimed.attempts + (counted === undefined ? 1 : 0), ctx.clock.now())
         return 'applied'
       },
       { statementTimeoutMs: handlerLimitMs },
     )
+    if (suspect === undefined) return result
   } catch (error) {
     // A lost database is nobody's failed attempt: whether the commit arrived is known when it is back.
     if (claimed === undefined || hasCode(error, 'database_unavailable')) throw error
-    return fail(ctx, claimed, error)
+    return fail(ctx, claimed, claimed.attempts + (counted === undefined ? 1 : 0), error)
   }
+  // Twelve attempts were begun and none of them came back to say how it ended.
+  if (suspect.attempts >= maxAttempts) return fail(ctx, suspect, suspect.attempts, new WorkerDied())
+  const until = new Date(ctx.clock.now().getTime() + retryDelayMs(suspect.attempts + 1))
+  if (!(await countAttempt(ctx.db, suspect, until))) return 'taken'
+  return applyNext(ctx, { cipher, source, handlers, ids, countFirst }, { id: suspect.id, until })
+}
+
+class WorkerDied extends Error {
+  override readonly name = 'worker_died'
 }
 
 /** Runs the handler on a transaction that is closed to it afterwards, also when it is still at work by then. */
@@ -127,13 +157,12 @@ async function runHandler(ctx: Context, handler: WebhookHandler, event: WebhookE
   }
 }
 
-async function fail(ctx: Context, event: ClaimedEvent, thrown: unknown): Promise<Result> {
-  const attempts = event.attempts + 1
+async function fail(ctx: Context, event: ClaimedEvent, attempts: number, thrown: unknown): Promise<Result> {
   const dead = attempts >= maxAttempts
   const error = { code: failureCode(thrown), at: ctx.clock.now().toISOString() }
   const nextAttemptAt = new Date(ctx.clock.now().getTime() + retryDelayMs(attempts))
   const counted = await ctx.db.transaction(async (tx) => {
-    const updated = await recordFailure(tx, event, { state: dead ? 'dead' : 'received', nextAttemptAt, error })
+    const updated = await recordFailure(tx, event, { state: dead ? 'dead' : 'received', attempts, nextAttemptAt, error })
     if (updated && dead)
       await emitEvent(tx, 'webhooks.dead', {
         inboxId: event.id,

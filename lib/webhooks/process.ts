@@ -9,12 +9,15 @@ const batch = 100
 
 /** Applies everything that is due, a batch at a time. Its checkpoint holds only the counts: each event commits by itself. */
 export const processInboxJob: JobVerb = async (ctx, run) => {
-  const total: InboxOutcome = { applied: 0, ignored: 0, failed: 0, dead: 0, ...(run.checkpoint as Partial<InboxOutcome> | null) }
+  const { handedOverBy, ...before } = (run.checkpoint ?? {}) as Partial<InboxOutcome> & { handedOverBy?: number }
+  const total: InboxOutcome = { applied: 0, ignored: 0, failed: 0, dead: 0, ...before }
+  // The taking before this one did not hand over: it was killed, or an event killed it.
+  const afterDeath = run.attempt > 1 && handedOverBy !== run.attempt - 1
   for (;;) {
-    const done = await processInbox(ctx, { limit: batch })
+    const done = await processInbox(ctx, { limit: batch, afterDeath })
     for (const key of Object.keys(done) as (keyof InboxOutcome)[]) total[key] += done[key]
     if (ctx.signal.aborted || run.shouldHandOver()) {
-      await run.save(total)
+      await run.save({ ...total, handedOverBy: run.attempt })
       return { status: 'hand-over' }
     }
     if (done.applied + done.ignored + done.failed + done.dead < batch) return { status: 'done', result: { ...total } }

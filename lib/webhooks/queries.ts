@@ -72,11 +72,25 @@ export async function claimEvent(tx: Transaction, due: Due): Promise<ClaimedEven
   return row
 }
 
-export async function markApplied(tx: Transaction, id: string, at: Date): Promise<void> {
+/**
+ * Counts an attempt that is about to be made, and puts the next one off: it stands even if the process dies of this one.
+ * @returns whether it was counted here; false where another worker was faster
+ */
+export async function countAttempt(db: Queryable, event: Pick<ClaimedEvent, 'id' | 'attempts'>, nextAttemptAt: Date): Promise<boolean> {
+  const updated = await db.execute(
+    `update caretaker.inbox set attempts = attempts + 1, next_attempt_at = $3::timestamptz
+     where id = $1::bigint and attempts = $2::int and state = 'received'`,
+    [event.id, event.attempts, nextAttemptAt],
+  )
+  return updated === 1
+}
+
+/** @param attempts all of them, this one included */
+export async function markApplied(tx: Transaction, id: string, attempts: number, at: Date): Promise<void> {
   await tx.execute(
-    `update caretaker.inbox set state = 'applied', applied_at = $2::timestamptz, attempts = attempts + 1, error = null
+    `update caretaker.inbox set state = 'applied', applied_at = $2::timestamptz, attempts = $3::int, error = null
      where id = $1::bigint and state = 'received'`,
-    [id, at],
+    [id, at, attempts],
   )
 }
 
@@ -100,12 +114,12 @@ export function ignoreUnhandled(db: Queryable, due: Due, limit: number): Promise
 export async function recordFailure(
   tx: Transaction,
   event: Pick<ClaimedEvent, 'id' | 'attempts'>,
-  failure: { state: 'received' | 'dead'; nextAttemptAt: Date; error: Record<string, unknown> },
+  failure: { state: 'received' | 'dead'; attempts: number; nextAttemptAt: Date; error: Record<string, unknown> },
 ): Promise<boolean> {
   const updated = await tx.execute(
-    `update caretaker.inbox set attempts = attempts + 1, state = $3::text, next_attempt_at = $4::timestamptz, error = $5::jsonb
+    `update caretaker.inbox set attempts = $6::int, state = $3::text, next_attempt_at = $4::timestamptz, error = $5::jsonb
      where id = $1::bigint and attempts = $2::int and state = 'received'`,
-    [event.id, event.attempts, failure.state, failure.nextAttemptAt, JSON.stringify(failure.error)],
+    [event.id, event.attempts, failure.state, failure.nextAttemptAt, JSON.stringify(failure.error), failure.attempts],
   )
   return updated === 1
 }
