@@ -1,13 +1,25 @@
 #!/usr/bin/env node
 // `npx caretaker …` on a machine whose own Node is too old to run TypeScript: go on with the one npm installed.
-import { spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
-const main = fileURLToPath(new URL('main.ts', import.meta.url))
-const own = fileURLToPath(new URL('../node_modules/.bin/node', import.meta.url))
 const [major, minor] = process.versions.node.split('.').map(Number)
-const able = major > 22 || (major === 22 && minor >= 18)
-const node = able || !existsSync(own) ? process.execPath : own
-const { status, signal } = spawnSync(node, [main, ...process.argv.slice(2)], { stdio: 'inherit' })
-process.exitCode = signal === null ? (status ?? 1) : 1
+if (major > 22 || (major === 22 && minor >= 18)) await import('./main.ts')
+else {
+  const own = fileURLToPath(new URL('../node_modules/node/bin/node', import.meta.url))
+  if (!existsSync(own)) {
+    process.stderr.write(
+      `caretaker: Node ${process.versions.node} is too old; run \`npm install\` in the project, which brings a newer one.\n`,
+    )
+    process.exit(1)
+  }
+  const child = spawn(own, [fileURLToPath(new URL('main.ts', import.meta.url)), ...process.argv.slice(2)], { stdio: 'inherit' })
+  // The command ends in its own time. A terminal's Ctrl-C reaches it twice then, which it takes for one.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
+  child.on('exit', (code, signal) => {
+    if (signal === null) process.exit(code ?? 1)
+    process.removeAllListeners(signal)
+    process.kill(process.pid, signal)
+  })
+}

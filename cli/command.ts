@@ -1,4 +1,4 @@
-import type { ParseArgsOptionsConfig } from 'node:util'
+import type { ParseArgsOptionDescriptor } from 'node:util'
 import type { Context } from '../lib/platform/context.ts'
 
 /** What a command writes. With `--json`, `result` prints one JSON document on stdout and everything else goes to stderr. */
@@ -21,13 +21,22 @@ export interface Invocation {
   context: () => Promise<Context>
 }
 
+/** A flag, and what `--help` says of it. */
+export interface CommandOption extends ParseArgsOptionDescriptor {
+  about?: string
+  /** What stands for its value in the help: "FILE". */
+  value?: string
+}
+
 /** One command of the CLI, in `cli/commands/<noun>.ts`. */
 export interface Command {
   /** Its words: "backup run". */
   name: string
-  /** What follows them: "ID --to URL". */
+  /**
+   * What follows them: "ID --to URL". More words than it names outside of flags are refused, unless one ends with "…".
+   */
   usage?: string
   summary: string
-  options?: ParseArgsOptionsConfig
+  options?: Record<string, CommandOption>
   run(invocation: Invocation): Promise<void>
 }

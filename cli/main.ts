@@ -1,7 +1,10 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util'
 import { CaretakerError } from '../lib/platform/errors.ts'
+import { caretakerVersion } from '../lib/platform/version.ts'
 import type { Command } from './command.ts'
+import { expectedFailure } from './failure.ts'
+import { help, listed, overview, takes } from './help.ts'
 import { openContext } from './open-context.ts'
 import { createOutput } from './output.ts'
 
@@ -21,6 +24,7 @@ const groups: Record<string, () => Promise<{ commands: Command[] }>> = {
 
 const common = {
   help: { type: 'boolean', short: 'h' },
+  version: { type: 'boolean' },
   json: { type: 'boolean' },
   'database-url': { type: 'string' },
   config: { type: 'string' },
@@ -29,136 +33,134 @@ const common = {
   recipient: { type: 'string', multiple: true },
 } as const
 
+type Output = ReturnType<typeof createOutput>
+type Flags = Record<string, string | boolean | string[] | undefined>
+
 /** Exit codes: 0 done, 1 failed, 2 bad usage. */
 async function main(argv: string[]): Promise<number> {
-  const json = argv.includes('--json')
-  const out = createOutput({ json, stdout: process.stdout, stderr: process.stderr })
-  const first = argv.find((word) => !word.startsWith('-'))
-  if (first === undefined || first === 'help') {
-    const all = (await Promise.all(Object.values(groups).map((load) => load()))).flatMap((group) => group.commands)
-    out.result(
-      all.map(({ name, usage, summary }) => ({ name, usage, summary })),
-      overview(all),
-    )
-    return first === undefined && !argv.includes('--help') && !argv.includes('-h') ? 2 : 0
+  const out = createOutput({ json: argv.includes('--json'), stdout: process.stdout, stderr: process.stderr })
+  // Where the words are is known before the command is: its own flags come after them.
+  const early = parseArgs({ args: argv, options: common, allowPositionals: true, strict: false })
+  const asked = early.positionals[0] === 'help'
+  const words = early.positionals.slice(asked ? 1 : 0)
+  const wantsHelp = asked || early.values.help === true
+  const [first] = words
+  if (first === undefined) {
+    if (early.values.version === true) out.result({ version: caretakerVersion }, caretakerVersion)
+    else {
+      const all = (await Promise.all(Object.values(groups).map((load) => load()))).flatMap((group) => group.commands)
+      out.result(all.map(brief), overview(all))
+    }
+    return wantsHelp || early.values.version === true ? 0 : 2
   }
   const load = Object.hasOwn(groups, first) ? groups[first] : undefined
   if (load === undefined)
     return usageError(out, `There is no command "${first}". \`caretaker --help\` lists them.`, await near(first, Object.keys(groups)))
   const { commands } = await load()
-  const words = argv.filter((word) => !word.startsWith('-'))
   const command = commands.find((one) => one.name === words.slice(0, one.name.split(' ').length).join(' '))
   if (command === undefined) {
-    if (argv.includes('--help') || argv.includes('-h')) {
-      out.result(
-        commands.map(({ name, usage, summary }) => ({ name, usage, summary })),
-        overview(commands),
-      )
+    if (wantsHelp && words.length === 1) {
+      out.result(commands.map(brief), overview(commands))
       return 0
     }
     const wanted = words.slice(0, 2).join(' ')
-    return usageError(
-      out,
-      words.length === 1 ? `"${first}" needs one of its commands:\n${overview(commands)}` : `There is no command "${wanted}".`,
-      await near(
-        wanted,
-        commands.map((one) => one.name),
-      ),
-    )
+    return words.length === 1
+      ? usageError(out, `"${first}" needs one of its commands:\n${listed(commands)}`)
+      : usageError(
+          out,
+          `There is no command "${wanted}". \`caretaker ${first} --help\` lists them.`,
+          await near(
+            wanted,
+            commands.map((one) => one.name),
+          ),
+        )
   }
-  let parsed: ReturnType<typeof parseCommand>
-  try {
-    parsed = parseCommand(command, argv)
-  } catch (error) {
-    return usageError(out, `${error instanceof Error ? error.message : 'The arguments cannot be read.'}\n\n${help(command)}`)
-  }
-  const { flags, args } = parsed
-  if (flags.help === true) {
-    out.result({ name: command.name, usage: command.usage, summary: command.summary, options: command.options ?? {} }, help(command))
+  if (wantsHelp) {
+    out.result({ ...brief(command), options: command.options ?? {} }, help(command))
     return 0
   }
-  const opened = openContext({ flags, out })
+  const opened: { close(): Promise<void> }[] = []
   try {
-    await command.run({ args, flags, out, context: opened.context })
+    const { flags, args } = await parseCommand(command, argv)
+    const lazy = openContext({ flags, out })
+    opened.push(lazy)
+    await command.run({ args, flags, out, context: lazy.context })
     return process.exitCode === undefined ? 0 : Number(process.exitCode)
   } catch (error) {
     out.clear()
-    return report(error, json)
+    return report(error, out)
   } finally {
-    await opened.close()
+    for (const one of opened) await one.close()
   }
 }
 
-function parseCommand(command: Command, argv: string[]) {
-  const { values, positionals } = parseArgs({
-    args: argv,
-    options: { ...common, ...command.options },
-    allowPositionals: true,
-    strict: true,
-  })
-  return {
-    flags: values as Record<string, string | boolean | string[] | undefined>,
-    args: positionals.slice(command.name.split(' ').length),
-  }
+function brief({ name, usage, summary }: Command) {
+  return { name, usage, summary }
 }
 
-/** Says what went wrong: a coded error in its own words, anything else with its stack, because it is a defect. */
-function report(error: unknown, json: boolean): number {
-  const usage = error instanceof CaretakerError && (error.code === 'bad_request' || error.code === 'invalid_input')
-  if (json) {
+/** @throws {CaretakerError} `bad_request` for what the command does not take */
+async function parseCommand(command: Command, argv: string[]): Promise<{ flags: Flags; args: string[] }> {
+  const options = { ...common, ...command.options }
+  const more = `\`caretaker ${command.name} --help\` shows what it takes.`
+  let parsed: { values: Flags; positionals: string[] }
+  try {
+    parsed = parseArgs({ args: argv, options, allowPositionals: true, strict: true }) as typeof parsed
+  } catch (error) {
+    const unknown = error instanceof Error ? /^Unknown option '(-[^' ]*)'/.exec(error.message)?.[1] : undefined
+    if (unknown === undefined)
+      throw new CaretakerError(
+        'bad_request',
+        `${error instanceof Error ? error.message.split('\n')[0] : 'The arguments cannot be read'}. ${more}`,
+      )
+    const meant = await near(
+      unknown,
+      Object.keys(options).map((name) => `--${name}`),
+    )
+    const suggestion = meant === undefined ? '' : ` Did you mean "${meant}"?`
+    throw new CaretakerError('bad_request', `"caretaker ${command.name}" has no option "${unknown}".${suggestion} ${more}`)
+  }
+  const { values: flags } = parsed
+  const args = parsed.positionals.slice(command.name.split(' ').length)
+  for (const [name, value] of Object.entries(flags))
+    if (value === '' || (Array.isArray(value) && value.includes('')))
+      throw new CaretakerError('bad_request', `--${name} is empty; leave it out or give it a value. ${more}`)
+  const most = takes(command.usage)
+  if (args.length > most)
+    throw new CaretakerError('bad_request', `"${args[most]}" is one argument too many for "caretaker ${command.name}". ${more}`)
+  return { flags, args }
+}
+
+const usageCodes = new Set(['bad_request', 'invalid_input', 'job_unknown'])
+
+/** Says what went wrong: what was expected to in its own words, anything else with its stack, because it is a defect. */
+function report(thrown: unknown, out: Output): number {
+  const error = expectedFailure(thrown)
+  if (out.json) {
     const body =
-      error instanceof CaretakerError
-        ? { code: error.code, detail: error.detail, issues: error.issues }
-        : { code: 'internal', detail: error instanceof Error ? error.message : 'unknown' }
+      error === undefined
+        ? { code: 'internal', detail: thrown instanceof Error ? thrown.message : 'unknown' }
+        : { code: error.code, detail: error.detail, issues: error.issues }
     process.stdout.write(`${JSON.stringify({ error: body }, null, 2)}\n`)
   }
-  if (error instanceof CaretakerError) process.stderr.write(`caretaker: ${error.detail} (${error.code})\n`)
-  else
-    process.stderr.write(
-      `caretaker: ${error instanceof Error ? (error.stack ?? error.message) : 'something that is not an error was thrown'}\n`,
-    )
-  return usage ? 2 : 1
+  if (error === undefined) {
+    const what = thrown instanceof Error ? (thrown.stack ?? thrown.message) : 'something that is not an error was thrown'
+    process.stderr.write(`caretaker: ${what}\n`)
+    return 1
+  }
+  process.stderr.write(`caretaker: ${error.detail} (${error.code})\n`)
+  return usageCodes.has(error.code) && thrown instanceof CaretakerError ? 2 : 1
 }
 
-function usageError(out: ReturnType<typeof createOutput>, message: string, suggestion?: string): number {
-  const text = suggestion === undefined ? message : `${message} Did you mean "${suggestion}"?`
-  if (out.json) process.stdout.write(`${JSON.stringify({ error: { code: 'bad_request', detail: text } }, null, 2)}\n`)
-  process.stderr.write(`caretaker: ${text}\n`)
-  return 2
+function usageError(out: Output, message: string, suggestion?: string): number {
+  return report(new CaretakerError('bad_request', suggestion === undefined ? message : `${message} Did you mean "${suggestion}"?`), out)
 }
 
 async function near(word: string, known: string[]): Promise<string | undefined> {
   return (await import('../lib/config/nearest.ts')).nearest(word, known)
 }
 
-function overview(commands: readonly Command[]): string {
-  const width = Math.max(...commands.map((one) => `${one.name} ${one.usage ?? ''}`.length))
-  return commands.map((one) => `  caretaker ${`${one.name} ${one.usage ?? ''}`.padEnd(width)}  ${one.summary}`).join('\n')
-}
-
-/** What the options say that every command takes. */
-const described: [string, string][] = [
-  ['--json', 'one JSON document on stdout, progress on stderr'],
-  ['--database-url URL', 'any PostgreSQL 14 to 18; else DATABASE_URL, else the local stack'],
-  ['--config FILE', 'another policy than the one at the root'],
-  ['--data DIR', "the local stack's folder, where it is not .caretaker"],
-]
-
-const describedForBackups: [string, string][] = [
-  ['--store URL', 'file:///DIR, s3://BUCKET/PREFIX or supabase://BUCKET; else BACKUP_STORE, else the policy'],
-  ['--recipient age1…', 'who can read the backup (repeatable); else BACKUP_RECIPIENTS, else the policy'],
-]
-
-function help(command: Command): string {
-  const own = Object.entries(command.options ?? {}).map(([name, option]): [string, string] => [
-    `--${name}${option.type === 'string' ? ' VALUE' : ''}`,
-    option.multiple === true ? 'repeatable' : '',
-  ])
-  const all = [...own, ...(command.name.startsWith('backup') ? describedForBackups : []), ...described]
-  const width = Math.max(...all.map(([option]) => option.length))
-  const lines = all.map(([option, text]) => `  ${option.padEnd(width)}  ${text}`.trimEnd())
-  return `${command.summary}.\n\n  caretaker ${command.name}${command.usage === undefined ? '' : ` ${command.usage}`}\n\n${lines.join('\n')}`
-}
-
-// The event loop may be held open by sockets of a stack that is shutting down; the command has ended.
-process.exit(await main(process.argv.slice(2)))
+// Nobody reads any more (`| head`): the command still ends in order.
+process.stdout.on('error', () => undefined)
+const code = await main(process.argv.slice(2))
+// The event loop may be held open by sockets of a stack that is shutting down; the command has ended, its output not yet.
+process.stdout.write('', () => process.exit(code))

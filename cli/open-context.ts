@@ -1,12 +1,14 @@
-import { existsSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { createRuntime, type Runtime } from '../lib/compose.ts'
-import type { Policy } from '../lib/config/index.ts'
+import { defineConfig, type Policy, type PolicyInput } from '../lib/config/index.ts'
 import type { Context } from '../lib/platform/context.ts'
-import { CaretakerError } from '../lib/platform/errors.ts'
+import { CaretakerError, hasCode } from '../lib/platform/errors.ts'
 import { createLog } from '../lib/platform/log.ts'
+import type { Attached } from '../local/attach.ts'
 import type { Output } from './command.ts'
+import { ownStore } from './own-store.ts'
 
 interface Options {
   flags: Record<string, string | boolean | string[] | undefined>
@@ -35,57 +37,100 @@ export function openContext({ flags, out }: Options): { context: () => Promise<C
 }
 
 async function open(flags: Options['flags'], out: Output): Promise<{ context: Context; close(): Promise<void> }> {
-  const url = text(flags['database-url']) ?? process.env.DATABASE_URL ?? process.env.SUPABASE_DB_URL
-  const { attachStack, localSecrets } = await import('../local/attach.ts')
-  const stack = url === undefined ? await attachStack({ directory: text(flags.data), note: (line) => out.progress(line) }) : undefined
-  const environment: Record<string, string | undefined> =
-    stack === undefined
-      ? { ...(await localSecrets(text(flags.data))), ...process.env, DATABASE_URL: url }
-      : { ...process.env, ...stack.environment }
-  const stop = new AbortController()
-  let askedAtMs = 0
-  const interrupt = () => {
-    // Once: end in order. Twice: at once. Under npm one Ctrl-C arrives twice, from the terminal and passed on by npm.
-    if (stop.signal.aborted) {
-      if (performance.now() - askedAtMs > 500) process.exit(130)
-      return
-    }
-    askedAtMs = performance.now()
-    out.line('Stopping; press Ctrl-C again to stop at once.')
-    stop.abort(new CaretakerError('timeout', 'Stopped by the operator.'))
-  }
-  process.on('SIGINT', interrupt)
+  const given = text(flags['database-url'])
+  if (given !== undefined && !/^postgres(ql)?:\/\/\S+$/.test(given))
+    throw new CaretakerError('invalid_input', '--database-url: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE.')
+  const url = given ?? ([process.env.DATABASE_URL, process.env.SUPABASE_DB_URL].find((one) => one !== undefined && one !== '') || undefined)
+  // Before anything is started: a policy that cannot be used is said at once.
+  const asked = flags.config === undefined ? undefined : await loadPolicy(text(flags.config))
+  const stopping = listenForStop()
+  let stack: Attached | undefined
   let runtime: Runtime | undefined
+  const close = async () => {
+    await runtime?.close()
+    await stack?.close()
+    stopping.done()
+  }
   try {
-    runtime = createRuntime({
-      policy: await loadPolicy(text(flags.config) ?? stack?.policyFile),
+    const { attachStack, dataDirectoryOf, localSecrets } = await import('../local/attach.ts')
+    if (url === undefined) stack = await attachStack({ directory: text(flags.data), note: (line) => out.progress(line) })
+    stopping.asked.throwIfAborted()
+    const environment: Record<string, string | undefined> =
+      stack === undefined
+        ? { ...(await localSecrets(text(flags.data))), ...process.env, DATABASE_URL: url }
+        : { ...process.env, ...stack.environment }
+    const made = runtimeOf(flags, asked ?? (await loadPolicy(stack?.policyFile)), environment)
+    runtime = made
+    const context = made.context({
+      actor: { type: 'cli' },
+      signal: stopping.asked,
+      deadline: new Date(made.clock.now().getTime() + commandTimeMs),
+    })
+    const unset = url !== undefined && made.policy.backup?.store === undefined
+    const objects = unset
+      ? ownStore({
+          dataDirectory: dataDirectoryOf(text(flags.data)),
+          databaseUrl: url,
+          env: made.env,
+          note: (line) => process.stderr.write(`${line}\n`),
+        })
+      : context.objects
+    return { context: { ...context, objects }, close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+/** What the command line says over the policy is called by its own name when it is wrong. */
+function runtimeOf(flags: Options['flags'], policy: Policy, environment: Record<string, string | undefined>): Runtime {
+  try {
+    return createRuntime({
+      policy,
       environment,
       store: text(flags.store),
       recipients: Array.isArray(flags.recipient) ? flags.recipient : undefined,
       // A person reads what the command says; the log is for what they did not ask for.
       log: createLog({ level: process.env.LOG_LEVEL ?? 'fatal', destination: process.stderr }),
     })
-    const { clock } = runtime
-    const made = runtime
-    return {
-      context: runtime.context({ actor: { type: 'cli' }, signal: stop.signal, deadline: new Date(clock.now().getTime() + commandTimeMs) }),
-      close: async () => {
-        process.off('SIGINT', interrupt)
-        await made.close()
-        await stack?.close()
-      },
-    }
   } catch (error) {
-    await runtime?.close()
-    await stack?.close()
-    throw error
+    const [issue] = hasCode(error, 'policy_invalid') ? error.issues : []
+    const name = issue?.path.startsWith('backup.store') ? 'store' : issue?.path.startsWith('backup.recipients') ? 'recipient' : undefined
+    if (issue === undefined || name === undefined || flags[name] === undefined) throw error
+    throw new CaretakerError('invalid_input', `--${name}: ${issue.message}.`, { cause: error })
+  }
+}
+
+/** The first Ctrl-C ends in order, the second at once. Under npm one Ctrl-C arrives twice, from the terminal and passed on. */
+function listenForStop(): { asked: AbortSignal; done(): void } {
+  const stop = new AbortController()
+  let askedAtMs = 0
+  const interrupt = () => {
+    if (stop.signal.aborted) {
+      if (performance.now() - askedAtMs > 500) process.exit(130)
+      return
+    }
+    askedAtMs = performance.now()
+    process.stderr.write('Stopping; press Ctrl-C again to stop at once.\n')
+    stop.abort(new CaretakerError('timeout', 'Stopped by the operator.'))
+  }
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  for (const signal of signals) process.on(signal, interrupt)
+  return {
+    asked: stop.signal,
+    done: () => {
+      for (const signal of signals) process.off(signal, interrupt)
+    },
   }
 }
 
 /** The policy in `file`, or the one at the project's root. */
 export async function loadPolicy(file: string | undefined): Promise<Policy> {
   const path = file === undefined ? fileURLToPath(new URL('../caretaker.config.ts', import.meta.url)) : resolve(file)
-  if (!existsSync(path)) throw new CaretakerError('invalid_input', `--config: there is no file ${path}.`)
+  const found = statSync(path, { throwIfNoEntry: false })
+  if (found === undefined) throw new CaretakerError('invalid_input', `--config: there is no file ${path}.`)
+  if (!found.isFile() || !/\.[cm]?[jt]s$/.test(path))
+    throw new CaretakerError('invalid_input', `--config: ${path} is not a policy; expected a TypeScript or JavaScript file.`)
   let loaded: { default?: unknown }
   try {
     loaded = (await import(pathToFileURL(path).href)) as { default?: unknown }
@@ -97,10 +142,11 @@ export async function loadPolicy(file: string | undefined): Promise<Policy> {
       { cause },
     )
   }
-  const policy = loaded.default as Policy | undefined
-  if (typeof policy?.app?.name !== 'string')
+  const exported = loaded.default
+  if (typeof exported !== 'object' || exported === null)
     throw new CaretakerError('policy_invalid', `${path}: expected \`export default defineConfig({ … })\`.`)
-  return policy
+  // Held to the schema once more: the file may have exported a plain object.
+  return defineConfig(exported as PolicyInput)
 }
 
 function text(value: string | boolean | string[] | undefined): string | undefined {

@@ -2,6 +2,13 @@ import { resolve } from 'node:path'
 import { loadSecrets } from './secrets.ts'
 import { type Attached, defaultDataDirectory, readStack, secretEnvironment } from './stack.ts'
 
+export type { Attached }
+
+/** The folder that holds what is kept on this machine. */
+export function dataDirectoryOf(directory?: string): string {
+  return resolve(directory ?? defaultDataDirectory)
+}
+
 /** The local stack for one command: the running one, or its database and Supabase for as long as the command takes. */
 export function attachStack(options: { directory?: string | undefined; note: (line: string) => void }): Promise<Attached> {
   return readStack({ dataDirectory: options.directory, say: options.note })
@@ -13,7 +20,7 @@ export function attachStack(options: { directory?: string | undefined; note: (li
  */
 export async function localSecrets(directory?: string): Promise<Record<string, string>> {
   try {
-    return secretEnvironment(await loadSecrets(resolve(directory ?? defaultDataDirectory)))
+    return secretEnvironment(await loadSecrets(dataDirectoryOf(directory)))
   } catch {
     return {}
   }

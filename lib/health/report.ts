@@ -1,6 +1,7 @@
 import { nearest } from '../config/index.ts'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError } from '../platform/errors.ts'
+import { caretakerVersion } from '../platform/version.ts'
 import type { CauseCode } from './causes.ts'
 import { type Check, policyChecks, resolveCheck } from './check.ts'
 import type { CheckStatus } from './checker.ts'
@@ -137,7 +138,7 @@ export function serviceHealth(result: CheckResult): ServiceHealth {
 }
 
 function version(ctx: Pick<Context, 'env'>): string {
-  return ctx.env.APP_VERSION ?? 'development'
+  return ctx.env.APP_VERSION ?? caretakerVersion
 }
 
 function uptimeSeconds(): number {

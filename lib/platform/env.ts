@@ -83,9 +83,14 @@ export const variables = {
   CARETAKER_ENVIRONMENT: variable('Caretaker', 'production, staging or development. Default: what the host says.', text(), {
     aliases: ['VERCEL_ENV', 'CONTEXT', 'NODE_ENV'],
   }),
-  APP_VERSION: variable('Caretaker', 'The release shown in /health. Default: the commit the host deployed, else the version of package.json.', text(), {
-    aliases: ['VERCEL_GIT_COMMIT_SHA', 'COMMIT_REF'],
-  }),
+  APP_VERSION: variable(
+    'Caretaker',
+    'The release shown in /health. Default: the commit the host deployed, else the version of package.json.',
+    text(),
+    {
+      aliases: ['VERCEL_GIT_COMMIT_SHA', 'COMMIT_REF'],
+    },
+  ),
   LOG_LEVEL: variable('Caretaker', 'trace, debug, info, warn, error, fatal or silent.', level(), { example: 'info' }),
 
   BACKUP_STORE: variable('Backups', 'file:///DIR, s3://BUCKET/PREFIX or supabase://BUCKET. Default: backup.store of the policy.', text()),
