@@ -24,8 +24,9 @@ export async function tick(ctx: Context, jobs: readonly Job[]): Promise<TickRepo
   return ledger(async () => {
     const now = ctx.clock.now()
     const report: TickReport = { claimed: [], skipped: [], wake: false }
+    const since = await watch(ctx, jobs.filter(isScheduled), now)
     for (const job of jobs) {
-      if (job.schedule !== null) await claimDue(ctx, { ...job, schedule: job.schedule }, now, report)
+      if (isScheduled(job)) await claimDue(ctx, job, since.get(job.name) ?? now, now, report)
       if (job.pending !== undefined && (await job.pending(ctx))) await claimIfIdle(ctx, job.name)
     }
     const [open] = await ctx.db.query<{ open: boolean }>(
@@ -36,19 +37,37 @@ export async function tick(ctx: Context, jobs: readonly Job[]): Promise<TickRepo
   })
 }
 
-async function claimDue(ctx: Context, job: Job & { schedule: NonNullable<Job['schedule']> }, now: Date, report: TickReport): Promise<void> {
-  const text = `${job.schedule.cron} ${job.schedule.timezone}`
-  // A job is watched from when it was first seen, and anew when its schedule changes: older slots were nobody's.
-  const [watched] = await ctx.db.query<{ since: Date }>(
-    `insert into caretaker.watched_jobs as w (job, schedule, since) values ($1, $2, $3::timestamptz)
+type Scheduled = Job & { schedule: NonNullable<Job['schedule']> }
+
+function isScheduled(job: Job): job is Scheduled {
+  return job.schedule !== null
+}
+
+/**
+ * Since when each job's slots are to be claimed. A job is watched from when it was first seen, and anew when its schedule
+ * changes or when ticks went on without it: other slots were nobody's. All in one statement, so that of two ticks at
+ * once the second sees either none or all of what the first has seen.
+ */
+async function watch(ctx: Context, jobs: readonly Scheduled[], now: Date): Promise<Map<string, Date>> {
+  const rows = await ctx.db.query<{ job: string; since: Date }>(
+    `with last as (select max(seen_at) as tick from caretaker.watched_jobs)
+     insert into caretaker.watched_jobs as w (job, schedule, since, seen_at)
+     select job, schedule, $3::timestamptz, $3::timestamptz from unnest($1::text[], $2::text[]) as wanted(job, schedule) order by job
      on conflict (job) do update set
-       since = case when w.schedule = excluded.schedule then w.since else excluded.since end,
-       seen_slot = case when w.schedule = excluded.schedule then w.seen_slot end,
-       schedule = excluded.schedule
-     returning coalesce(seen_slot, since) as since`,
-    [job.name, text, now],
+       since = case when w.schedule = excluded.schedule and coalesce(w.seen_at > (select tick from last) - interval '10 minutes', true)
+         then w.since else excluded.since end,
+       seen_slot = case when w.schedule = excluded.schedule and coalesce(w.seen_at > (select tick from last) - interval '10 minutes', true)
+         then w.seen_slot end,
+       schedule = excluded.schedule,
+       seen_at = greatest(w.seen_at, excluded.seen_at)
+     returning job, coalesce(seen_slot, since) as since`,
+    [jobs.map((job) => job.name), jobs.map(({ schedule }) => `${schedule.cron} ${schedule.timezone}`), now],
   )
-  const due = slotsBetween(job.schedule, watched?.since ?? now, now)
+  return new Map(rows.map((row) => [row.job, row.since]))
+}
+
+async function claimDue(ctx: Context, job: Scheduled, since: Date, now: Date, report: TickReport): Promise<void> {
+  const due = slotsBetween(job.schedule, since, now)
   if (due.length === 0) return
   const late = (slot: Date) => now.getTime() - slot.getTime() > startGraceMs
   const missed = due.filter(late)

@@ -171,6 +171,33 @@ describe('tick', () => {
     expect(await states()).toEqual([])
   })
 
+  it('owes nothing for the time in which the policy had no such job', async () => {
+    const clock = fixedClock('2026-11-21T12:00:00Z')
+    const ctx = testContext(test.db, { clock })
+    const daily = job(noop, { schedule: { cron: '0 2 * * *', timezone: 'UTC', missed: 'all' } })
+    const other = job(noop, { name: 'other', schedule: { cron: '0 0 1 1 *', timezone: 'UTC', missed: 'last' } })
+    await tick(ctx, [daily, other])
+    for (let day = 0; day < 3; day++) {
+      clock.advance(86_400_000)
+      await tick(ctx, [other])
+    }
+    await tick(ctx, [daily, other])
+    expect(await states()).toEqual([])
+    clock.advance(86_400_000)
+    await tick(ctx, [daily, other])
+    expect(await states()).toHaveLength(1)
+  })
+
+  it('catches up on everything after a standstill, with several hosts at once', async () => {
+    const clock = fixedClock('2026-11-21T12:00:00Z')
+    const ctx = testContext(test.db, { clock })
+    const all = ['a', 'b', 'c'].map((name) => job(noop, { name, schedule: { cron: '0 2 * * *', timezone: 'UTC', missed: 'all' } }))
+    await tick(ctx, all)
+    clock.advance(3 * 86_400_000)
+    await Promise.all([tick(ctx, all), tick(ctx, all.toReversed()), tick(ctx, all)])
+    expect(await states()).toHaveLength(9)
+  })
+
   it('queues a run for waiting work, one at a time', async () => {
     const ctx = testContext(test.db)
     const jobs = [job(noop, { schedule: null, pending: async () => true })]
