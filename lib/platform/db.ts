@@ -242,12 +242,18 @@ function unavailable(error: unknown): unknown {
       connectionProblem[state] ?? `The database closed or refused the connection (SQLSTATE ${state}).`,
       { cause: error },
     )
-  const code = (error as NodeJS.ErrnoException).code
+  const { code, syscall } = error as NodeJS.ErrnoException
+  // No such socket, that is; a file that the work inside of a transaction did not find is not the database's.
+  const foreign = code === 'ENOENT' && syscall !== 'connect'
   const lost =
-    (code !== undefined && unreachable.has(code)) ||
+    (code !== undefined && unreachable.has(code) && !foreign) ||
     /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error/.test(error.message)
   if (!lost) return error
-  return new CaretakerError('database_unavailable', `The database cannot be reached (${code ?? 'connection lost'}).`, { cause: error })
+  return new CaretakerError(
+    'database_unavailable',
+    `The database cannot be reached (${code ?? 'connection lost'}). Check host and port in the database URL, and that it runs and lets this machine in.`,
+    { cause: error },
+  )
 }
 
 const connectionProblem: Record<string, string> = {

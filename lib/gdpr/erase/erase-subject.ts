@@ -143,7 +143,7 @@ async function alreadyErased(ctx: Context, named: string): Promise<AlreadyErased
     // Where no record could be kept in the database, the journal outside of it still knows.
     const objects = await objectsIfConfigured(ctx)
     const journalled = objects === undefined ? [] : await readTombstones(objects)
-    const last = journalled.filter(({ subject }) => tags.includes(subject)).at(-1)
+    const last = journalled.filter(({ subject, names = [] }) => tags.some((tag) => tag === subject || names.includes(tag))).at(-1)
     return last === undefined ? undefined : { status: 'already-erased', request: null, erasedAt: new Date(last.erasedAt), receipt: null }
   }
   const done = await findFinishedErasure(ctx.db, tags)
@@ -263,6 +263,6 @@ async function tombstone(erasure: Erasure): Promise<void> {
   const journalled =
     objects === undefined
       ? null
-      : await journalTombstone(objects, erasure.requestId ?? subject, tombstoneOf(map, key, subject, ctx.clock.now()))
+      : await journalTombstone(objects, erasure.requestId ?? subject, tombstoneOf(map, key, progress.tags, ctx.clock.now()))
   await keep(erasure, { tombstone: journalled })
 }

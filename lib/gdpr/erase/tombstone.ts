@@ -14,6 +14,8 @@ import { keyIdOf } from './receipt.ts'
 export interface Tombstone {
   format: 'caretaker.gdpr.tombstone/1'
   subject: string
+  /** Keyed hashes of what else named the person (the e-mail address): whoever asks again by that is told that it is done. */
+  names?: readonly string[]
   table: string
   column: string
   erasedAt: string
@@ -39,10 +41,14 @@ export async function journalTombstone(objects: ObjectStore, name: string, tombs
   return key
 }
 
-export function tombstoneOf(map: SubjectMap, encryptionKey: string, subject: string, erasedAt: Date): Tombstone {
+/** @param tags keyed hashes: of the id, then of what else names the person */
+export function tombstoneOf(map: SubjectMap, encryptionKey: string, tags: readonly string[], erasedAt: Date): Tombstone {
+  const [subject, ...names] = tags
+  if (subject === undefined) throw new CaretakerError('internal', 'A tombstone was asked for without the hash of an id.')
   return {
     format: 'caretaker.gdpr.tombstone/1',
     subject,
+    ...(names.length === 0 ? {} : { names }),
     table: map.root,
     column: map.rootColumn.name,
     erasedAt: erasedAt.toISOString(),
