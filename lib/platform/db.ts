@@ -52,6 +52,8 @@ export interface DatabaseOptions {
   /** PEM of the certificate authority, or a path to it; without it a remote connection is encrypted but not verified. */
   ca?: string | undefined
   maxConnections?: number
+  /** How long a transaction may stand idle before the server ends it, ms. Default a minute. */
+  idleTransactionMs?: number
 }
 
 /**
@@ -60,6 +62,8 @@ export interface DatabaseOptions {
  */
 export function openDatabase(options: DatabaseOptions): Database {
   const max = options.maxConnections ?? 5
+  // A process that is frozen or stopped in the middle of a transaction keeps its locks, and its successor waits for them.
+  const idleMs = Math.trunc(options.idleTransactionMs ?? 60_000)
   const sessionPool = pool(options.sessionUrl, options.ca, max)
   const pooled = options.pooledUrl === undefined || options.pooledUrl === options.sessionUrl
   const requestPool = pooled ? sessionPool : pool(options.pooledUrl as string, options.ca, max)
@@ -69,7 +73,9 @@ export function openDatabase(options: DatabaseOptions): Database {
     let broken: Error | undefined
     try {
       const isolation = tx.isolation === undefined ? '' : ` isolation level ${tx.isolation}`
-      await client.query(`begin${isolation}${tx.readOnly === true ? ' read only' : ''}`)
+      await client.query(
+        `begin${isolation}${tx.readOnly === true ? ' read only' : ''}; set local idle_in_transaction_session_timeout = ${idleMs}`,
+      )
       if (tx.lockTimeoutMs !== undefined) await client.query(`set local lock_timeout = ${Math.trunc(tx.lockTimeoutMs)}`)
       if (tx.statementTimeoutMs !== undefined) await client.query(`set local statement_timeout = ${Math.trunc(tx.statementTimeoutMs)}`)
       const result = await work({ kind: 'transaction', ...on(client) })

@@ -23,3 +23,22 @@ it('a connection that the server closes while nothing is asked of it fails what 
   expect(await db.query('select 1 as one')).toEqual([{ one: 1 }])
   await db.close()
 })
+
+it('a transaction whose process stands still is ended, and lets go of its locks', async () => {
+  await test.db.execute('create table held (n int); insert into held values (1)')
+  const frozen = openDatabase({ sessionUrl: test.url, maxConnections: 1, idleTransactionMs: 300 })
+  const locked = Promise.withResolvers<void>()
+  const successor = Promise.withResolvers<void>()
+  const stopped = frozen.transaction(async (tx) => {
+    await tx.execute('update held set n = 2')
+    locked.resolve()
+    await successor.promise
+    await tx.execute('update held set n = 3')
+  })
+  await locked.promise
+  await test.db.execute('update held set n = n + 10')
+  successor.resolve()
+  await expect(stopped).rejects.toMatchObject({ code: 'database_unavailable' })
+  expect(await test.db.query('select n from held')).toEqual([{ n: 11 }])
+  await frozen.close()
+})
