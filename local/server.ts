@@ -75,7 +75,7 @@ export async function serve(options: LocalServerOptions): Promise<LocalServer> {
       const servers = second === null ? [first] : [first, second]
       const closed = Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
       for (const server of servers) server.closeIdleConnections()
-      for (const response of busy) response.setHeader?.('connection', 'close')
+      for (const response of busy) if (!response.headersSent) response.setHeader('connection', 'close')
       const cut = setTimeout(() => {
         for (const socket of open) socket.destroy()
       }, graceMs)
@@ -176,10 +176,12 @@ async function send(response: Response, outgoing: ServerResponse, headOnly: bool
   const reader = response.body.getReader()
   const cancel = () => void reader.cancel(gone.reason).catch(() => undefined)
   gone.addEventListener('abort', cancel, { once: true })
+  // Listened for once: a long body drains many times.
+  const closed = once(outgoing, 'close').catch(() => undefined)
   for (;;) {
     const { done, value } = await reader.read()
     if (done || gone.aborted) break
-    if (!outgoing.write(value)) await Promise.race([once(outgoing, 'drain'), once(outgoing, 'close')])
+    if (!outgoing.write(value)) await Promise.race([once(outgoing, 'drain').catch(() => undefined), closed])
   }
   outgoing.end()
 }

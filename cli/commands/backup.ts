@@ -1,12 +1,9 @@
-import { createWriteStream } from 'node:fs'
-import { readFile, rm } from 'node:fs/promises'
-import type { BackupProgress, OnProgress } from '../../lib/backup/index.ts'
+import { open, rm } from 'node:fs/promises'
 import { CaretakerError } from '../../lib/platform/errors.ts'
-import type { Command, Invocation, Output } from '../command.ts'
+import { identityOption, listed, readIdentity, refuseMore, showProgress } from '../backup-command.ts'
+import type { Command } from '../command.ts'
 import { bytes, duration, table } from '../output.ts'
 import { describeReplay, replayErasures } from '../replay-erasures.ts'
-
-const identityOption = { identity: { type: 'string' } } as const
 
 const run: Command = {
   name: 'backup run',
@@ -21,6 +18,11 @@ const run: Command = {
       report,
       [
         `Backup ${report.id} is stored in ${report.store}: ${report.tables} tables, ${report.rows} rows, ${bytes(report.storedBytes)}${report.encrypted ? '' : ', NOT encrypted'}, in ${duration(report.durationMs)}.`,
+        ...(report.files === undefined
+          ? []
+          : [
+              `  files: ${report.files.count} of the buckets ${report.files.buckets.join(', ')}, ${bytes(report.files.bytes)}; ${report.files.newCount} of them new, ${bytes(report.files.newStoredBytes)} as stored.`,
+            ]),
         ...left,
       ].join('\n'),
     )
@@ -70,7 +72,8 @@ const verify: Command = {
     const { verifyBackup } = await import('../../lib/backup/index.ts')
     const report = await verifyBackup(ctx, { id: args[0] ?? 'latest', identity, onProgress: showProgress(out) })
     const what = report.checked === 'content' ? 'opened, and holds what was dumped' : 'as stored (give --identity to check what is inside)'
-    out.result(report, `Backup ${report.id} is sound: ${report.objects} objects, ${bytes(report.storedBytes)}, ${what}.`)
+    const files = report.files === null ? '' : `; ${report.files.files} files in ${bytes(report.files.storedBytes)}`
+    out.result(report, `Backup ${report.id} is sound: ${report.objects} objects, ${bytes(report.storedBytes)}${files}, ${what}.`)
   },
 }
 
@@ -158,7 +161,8 @@ const exportCommand: Command = {
     const identity = await readIdentity(flags)
     const { exportBackup } = await import('../../lib/backup/index.ts')
     // Readable by its owner alone: it holds everything. An existing file is never written over.
-    const to = createWriteStream(flags.out, { mode: 0o600, flags: 'wx' })
+    const file = await open(flags.out, 'wx', 0o600)
+    const to = file.createWriteStream()
     try {
       const report = await exportBackup(ctx, { id, identity, to, onProgress: showProgress(out) })
       out.result(
@@ -167,8 +171,6 @@ const exportCommand: Command = {
       )
     } catch (error) {
       to.destroy()
-      if ((error as NodeJS.ErrnoException).code === 'EEXIST')
-        throw new CaretakerError('conflict', `${flags.out} is there already; give another name.`, { cause: error })
       await rm(flags.out, { force: true })
       throw error
     }
@@ -192,60 +194,62 @@ const prune: Command = {
         ...report.removed.map((id) => `  ${verb}  ${id}`),
         ...report.swept.map((id) => `  ${verb}  ${id}  incomplete`),
         ...report.damaged.map((id) => `  damaged  ${id}  counts as no copy; look at it`),
+        ...(report.files.objects === 0
+          ? []
+          : [`  ${verb}  ${report.files.objects} stored files that no backup has, ${bytes(report.files.bytes)}`]),
+        ...(report.files.undecided === undefined
+          ? []
+          : [`  no stored file is deleted: what backup ${report.files.undecided} has of them cannot be read`]),
         `${report.kept.length} kept, ${report.removed.length + report.swept.length} ${verb}.`,
       ].join('\n'),
     )
   },
 }
 
-export const commands: Command[] = [run, list, verify, drill, restore, exportCommand, prune]
-
-function listed(value: Invocation['flags'][string]): string[] | undefined {
-  return Array.isArray(value) ? value.flatMap((one) => one.split(',')) : undefined
+const restoreFilesCommand: Command = {
+  name: 'backup restore-files',
+  usage: 'ID [--identity FILE] [--bucket BUCKET…] [--overwrite] [--to URL]',
+  summary: "Put a backup's files back into the Supabase project of SUPABASE_URL; --to, its database, to put their owners back too",
+  options: {
+    ...identityOption,
+    bucket: { type: 'string', multiple: true },
+    overwrite: { type: 'boolean' },
+    to: { type: 'string' },
+  },
+  async run({ args, flags, out, context }) {
+    refuseMore(args, 1, 'backup restore-files')
+    const id = args[0]
+    if (id === undefined) throw new CaretakerError('bad_request', 'Which backup? Give its id, or "latest".')
+    const ctx = await context()
+    const identity = await readIdentity(flags)
+    const { restoreFiles } = await import('../../lib/backup/index.ts')
+    const { erasedPeople } = await import('../../lib/gdpr/index.ts')
+    const report = await restoreFiles(ctx, {
+      id,
+      identity,
+      buckets: listed(flags.bucket),
+      overwrite: flags.overwrite === true,
+      targetUrl: typeof flags.to === 'string' ? flags.to : undefined,
+      // Whoever was erased since stays erased, in Storage too.
+      isErased: await erasedPeople(ctx),
+      onProgress: showProgress(out),
+    })
+    out.result(
+      report,
+      [
+        `${report.restored} files (${bytes(report.restoredBytes)}) of backup ${report.id} of ${report.createdAt} are restored into ${report.target} in ${duration(report.durationMs)}, each checked; ${report.present} were there.`,
+        ...(report.different === 0 ? [] : [`  ${report.different} have another content there and were left; --overwrite replaces them.`]),
+        ...(report.erased === 0 ? [] : [`  ${report.erased} are of people who have been erased, and stay away.`]),
+        ...(report.missing === 0 ? [] : [`  ${report.missing} had been lost in Storage before the backup was made.`]),
+        ...(report.owners === null && report.restored > 0
+          ? ["  Their owners are not set: the Storage API cannot. Give the project's database with --to URL, again if need be."]
+          : []),
+      ].join('\n'),
+    )
+  },
 }
 
-function refuseMore(args: readonly string[], most: number, command: string): void {
-  if (args.length > most) throw new CaretakerError('bad_request', `"${args[most]}" is one argument too many for "caretaker ${command}".`)
-}
-
-async function readIdentity(flags: Invocation['flags']): Promise<string | undefined> {
-  if (typeof flags.identity !== 'string') return undefined
-  try {
-    return await readFile(flags.identity, 'utf8')
-  } catch (cause) {
-    throw new CaretakerError('backup_identity', `The identity file ${flags.identity} cannot be read.`, { cause })
-  }
-}
-
-const verbs: Record<BackupProgress['phase'], string> = {
-  schema: 'reading',
-  data: 'dumping',
-  sequences: 'reading',
-  files: 'fetching files of',
-  seal: 'writing',
-  check: 'checking',
-  load: 'loading',
-  indexes: 'making',
-  verify: 'comparing',
-}
-
-/** One line with how far it is, how fast, and how long it will take: sizes are estimates until a table is read. */
-function showProgress(out: Output): OnProgress {
-  let began: { phase: string; at: number; done: number } | undefined
-  return (progress) => {
-    const at = performance.now()
-    if (began?.phase !== progress.phase) began = { phase: progress.phase, at, done: progress.doneBytes }
-    const elapsed = (at - began.at) / 1000
-    const rate = elapsed > 0.5 ? (progress.doneBytes - began.done) / elapsed : 0
-    const left =
-      rate > 0 && progress.totalBytes > progress.doneBytes
-        ? `, about ${duration(((progress.totalBytes - progress.doneBytes) / rate) * 1000)} left`
-        : ''
-    const done =
-      progress.totalBytes === 0 ? '' : ` ${bytes(progress.doneBytes)} of ${bytes(Math.max(progress.totalBytes, progress.doneBytes))}`
-    out.progress(`${verbs[progress.phase]} ${progress.what}${done}${rate > 0 ? `, ${bytes(Math.round(rate))}/s` : ''}${left}`)
-  }
-}
+export const commands: Command[] = [run, list, verify, drill, restore, restoreFilesCommand, exportCommand, prune]
 
 function age(ms: number): string {
   const minutes = Math.max(0, Math.round(ms / 60_000))

@@ -2,6 +2,7 @@ export { type BackupInput, type BackupReport, backupDatabase } from './backup-da
 export { type DrillInput, type DrillReport, drillBackup } from './drill/drill-backup.ts'
 export { backupVerifyJob, planBackupVerify } from './drill/job.ts'
 export { type ExportInput, type ExportReport, exportBackup } from './export-backup.ts'
+export { type RestoreFilesInput, type RestoreFilesReport, restoreFiles } from './files/index.ts'
 export { backupJob, planBackup } from './job.ts'
 export { type BackupSummary, listBackups } from './list-backups.ts'
 export type { RestoredTable } from './load-tables.ts'

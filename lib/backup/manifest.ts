@@ -14,7 +14,18 @@ const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/))
 const objectSchema = z.strictObject({
   /** Relative to the backup's folder. */
   key: z.string().check(z.regex(/^[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/)),
-  kind: z.enum(['roles', 'pre-data', 'data', 'large-objects', 'large-object-owners', 'sequences', 'post-data', 'file-index', 'file', 'document']),
+  kind: z.enum([
+    'roles',
+    'pre-data',
+    'data',
+    'large-objects',
+    'large-object-owners',
+    'sequences',
+    'post-data',
+    'file-index',
+    'file',
+    'document',
+  ]),
   /** As stored: compressed and encrypted. */
   bytes: count,
   sha256,

@@ -1,6 +1,7 @@
 import type { Context } from '../platform/context.ts'
 import type { ObjectStore } from '../platform/objects.ts'
 import { destroyDrillIdentities, drillsPrefix } from './drill/identity.ts'
+import { type PrunedFiles, pruneFiles } from './files/prune-files.ts'
 import { listBackups } from './list-backups.ts'
 import { backupFolder, backupsPrefix } from './manifest.ts'
 import { planRetention } from './retention.ts'
@@ -19,6 +20,8 @@ export interface PruneReport {
   swept: string[]
   /** Backups whose manifest is damaged: they count as no copy, and are left for a person to look at. */
   damaged: string[]
+  /** Contents of Storage files that no backup has any more. */
+  files: PrunedFiles
 }
 
 /** A backup under way writes something at least this often. */
@@ -51,6 +54,7 @@ export async function pruneBackups(
     .sort()
     .reverse()
   if (!dryRun && older[0] !== undefined) await destroyDrillIdentities(store, older[0])
+  const files = await pruneFiles(ctx, { dryRun, without: dryRun ? [...plan.remove, ...swept] : [] })
   if (!dryRun && plan.remove.length + swept.length > 0) ctx.log.info({ removed: plan.remove, swept }, 'backups pruned')
   return {
     dryRun,
@@ -58,6 +62,7 @@ export async function pruneBackups(
     removed: plan.remove,
     swept,
     damaged: all.filter((backup) => backup.problem !== undefined).map((backup) => backup.id),
+    files,
   }
 }
 

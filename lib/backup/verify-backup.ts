@@ -1,6 +1,7 @@
 import type { Context } from '../platform/context.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { parseIdentities } from './age/index.ts'
+import { type VerifiedFiles, verifyFiles } from './files/verify-files.ts'
 import { framingOf } from './framing.ts'
 import { backupFolder, type Manifest, type ManifestObject, readManifest, resolveBackupId } from './manifest.ts'
 import { Digest, Unframe } from './meter.ts'
@@ -22,6 +23,8 @@ export interface VerifyReport {
   storedBytes: number
   tables: number
   rows: number
+  /** Of Storage buckets; null where the backup has none. They were checked as the rest was. */
+  files: VerifiedFiles | null
   /** `stored`: every object is there, bit for bit. `content`: and every one was opened, and holds what was dumped. */
   checked: 'stored' | 'content'
 }
@@ -39,6 +42,7 @@ export async function verifyBackup(ctx: Context, input: VerifyInput): Promise<Ve
   await checkObjects(opening, manifest.objects, input.onProgress)
   const content = manifest.encryption.kind === 'none' || opening.identities.length > 0
   if (content) await checkContents(opening, manifest, input.onProgress)
+  const files = await verifyFiles(opening, manifest, { content, onProgress: input.onProgress })
   return {
     id,
     createdAt: manifest.createdAt,
@@ -46,6 +50,7 @@ export async function verifyBackup(ctx: Context, input: VerifyInput): Promise<Ve
     storedBytes: manifest.objects.reduce((sum, object) => sum + object.bytes, 0),
     tables: manifest.tables.length,
     rows: manifest.tables.reduce((sum, table) => sum + table.rows, 0),
+    files,
     checked: content ? 'content' : 'stored',
   }
 }

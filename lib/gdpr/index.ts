@@ -3,6 +3,7 @@
  */
 
 export { type EraseOutcome, eraseSubject, type PlanOutcome, planSubjectErasure } from './erase/erase-subject.ts'
+export { erasedPeople } from './erase/erased-people.ts'
 export { type SignedReceipt, verifyReceipt } from './erase/receipt.ts'
 export { replayTombstones } from './erase/replay-tombstones.ts'
 export { type Exported, exportSubject } from './export/export-subject.ts'

@@ -17,6 +17,8 @@ import type { ListedFile } from './listing.ts'
 /** Where the contents of files are, shared by all backups of a store. */
 export const filesPrefix = 'files/'
 export const referencesKey = 'file-references.ndjson'
+/** The sealed index of a backup's files, before its endings. */
+export const indexName = 'files.ndjson'
 const format = 'caretaker-files/1'
 
 const headSchema = z.strictObject({

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { backupDatabase } from '../../../lib/backup/index.ts'
 import { readManifest } from '../../../lib/backup/manifest.ts'
 import type { Context } from '../../../lib/platform/context.ts'
-import { createProject, type Project, projectContext } from './project.ts'
+import { createProject, type Project, projectContext, putFile } from './project.ts'
 
 let project: Project
 let folder: string
@@ -33,15 +33,8 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-async function put(bucket: string, name: string, contentType: string, bytes: Uint8Array, metadata?: Record<string, unknown>) {
-  const { error } = await project.supabase.storage.from(bucket).upload(name.split('/').map(encodeURIComponent).join('/'), bytes, {
-    contentType,
-    upsert: true,
-    cacheControl: '60',
-    ...(metadata === undefined ? {} : { metadata }),
-  })
-  expect(error).toBeNull()
-}
+const put = (bucket: string, name: string, contentType: string, bytes: Uint8Array, metadata?: Record<string, unknown>) =>
+  putFile(project, bucket, name, bytes, { contentType, cacheControl: '60', ...(metadata === undefined ? {} : { metadata }) })
 
 const downloads = () => project.requests.filter((request) => /^GET \/storage\/v1\/object\/(voice-notes|avatars)/.test(request)).length
 const context = (environment?: Record<string, string>) =>

@@ -15,6 +15,8 @@ import { createSupabase } from '../../../local/supabase/server.ts'
 import { testContext } from '../../support/context.ts'
 import { createTestDatabase, type TestDatabase } from '../../support/database.ts'
 
+type UploadOptions = NonNullable<Parameters<ReturnType<SupabaseClient['storage']['from']>['upload']>[2]>
+
 export interface Project {
   database: TestDatabase
   url: string
@@ -34,7 +36,7 @@ export async function createProject(): Promise<Project> {
   const filesDirectory = await mkdtemp(join(tmpdir(), 'caretaker-storage-'))
   const tokens = createTokens(createSigningKey(), systemClock)
   let answer: (request: Request) => Promise<Response> = () => Promise.reject(new Error('not ready'))
-  const server = await serve({ port: 0, handle: (request) => answer(request) })
+  const server = await serve({ port: 0, bodyLimit: () => 64 * 1_048_576, handle: (request) => answer(request) })
   const supabase = createSupabase({ db: database.db, tokens, clock: systemClock, url: server.url, filesDirectory })
   const key = tokens.sign({ role: 'service_role' }, 3_600)
   const project: Project = {
@@ -55,6 +57,13 @@ export async function createProject(): Promise<Project> {
     return (await project.intercept?.(request)) ?? supabase(request)
   }
   return project
+}
+
+/** Uploads through the real client, over what is there. */
+export async function putFile(project: Project, bucket: string, name: string, bytes: Uint8Array, options: UploadOptions): Promise<void> {
+  const path = name.split('/').map(encodeURIComponent).join('/')
+  const { error } = await project.supabase.storage.from(bucket).upload(path, bytes, { upsert: true, ...options })
+  if (error !== null) throw error
 }
 
 export const encryptionKey = '5a'.repeat(32)
