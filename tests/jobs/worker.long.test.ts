@@ -31,3 +31,27 @@ it('ends with the same result however often its worker is killed', { timeout: 30
   const rows = await test.db.query<{ number: number }>('select number from counted order by number')
   expect(rows.map((row) => row.number)).toEqual(Array.from({ length: 40 }, (_, index) => index + 1))
 })
+
+it('lets a worker that was stopped for a while, and taken for dead, change nothing when it goes on', { timeout: 300_000 }, async () => {
+  await test.db.execute('drop table if exists counted; create table counted (number int)')
+  const ctx = testContext(test.db)
+  const run = await claimManually(ctx, 'count')
+  const child = new URL('counting-worker.child.ts', import.meta.url).pathname
+  const start = () => spawn(process.execPath, [child, test.url], { stdio: 'inherit' })
+  const stopped = start()
+  for (let polls = 0; polls < 400; polls++) {
+    const [row] = await test.db.query<{ count: number }>('select count(*)::int as count from counted')
+    if ((row?.count ?? 0) >= 5) break
+    await delay(10)
+  }
+  stopped.kill('SIGSTOP')
+  const successor = start()
+  await once(successor, 'exit')
+  expect(await findRun(test.db, run.id)).toMatchObject({ state: 'done', attempt: 2, result: { counted: 40 } })
+  stopped.kill('SIGCONT')
+  const [code] = (await once(stopped, 'exit')) as [number | null]
+  expect(code).toBe(0)
+  expect(await findRun(test.db, run.id)).toMatchObject({ state: 'done', attempt: 2, result: { counted: 40 }, error: null })
+  const rows = await test.db.query<{ number: number }>('select number from counted order by number')
+  expect(rows.map((row) => row.number)).toEqual(Array.from({ length: 40 }, (_, index) => index + 1))
+})
