@@ -1,6 +1,8 @@
 import { createHmac, randomBytes } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import { access, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Writable } from 'node:stream'
+import { pathToFileURL } from 'node:url'
 import { jobs } from '../lib/catalog.ts'
 import { createRuntime, type Runtime } from '../lib/compose.ts'
 import { serveRoutes } from '../lib/http/index.ts'
@@ -21,6 +23,17 @@ export interface FirstRoundOptions {
 }
 
 const copyName = 'first_round'
+const marker = (stack: Stack) => join(stack.dataDirectory, 'first-round.done')
+/** The copy's own object store: who is erased there is not erased in the example. */
+const copyStore = (stack: Stack) => join(stack.dataDirectory, 'first-round')
+
+/** False once a round was seen to its end. */
+export async function firstRoundPending(stack: Stack): Promise<boolean> {
+  return access(marker(stack)).then(
+    () => false,
+    () => true,
+  )
+}
 
 /**
  * Does once, in front of a newcomer, what Caretaker is for: a backup of the example, proven by a restore; then, in the
@@ -32,20 +45,30 @@ export async function firstRound({ stack, runtime, signal, onStep }: FirstRoundO
   const urlOf = (database: string) => (stack.environment.DATABASE_URL ?? '').replace(/\/[^/]*$/, `/${database}`)
   const admin = openDatabase({ sessionUrl: urlOf('postgres'), maxConnections: 1 })
   let copy: Runtime | undefined
+  let backup = 'latest'
   const ctx = contextOf(runtime, signal)
   const inCopy = (): Context => {
     if (copy === undefined) throw new CaretakerError('internal', 'The copy is used before it was restored.')
     return contextOf(copy, signal)
   }
   const steps: [string, () => Promise<string>][] = [
-    ['back up', async () => backupSentence(await runJob(ctx, 'backup'))],
+    [
+      'back up',
+      async () => {
+        // Not as a job: one that was killed keeps the next waiting until it is known to be dead.
+        const { backupDatabase } = await import('../lib/backup/index.ts')
+        const report = await backupDatabase(ctx)
+        backup = report.id
+        return backupSentence(report)
+      },
+    ],
     [
       'restore',
       async () => {
         await recreate(admin)
         const { restoreBackup } = await import('../lib/backup/index.ts')
         const identity = await readFile(identityFile(stack.dataDirectory), 'utf8')
-        const report = await restoreBackup(ctx, { id: 'latest', identity, targetUrl: urlOf(copyName) })
+        const report = await restoreBackup(ctx, { id: backup, identity, targetUrl: urlOf(copyName) })
         copy = await openCopy(stack, runtime, urlOf(copyName))
         return `${report.rows.toLocaleString('en')} rows of ${report.tables.length} tables came back, each table equal by SHA-256`
       },
@@ -77,6 +100,8 @@ export async function firstRound({ stack, runtime, signal, onStep }: FirstRoundO
     await copy?.close()
     await admin.execute(`drop database if exists ${copyName} with (force)`).catch(() => undefined)
     await admin.close()
+    await rm(copyStore(stack), { recursive: true, force: true })
+    if (!signal.aborted) await writeFile(marker(stack), '')
   }
 }
 
@@ -92,7 +117,8 @@ async function recreate(admin: Database): Promise<void> {
 /** A runtime over the copy, without Supabase: its users are rows there, and must not be looked for in the example's Auth. */
 async function openCopy(stack: Stack, runtime: Runtime, url: string): Promise<Runtime> {
   const { SUPABASE_URL: _url, SUPABASE_SERVICE_ROLE_KEY: _key, ...environment } = stack.environment
-  const copy = createRuntime({ policy: runtime.policy, environment: { ...environment, DATABASE_URL: url }, log: runtime.log })
+  const store = pathToFileURL(copyStore(stack)).href
+  const copy = createRuntime({ policy: runtime.policy, environment: { ...environment, DATABASE_URL: url }, store, log: runtime.log })
   // The ledger came along with the backup; its open runs are the example's to finish, not the copy's.
   const { db } = copy.context({ actor: { type: 'cli' }, deadline: runtime.clock.now() })
   await db.execute('truncate caretaker.runs')
@@ -109,8 +135,7 @@ async function runJob(ctx: Context, job: string): Promise<Run> {
   return run
 }
 
-function backupSentence({ result }: Run): string {
-  const { rows, storedBytes, encrypted } = result as { rows: number; storedBytes: number; encrypted: boolean }
+function backupSentence({ rows, storedBytes, encrypted }: { rows: number; storedBytes: number; encrypted: boolean }): string {
   return `${rows.toLocaleString('en')} rows in one snapshot, ${(storedBytes / 1e6).toFixed(1)} MB${encrypted ? ', encrypted with age' : ''}`
 }
 

@@ -12,7 +12,7 @@ import { CaretakerError } from '../../lib/platform/errors.ts'
 import { createLog } from '../../lib/platform/log.ts'
 import { allRoutes } from '../../lib/routes/index.ts'
 import { examples } from '../../local/example.ts'
-import { firstRound } from '../../local/first-round.ts'
+import { firstRound, firstRoundPending } from '../../local/first-round.ts'
 import { fireOverHttp, startScheduler } from '../../local/scheduler.ts'
 import { identityFile } from '../../local/secrets.ts'
 import { defaultDataDirectory, defaultPort, type Stack, startStack } from '../../local/stack.ts'
@@ -89,7 +89,7 @@ async function runUp({ args, flags, out }: Invocation): Promise<void> {
         throw new CaretakerError('local_stack', `${stack.url}/health answers ${answer.status}; caretaker.log in the data folder says why.`)
       announce(out, stack, runtime, all, health, performance.now() - begun)
     }
-    if (stack.rows !== null && !stopping.asked.aborted) await showFirstRound(out, stack, runtime, stopping.asked)
+    if (!stopping.asked.aborted) await showFirstRound(out, stack, runtime, stopping.asked)
     if (!stopping.asked.aborted) out.line(`${colour('bold', 'Runs')}  (Ctrl-C stops)`)
     const following = follow(out, runtime, followed.signal)
     await Promise.race([
@@ -252,9 +252,10 @@ function announce(out: Output, stack: Stack, runtime: Runtime, all: readonly Job
   )
 }
 
-/** Only where the example has just been loaded: the second start has been seen. */
+/** Once a data folder: a round that was cut short is shown again, one that was seen to its end is not. */
 async function showFirstRound(out: Output, stack: Stack, runtime: Runtime, signal: AbortSignal): Promise<void> {
-  out.line(`${colour('bold', 'A first round')}  (what follows the restore happens in the restored copy; your example stays as it is)`)
+  if (!(await firstRoundPending(stack))) return
+  out.line(`\n${colour('bold', 'A first round')}  (from the restore on in the restored copy: your example stays as it is)`)
   await firstRound({
     stack,
     runtime,
