@@ -32,7 +32,17 @@ const builtIn: readonly BuiltIn[] = [
     run: async (ctx, run) => (await import('./webhooks/index.ts')).processInboxJob(ctx, run),
     plan: async (ctx) => (await import('./webhooks/index.ts')).planInbox(ctx),
     pending: async (ctx) =>
-      waits(ctx, `select exists (select from caretaker.inbox where state = 'received' and next_attempt_at <= now()) as waits`),
+      // What stands behind an earlier event of its object, which waits for its next attempt, cannot be applied yet.
+      waits(
+        ctx,
+        `select exists (
+           select from caretaker.inbox i
+           where i.state = 'received' and i.next_attempt_at <= now() and not exists (
+             select from caretaker.inbox earlier
+             where earlier.state = 'received' and earlier.object_tag = i.object_tag and earlier.next_attempt_at > now()
+               and (earlier.occurred_at, earlier.id) < (i.occurred_at, i.id))
+         ) as waits`,
+      ),
   },
   {
     name: 'gdpr',

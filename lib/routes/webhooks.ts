@@ -19,7 +19,9 @@ export const webhooks = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] =
     async handle(ctx, { params, body, request, afterwards }) {
       const receipt = await receiveWebhook(ctx, params.source as string, { headers: request.headers, body })
       // Not durable on either host, and it need not be: the event is in the inbox, and every tick looks there.
-      if (!receipt.duplicate) afterwards(claimIfIdle(ctx, 'webhooks').then((claimed) => (claimed ? wake(ctx) : undefined)))
+      // A policy without webhooks has no job for it; the event waits for one that has.
+      if (!receipt.duplicate && ctx.config.webhooks !== undefined)
+        afterwards(claimIfIdle(ctx, 'webhooks').then((claimed) => (claimed ? wake(ctx) : undefined)))
       return json({ received: true, duplicate: receipt.duplicate })
     },
   }),

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, it } from 'vitest'
 import { createRuntime } from '../../lib/compose.ts'
 import { defineConfig } from '../../lib/config/index.ts'
 import { claimManually, claimSlot, findRun, type Job, work } from '../../lib/jobs/index.ts'
-import type { Database } from '../../lib/platform/db.ts'
+import { type Database, openDatabase } from '../../lib/platform/db.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { JobVerb } from '../../lib/platform/job.ts'
 import { testContext } from '../support/context.ts'
@@ -109,6 +109,31 @@ describe('a worker that is told to stop', () => {
     }
     await work(ctx, [job('sweep', async (_ctx, handle) => ({ status: 'done', result: { at: handle.checkpoint } }))])
     expect(await findRun(test.db, run.id)).toMatchObject({ state: 'done', result: { at: 5 } })
+  })
+})
+
+describe('a database that drops every connection in the middle of a run', () => {
+  it('costs the run nothing once it is back', { timeout: 60_000 }, async () => {
+    const ctx = testContext(test.db)
+    const run = await claimManually(ctx, 'sweep')
+    await work(ctx, [
+      job('sweep', async (inner, handle) => {
+        await handle.save(1)
+        const admin = openDatabase({ sessionUrl: test.url, maxConnections: 1 })
+        await inner.db
+          .session(async () => {
+            await admin.query(
+              'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
+            )
+            await delay(200)
+          })
+          .catch(() => undefined)
+        await admin.close()
+        await handle.save(2)
+        return { status: 'done', result: {} }
+      }),
+    ])
+    expect(await findRun(test.db, run.id)).toMatchObject({ state: 'done', attempt: 1, checkpoint: 2 })
   })
 })
 

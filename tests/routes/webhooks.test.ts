@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import Stripe from 'stripe'
 import { beforeAll, expect, it } from 'vitest'
-import { jobs } from '../../lib/catalog.ts'
+import { findJob, jobs } from '../../lib/catalog.ts'
 import { defineConfig } from '../../lib/config/index.ts'
 import { work } from '../../lib/jobs/index.ts'
 import { readEnv } from '../../lib/platform/env.ts'
@@ -89,4 +89,32 @@ it('an unknown source is 404, another method 405, too large a body 413', async (
   expect((await request('/api/webhooks/stripo', signed('evt_4'))).status).toBe(404)
   expect((await request('/api/webhooks/stripe')).status).toBe(405)
   expect((await request('/api/webhooks/stripe', { method: 'POST', body: 'x'.repeat(4_600_000) })).status).toBe(413)
+})
+
+it('an event is kept for a policy that has no webhooks yet, and no run is queued that nobody could take', async () => {
+  await test.db.execute('truncate caretaker.runs')
+  const { ctx } = setup()
+  const bare = { ...ctx, config: defineConfig({ app: { name: 'Test' } }) }
+  const { request, settled } = testServer(webhooks({ wake: () => Promise.resolve() }), bare)
+  expect((await request('/api/webhooks/stripe', signed('evt_early'))).status).toBe(200)
+  await settled()
+  expect(await test.db.query('select job from caretaker.runs')).toEqual([])
+  expect(await test.db.query(`select state from caretaker.inbox where event_id = 'evt_early'`)).toEqual([{ state: 'received' }])
+})
+
+it('events behind one that waits for its next attempt bring no worker', async () => {
+  await test.db.execute('truncate caretaker.runs, caretaker.inbox')
+  const { ctx } = setup()
+  const insert = (event: string, occurred: string, due: string, object: string) =>
+    test.db.execute(
+      `insert into caretaker.inbox (source, event_id, type, occurred_at, next_attempt_at, object_tag, payload)
+       values ('stripe', $1, 'invoice.paid', now() + $2::interval, now() + $3::interval, $4::bytea, '')`,
+      [event, occurred, due, Buffer.from(object)],
+    )
+  const pending = () => findJob(jobs(policy), 'webhooks').pending?.(ctx)
+  await insert('evt_waits', '-2 hours', '30 minutes', 'a')
+  await insert('evt_behind', '-1 hour', '-1 hour', 'a')
+  expect(await pending()).toBe(false)
+  await insert('evt_of_another', '-1 hour', '-1 hour', 'b')
+  expect(await pending()).toBe(true)
 })
