@@ -1,3 +1,4 @@
+export { byteSize } from './bytes.ts'
 export { defineConfig } from './define-config.ts'
 export { durationMs } from './duration.ts'
 export { nearest } from './nearest.ts'

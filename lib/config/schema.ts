@@ -1,5 +1,6 @@
 import * as z from 'zod/mini'
 import type { Transaction } from '../platform/db.ts'
+import { byteSizeExpected, isByteSize } from './bytes.ts'
 import { durationExpected, isDuration } from './duration.ts'
 
 /*
@@ -9,6 +10,7 @@ import { durationExpected, isDuration } from './duration.ts'
 
 const name = z.string().check(z.minLength(1, 'expected a name, found an empty string'))
 const duration = z.string().check(z.refine(isDuration, durationExpected))
+const byteSize = z.string().check(z.refine(isByteSize, byteSizeExpected))
 /** `table` or `schema.table`; `public` where no schema is named. */
 const table = z.string().check(z.regex(/^[^\s."]+(\.[^\s."]+)?$/, 'expected "table" or "schema.table"'))
 const cron = z.string().check(z.regex(/^\S+(\s+\S+){4}$/, 'expected a cron expression of five fields such as "0 2 * * *"'))
@@ -116,6 +118,15 @@ export const policySchema = z.strictObject({
         }),
       ),
       buckets: z.optional(z.array(name)),
+      /** Hourly increments between the full backups, read from a replication slot. Absent: full backups only. */
+      increments: z.optional(
+        z.strictObject({
+          /** Log the slot may keep on the database's disk before it is dropped. Default "2 GB". */
+          maxLag: z.optional(byteSize),
+          /** How far back any moment can be restored. Default "7 days". */
+          keep: z.optional(duration),
+        }),
+      ),
     }),
   ),
   gdpr: z.optional(

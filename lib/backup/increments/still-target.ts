@@ -1,0 +1,116 @@
+import { identifier, type Session } from '../../platform/db.ts'
+import { CaretakerError, sqlState } from '../../platform/errors.ts'
+import { literal } from '../sequences.ts'
+
+export interface Stilled {
+  /** How triggers and foreign keys are kept from acting on what has happened already. */
+  how: 'session_replication_role' | 'foreign keys dropped and made again'
+  /** Brings them back, and checks the foreign keys of the tables that were touched (by name as SQL has it). Returns what does not hold. */
+  restore(touched: ReadonlySet<string>): Promise<string[]>
+}
+
+/** Keeps triggers, rules and foreign keys still: the changes that they made in the source are in the increments. */
+export async function stillTarget(session: Session): Promise<Stilled> {
+  try {
+    await session.execute(`set session_replication_role = 'replica'`)
+    return {
+      how: 'session_replication_role',
+      async restore(touched) {
+        await session.execute(`set session_replication_role = 'origin'`)
+        return checkForeignKeys(session, touched)
+      },
+    }
+  } catch (error) {
+    if (sqlState(error) !== '42501') throw error
+  }
+  const back = await dropByOwner(session)
+  return {
+    how: 'foreign keys dropped and made again',
+    async restore() {
+      for (const { sql, what } of back) {
+        try {
+          await session.execute(sql)
+        } catch (error) {
+          throw new CaretakerError(
+            'restore_mismatch',
+            `${what} does not hold in what was restored: ${error instanceof Error ? error.message : 'unknown'}.`,
+            { cause: error },
+          )
+        }
+      }
+      return []
+    },
+  }
+}
+
+/** What an owner may do instead. Returns the statements that undo it. */
+async function dropByOwner(session: Session): Promise<{ sql: string; what: string }[]> {
+  const rows = await session.query<{ still: string; back: string; what: string; comment: string | null }>(
+    `with mine as (
+       select c.oid, c.oid::regclass::text as name from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+       where c.relkind in ('r', 'p') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema' and pg_has_role(c.relowner, 'usage')
+     )
+     select 1 as step, format('alter table %s drop constraint %I', m.name, k.conname) as still,
+         format('alter table %s add constraint %I %s', m.name, k.conname, pg_get_constraintdef(k.oid)) as back,
+         format('Foreign key %s of %s', k.conname, m.name) as what,
+         'constraint ' || quote_ident(k.conname) || ' on ' || m.name || ' is ' || quote_literal(obj_description(k.oid, 'pg_constraint')) as comment
+       from pg_catalog.pg_constraint k join mine m on m.oid = k.conrelid where k.contype = 'f' and k.conparentid = 0
+     union all
+     select 2, format('alter table %s disable trigger %I', m.name, t.tgname),
+         format('alter table %s enable %s trigger %I', m.name, case t.tgenabled when 'A' then 'always' when 'R' then 'replica' else '' end, t.tgname),
+         format('Trigger %s of %s', t.tgname, m.name), null
+       from pg_catalog.pg_trigger t join mine m on m.oid = t.tgrelid where not t.tgisinternal and t.tgenabled <> 'D' and t.tgparentid = 0
+     union all
+     select 3, format('alter table %s disable rule %I', m.name, r.rulename),
+         format('alter table %s enable %s rule %I', m.name, case r.ev_enabled when 'A' then 'always' when 'R' then 'replica' else '' end, r.rulename),
+         format('Rule %s of %s', r.rulename, m.name), null
+       from pg_catalog.pg_rewrite r join mine m on m.oid = r.ev_class where r.rulename <> '_RETURN' and r.ev_enabled <> 'D'
+     union all
+     select 4, format('alter table %s no force row level security', m.name), format('alter table %s force row level security', m.name), 'Row security of ' || m.name, null
+       from pg_catalog.pg_class c join mine m on m.oid = c.oid where c.relforcerowsecurity
+     order by 1, 2`,
+  )
+  for (const { still } of rows) await session.execute(still)
+  return rows.flatMap(({ back, what, comment }) => [
+    { sql: back, what },
+    ...(comment === null ? [] : [{ sql: `comment on ${comment}`, what }]),
+  ])
+}
+
+interface ForeignKey {
+  name: string
+  child: string
+  parent: string
+  columns: { child: string; parent: string; equals: string }[]
+}
+
+/** Foreign keys between touched tables that rows do not satisfy. They were valid in the source: none is expected. */
+async function checkForeignKeys(session: Session, touched: ReadonlySet<string>): Promise<string[]> {
+  const keys = await session.query<ForeignKey & Record<string, unknown>>(
+    `select k.conname as name, k.conrelid::regclass::text as child, k.confrelid::regclass::text as parent,
+       (select json_agg(json_build_object('child', ca.attname, 'parent', pa.attname, 'equals', format('operator(%I.%s)', n.nspname, o.oprname)))
+        from unnest(k.conkey, k.confkey, k.conpfeqop) u (child, parent, equals)
+        join pg_catalog.pg_attribute ca on ca.attrelid = k.conrelid and ca.attnum = u.child
+        join pg_catalog.pg_attribute pa on pa.attrelid = k.confrelid and pa.attnum = u.parent
+        join pg_catalog.pg_operator o on o.oid = u.equals join pg_catalog.pg_namespace n on n.oid = o.oprnamespace) as columns
+     from pg_catalog.pg_constraint k
+     where k.contype = 'f' and k.convalidated and k.conparentid = 0 and not coalesce((to_jsonb(k) ->> 'conperiod')::bool, false)
+       and exists (
+         select from unnest($1::regclass[]) t (relation)
+         where t.relation in (k.conrelid, k.confrelid)
+           or exists (select from pg_catalog.pg_partition_tree(k.conrelid) p where p.relid = t.relation)
+           or exists (select from pg_catalog.pg_partition_tree(k.confrelid) p where p.relid = t.relation))`,
+    [[...touched]],
+  )
+  const broken: string[] = []
+  for (const key of keys) {
+    const given = key.columns.map((column) => `c.${identifier(column.child)} is not null`).join(' and ')
+    const equal = key.columns.map((column) => `p.${identifier(column.parent)} ${column.equals} c.${identifier(column.child)}`).join(' and ')
+    const [orphan] = await session.query(
+      `select from ${key.child} c where ${given} and not exists (select from ${key.parent} p where ${equal}) limit 1`,
+    )
+    if (orphan !== undefined)
+      broken.push(`Foreign key ${literal(key.name)} of ${key.child}: rows refer to rows of ${key.parent} that are not there.`)
+  }
+  return broken
+}

@@ -1,0 +1,50 @@
+import type { Context } from '../../platform/context.ts'
+import type { Session } from '../../platform/db.ts'
+import { CaretakerError } from '../../platform/errors.ts'
+import { backupPolicy } from '../policy.ts'
+import { pinSession, serverVersion, withSessions } from '../sessions.ts'
+import { sourceScope } from '../supabase.ts'
+import { dropStreams, openStream } from './open-stream.ts'
+
+export interface OpenedIncrements {
+  on: boolean
+  /** Why not, where they are off. */
+  reason: string | null
+}
+
+/**
+ * Makes the slot where there is none, before the snapshot of a full backup is taken: whatever commits later is then in one
+ * or the other. Does nothing without `backup.increments`, and never keeps a backup from being made.
+ */
+export async function openIncrements(ctx: Context): Promise<OpenedIncrements> {
+  if (ctx.config.backup?.increments === undefined) return { on: false, reason: 'The policy has no backup.increments.' }
+  try {
+    return await withSession(ctx, async (session) => {
+      const scope = await sourceScope(session, { excludeSchemas: backupPolicy(ctx).excludeSchemas })
+      const opened = await openStream(ctx, await ctx.objects(), session, scope)
+      if (!opened.on) ctx.log.warn({ reason: opened.reason }, 'increments are off')
+      return { on: opened.on, reason: opened.on ? null : opened.reason }
+    })
+  } catch (error) {
+    ctx.log.error({ err: error }, 'increments could not be opened')
+    return { on: false, reason: error instanceof CaretakerError ? error.detail : 'The slot could not be made; the log has the cause.' }
+  }
+}
+
+export interface StoppedIncrements {
+  /** Names of the slots that were dropped. */
+  dropped: string[]
+}
+
+/** Drops the slot, so that the server keeps no log for it any more. What is stored stays, and can be restored. */
+export async function stopIncrements(ctx: Context): Promise<StoppedIncrements> {
+  return withSession(ctx, async (session) => ({ dropped: await dropStreams(await ctx.objects(), session) }))
+}
+
+function withSession<T>(ctx: Context, work: (session: Session) => Promise<T>): Promise<T> {
+  return withSessions(ctx.db.sessionUrl, ctx.env.DATABASE_CA, 1, async ([session]) => {
+    if (session === undefined) throw new CaretakerError('internal', 'A connection is needed.')
+    await pinSession(session, (await serverVersion(session)).number, { lockTimeoutMs: 30_000 })
+    return work(session)
+  })
+}
