@@ -207,6 +207,34 @@ describe('a rate limit', () => {
     })
   })
 
+  it('counts an IPv6 network as one caller, whichever of its addresses it uses', async () => {
+    const keys: string[] = []
+    const limiter = {
+      hit: async (key: string, limit: number) => {
+        keys.push(key)
+        return { allowed: true, limit, remaining: limit, resetSeconds: 60 }
+      },
+    }
+    const { request } = withRoute({ limit: 'standard' }, { limiter })
+    for (const address of [
+      '2001:db8:0:1::7',
+      '2001:0DB8::1:1:2:3:4',
+      '2001:db8:0:1:ffff:ffff:ffff:ffff',
+      '2001:db8:0:2::7',
+      '::1',
+      '203.0.113.7',
+    ])
+      await request('/open', { address })
+    expect(keys.map((key) => key.replace('/open|address:', ''))).toEqual([
+      '2001:db8:0:1::/64',
+      '2001:db8:0:1::/64',
+      '2001:db8:0:1::/64',
+      '2001:db8:0:2::/64',
+      '0:0:0:0::/64',
+      '203.0.113.7',
+    ])
+  })
+
   it('tells how much is left', async () => {
     const response = await withRoute({ limit: 'standard' }).request('/open')
     expect(response.headers.get('ratelimit')).toMatch(/r=\d+;t=\d+/)
