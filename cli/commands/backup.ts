@@ -1,6 +1,7 @@
 import { open, rm } from 'node:fs/promises'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import { identityOption, listed, readIdentity, refuseMore, showProgress } from '../backup-command.ts'
+import { configCommands } from '../backup-config.ts'
 import type { Command } from '../command.ts'
 import { bytes, duration, table } from '../output.ts'
 import { describeReplay, replayErasures } from '../replay-erasures.ts'
@@ -11,7 +12,9 @@ const run: Command = {
   async run({ out, context, args }) {
     refuseMore(args, 0, 'backup run')
     const ctx = await context()
-    const { backupDatabase } = await import('../../lib/backup/index.ts')
+    const { backupDatabase, openIncrements } = await import('../../lib/backup/index.ts')
+    const increments = await openIncrements(ctx)
+    if (!increments.on && ctx.config.backup?.increments !== undefined) out.line(`No increments: ${increments.reason}`)
     const report = await backupDatabase(ctx, { onProgress: showProgress(out) })
     const left = report.leftOut.map((one) => `  left out: ${one.what}. ${one.why}`)
     out.result(
@@ -147,6 +150,74 @@ const drill: Command = {
   },
 }
 
+/** `restore --at`: the state of a moment, from the full backup before it and the increments since. */
+async function restoreMoment({ args, flags, out, context }: Invocation, targetUrl: string, at: string): Promise<void> {
+  if (flags.only !== undefined) throw new CaretakerError('bad_request', '--only and --at exclude each other.')
+  const ctx = await context()
+  const identity = await readIdentity(flags)
+  const { restoreAt } = await import('../../lib/backup/index.ts')
+  const report = await restoreAt(ctx, {
+    at,
+    id: args[0],
+    identity,
+    targetUrl,
+    clean: typeof flags.clean === 'string' ? flags.clean : undefined,
+    onProgress: showProgress(out),
+  })
+  const reached =
+    report.reached === null
+      ? 'nothing was committed between it and then'
+      : `${report.transactions} transactions (${report.changes} changes), the last of ${report.reached.commitTime} at ${report.reached.lsn}`
+  out.result(
+    report,
+    [
+      `${report.target} is as the database was at ${report.at}, in ${duration(report.durationMs)}: full backup ${report.base.id} of ${report.base.createdAt}, and ${reached}. The newest moment there is: ${report.newest}.`,
+      ...report.asOfBase.map((one) => `  as of the full backup: ${one.what}. ${one.why}`),
+      ...report.problems.map((problem) => `  look at: ${problem}`),
+      ...report.base.skipped.map((one) => `  skipped: ${one.statement} (${one.reason})`),
+    ].join('\n'),
+  )
+}
+
+const increment: Command = {
+  name: 'backup increment',
+  usage: '[--stop]',
+  summary: 'Store what was committed since the last increment, so that any moment can be restored; a full backup first where one is needed',
+  options: { stop: { type: 'boolean' } },
+  async run({ args, flags, out, context }) {
+    refuseMore(args, 0, 'backup increment')
+    const ctx = await context()
+    const { backupDatabase, pruneIncrements, stopIncrements, takeIncrement } = await import('../../lib/backup/index.ts')
+    if (flags.stop === true) {
+      const stopped = await stopIncrements(ctx)
+      const what = stopped.dropped.length === 0 ? 'There was no slot of this store.' : `Dropped ${stopped.dropped.join(', ')}.`
+      out.result(stopped, `${what} The server keeps no more log for increments; those that are stored stay.`)
+      return
+    }
+    const report = await takeIncrement(ctx, { onProgress: showProgress(out) })
+    const full =
+      report.status === 'stored' && report.fullNeeded !== null ? await backupDatabase(ctx, { onProgress: showProgress(out) }) : undefined
+    const pruned = await pruneIncrements(ctx)
+    const changes = report.segments.reduce((sum, segment) => sum + segment.changes, 0)
+    const size = report.segments.reduce((sum, segment) => sum + segment.storedBytes, 0)
+    const head =
+      report.status === 'stored'
+        ? `${changes} changes are stored in ${bytes(size)}: any moment up to ${report.coversUntil} can be restored${report.caughtUp ? '' : '; there is more to read'}.`
+        : (report.reason ?? 'No increment was stored.')
+    out.result(
+      { ...report, pruned, ...(full === undefined ? {} : { full: full.id }) },
+      [
+        head,
+        ...(full === undefined ? [] : [`  new full backup ${full.id}: ${report.fullNeeded}`]),
+        ...report.gaps.map((gap) => `  not repeatable: ${gap.changes} changes of ${gap.table} since ${gap.since}. ${gap.why}`),
+        ...report.fullOnly.map((one) => `  only in full backups: ${one.what}. ${one.why}`),
+        ...report.notes.map((note) => `  note: ${note}`),
+      ].join('\n'),
+    )
+    if (report.status === 'stopped') throw new CaretakerError('backup_incomplete', head)
+  },
+}
+
 const exportCommand: Command = {
   name: 'backup export',
   usage: 'ID --out FILE [--identity FILE]',
@@ -249,7 +320,18 @@ const restoreFilesCommand: Command = {
   },
 }
 
-export const commands: Command[] = [run, list, verify, drill, restore, restoreFilesCommand, exportCommand, prune]
+export const commands: Command[] = [
+  run,
+  increment,
+  list,
+  verify,
+  drill,
+  restore,
+  restoreFilesCommand,
+  exportCommand,
+  prune,
+  ...configCommands,
+]
 
 function age(ms: number): string {
   const minutes = Math.max(0, Math.round(ms / 60_000))

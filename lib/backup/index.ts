@@ -1,8 +1,35 @@
 export { type BackupInput, type BackupReport, backupDatabase } from './backup-database.ts'
+export {
+  type ConfigChange,
+  type ConfigDiff,
+  type ConfigVersion,
+  configVersionJob,
+  type Deployment,
+  diffConfigVersions,
+  listConfigVersions,
+  planConfigVersion,
+  showConfigVersion,
+  type VersionConfigReport,
+  versionConfig,
+} from './config-versions/index.ts'
 export { type DrillInput, type DrillReport, drillBackup } from './drill/drill-backup.ts'
 export { backupVerifyJob, planBackupVerify } from './drill/job.ts'
 export { type ExportInput, type ExportReport, exportBackup } from './export-backup.ts'
 export { type RestoreFilesInput, type RestoreFilesReport, restoreFiles } from './files/index.ts'
+export {
+  type IncrementInput,
+  type IncrementReport,
+  incrementJob,
+  openIncrements,
+  type PrunedIncrements,
+  planIncrement,
+  pruneIncrements,
+  type RestoreAtInput,
+  type RestoreAtReport,
+  restoreAt,
+  stopIncrements,
+  takeIncrement,
+} from './increments/index.ts'
 export { backupJob, planBackup } from './job.ts'
 export { type BackupSummary, listBackups } from './list-backups.ts'
 export type { RestoredTable } from './load-tables.ts'

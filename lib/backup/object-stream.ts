@@ -106,7 +106,7 @@ export interface Opening {
 /** Reads an object through decryption and decompression into `stages`; the last of them takes it. */
 export async function readObjectInto(
   opening: Opening,
-  object: ManifestObject,
+  object: Pick<ManifestObject, 'key'>,
   stages: readonly (NodeJS.ReadWriteStream | Writable | Sink)[],
 ): Promise<void> {
   const source = await opening.store.get(`${opening.folder}${object.key}`, { signal: opening.signal })

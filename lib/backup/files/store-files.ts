@@ -13,7 +13,8 @@ import { filesLeftOut } from '../supabase.ts'
 import { type CollectLimits, collectFiles, type Outcome } from './collect-files.ts'
 import { indexLine } from './index-lines.ts'
 import { type FileListing, listStorageFiles } from './listing.ts'
-import { type FileReference, indexName, referenceLines, referencesKey, sealedForName } from './references.ts'
+import type { FileReference } from './references.ts'
+import { indexName, referenceLines, referencesKey, sealedForName } from './references.ts'
 import { supabaseIfConfigured } from './storage-api.ts'
 
 export interface PrefetchInput {
