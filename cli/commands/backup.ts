@@ -2,7 +2,8 @@ import { open, rm } from 'node:fs/promises'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import { identityOption, listed, readIdentity, refuseMore, showProgress } from '../backup-command.ts'
 import { configCommands } from '../backup-config.ts'
-import type { Command } from '../command.ts'
+import { incrementCommands, restoreMoment } from '../backup-increments.ts'
+import type { Command, Invocation } from '../command.ts'
 import { bytes, duration, table } from '../output.ts'
 import { describeReplay, replayErasures } from '../replay-erasures.ts'
 
@@ -82,15 +83,24 @@ const verify: Command = {
 
 const restore: Command = {
   name: 'backup restore',
-  usage: 'ID --to URL [--identity FILE] [--only SCHEMA.TABLE…] [--clean DATABASE]',
-  summary: 'Restore a backup into an empty database and prove that it is equal',
-  options: { ...identityOption, to: { type: 'string' }, only: { type: 'string', multiple: true }, clean: { type: 'string' } },
-  async run({ args, flags, out, context }) {
+  usage: 'ID --to URL [--at TIME] [--identity FILE] [--only SCHEMA.TABLE…] [--clean DATABASE]',
+  summary: 'Restore a backup, or any moment since (--at), into an empty database and prove that it is equal',
+  options: {
+    ...identityOption,
+    to: { type: 'string' },
+    at: { type: 'string' },
+    only: { type: 'string', multiple: true },
+    clean: { type: 'string' },
+  },
+  async run(invocation) {
+    const { args, flags, out, context } = invocation
     refuseMore(args, 1, 'backup restore')
-    const id = args[0]
+    // With --at the moment says which.
+    const id = args[0] ?? (flags.at === undefined ? undefined : 'latest')
     if (id === undefined) throw new CaretakerError('bad_request', 'Which backup? Give its id, or "latest".')
     if (typeof flags.to !== 'string')
       throw new CaretakerError('bad_request', 'Where to? Give --to postgres://USER:PASSWORD@HOST/EMPTY_DATABASE.')
+    if (typeof flags.at === 'string') return restoreMoment(invocation, flags.to, flags.at)
     const ctx = await context()
     const identity = await readIdentity(flags)
     const { restoreBackup } = await import('../../lib/backup/index.ts')
@@ -147,74 +157,6 @@ const drill: Command = {
       ].join('\n'),
     )
     if (!report.proven) process.exitCode = 1
-  },
-}
-
-/** `restore --at`: the state of a moment, from the full backup before it and the increments since. */
-async function restoreMoment({ args, flags, out, context }: Invocation, targetUrl: string, at: string): Promise<void> {
-  if (flags.only !== undefined) throw new CaretakerError('bad_request', '--only and --at exclude each other.')
-  const ctx = await context()
-  const identity = await readIdentity(flags)
-  const { restoreAt } = await import('../../lib/backup/index.ts')
-  const report = await restoreAt(ctx, {
-    at,
-    id: args[0],
-    identity,
-    targetUrl,
-    clean: typeof flags.clean === 'string' ? flags.clean : undefined,
-    onProgress: showProgress(out),
-  })
-  const reached =
-    report.reached === null
-      ? 'nothing was committed between it and then'
-      : `${report.transactions} transactions (${report.changes} changes), the last of ${report.reached.commitTime} at ${report.reached.lsn}`
-  out.result(
-    report,
-    [
-      `${report.target} is as the database was at ${report.at}, in ${duration(report.durationMs)}: full backup ${report.base.id} of ${report.base.createdAt}, and ${reached}. The newest moment there is: ${report.newest}.`,
-      ...report.asOfBase.map((one) => `  as of the full backup: ${one.what}. ${one.why}`),
-      ...report.problems.map((problem) => `  look at: ${problem}`),
-      ...report.base.skipped.map((one) => `  skipped: ${one.statement} (${one.reason})`),
-    ].join('\n'),
-  )
-}
-
-const increment: Command = {
-  name: 'backup increment',
-  usage: '[--stop]',
-  summary: 'Store what was committed since the last increment, so that any moment can be restored; a full backup first where one is needed',
-  options: { stop: { type: 'boolean' } },
-  async run({ args, flags, out, context }) {
-    refuseMore(args, 0, 'backup increment')
-    const ctx = await context()
-    const { backupDatabase, pruneIncrements, stopIncrements, takeIncrement } = await import('../../lib/backup/index.ts')
-    if (flags.stop === true) {
-      const stopped = await stopIncrements(ctx)
-      const what = stopped.dropped.length === 0 ? 'There was no slot of this store.' : `Dropped ${stopped.dropped.join(', ')}.`
-      out.result(stopped, `${what} The server keeps no more log for increments; those that are stored stay.`)
-      return
-    }
-    const report = await takeIncrement(ctx, { onProgress: showProgress(out) })
-    const full =
-      report.status === 'stored' && report.fullNeeded !== null ? await backupDatabase(ctx, { onProgress: showProgress(out) }) : undefined
-    const pruned = await pruneIncrements(ctx)
-    const changes = report.segments.reduce((sum, segment) => sum + segment.changes, 0)
-    const size = report.segments.reduce((sum, segment) => sum + segment.storedBytes, 0)
-    const head =
-      report.status === 'stored'
-        ? `${changes} changes are stored in ${bytes(size)}: any moment up to ${report.coversUntil} can be restored${report.caughtUp ? '' : '; there is more to read'}.`
-        : (report.reason ?? 'No increment was stored.')
-    out.result(
-      { ...report, pruned, ...(full === undefined ? {} : { full: full.id }) },
-      [
-        head,
-        ...(full === undefined ? [] : [`  new full backup ${full.id}: ${report.fullNeeded}`]),
-        ...report.gaps.map((gap) => `  not repeatable: ${gap.changes} changes of ${gap.table} since ${gap.since}. ${gap.why}`),
-        ...report.fullOnly.map((one) => `  only in full backups: ${one.what}. ${one.why}`),
-        ...report.notes.map((note) => `  note: ${note}`),
-      ].join('\n'),
-    )
-    if (report.status === 'stopped') throw new CaretakerError('backup_incomplete', head)
   },
 }
 
@@ -322,7 +264,7 @@ const restoreFilesCommand: Command = {
 
 export const commands: Command[] = [
   run,
-  increment,
+  ...incrementCommands,
   list,
   verify,
   drill,

@@ -1,5 +1,6 @@
 import type { JobPlan, JobVerb } from '../platform/job.ts'
 import { listTables } from './catalogue.ts'
+import { openIncrements } from './increments/index.ts'
 import { backupPolicy } from './policy.ts'
 import { pruneBackups } from './prune-backups.ts'
 import { sharedBackup } from './shared-dump/shared-backup.ts'
@@ -7,6 +8,8 @@ import { sourceScope } from './supabase.ts'
 
 /** The scheduled backup, and after it the retention of backups. */
 export const backupJob: JobVerb = async (ctx, run) => {
+  // Before the snapshot: what commits later is in the increments then. Never a reason not to back up.
+  if (run.checkpoint === null) await openIncrements(ctx)
   const report = await sharedBackup(ctx, run)
   if (report === 'hand-over') return { status: 'hand-over' }
   // Only after a good one: a day of failures must not eat the copies there are.
