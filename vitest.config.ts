@@ -2,6 +2,8 @@ import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
+    // The default on two cores is one; much of the time is waiting for heartbeats, locks and the disk.
+    maxWorkers: 3,
     projects: [
       {
         test: {
