@@ -109,12 +109,7 @@ export async function storeFiles(ctx: Context, snapshot: Queryable, input: Store
       : await collectFiles(ctx.env, supabase, { id, files: listing.files, sealing, recipients, onProgress, limits })
   const counts = count(listing, outcomes)
   const references = outcomes.flatMap((outcome) => (outcome === 'missing' ? [] : [outcome.reference]))
-  const index = await writeObject(
-    sealing,
-    'files.ndjson',
-    'file-index',
-    Readable.from(indexLines(listing, outcomes), { objectMode: false }),
-  )
+  const index = await writeObject(sealing, indexName, 'file-index', Readable.from(indexLines(listing, outcomes), { objectMode: false }))
   return {
     objects: [index, await writeReferences(sealing, sealedForName(recipients), references)],
     files: { files: { ...counts, index: index.key, references: referencesKey } },
