@@ -3,7 +3,7 @@ import { CaretakerError } from '../../lib/platform/errors.ts'
 import { identityOption, listed, readIdentity, refuseMore, showProgress } from '../backup-command.ts'
 import { configCommands } from '../backup-config.ts'
 import { incrementCommands, restoreMoment } from '../backup-increments.ts'
-import type { Command, Invocation } from '../command.ts'
+import type { Command } from '../command.ts'
 import { bytes, duration, table } from '../output.ts'
 import { describeReplay, replayErasures } from '../replay-erasures.ts'
 

@@ -2,12 +2,12 @@ import type { Context } from '../../platform/context.ts'
 import { listBackupIds, readManifest } from '../manifest.ts'
 import { incrementsPolicy } from './policy.ts'
 import { lsn } from './position.ts'
-import { readSegment } from './segment.ts'
+import { readSegment, segmentName } from './segment.ts'
 import { listStreams, type StoredStream, streamFolder } from './stream.ts'
 
 export interface PrunedIncrements {
   dryRun: boolean
-  /** Segments that are older than `backup.increments.keep`. */
+  /** Segments that nothing within `backup.increments.keep` needs. */
   removed: number
   /** Objects that no manifest names, of runs that failed or were killed, untouched for a day. */
   swept: number
@@ -16,65 +16,81 @@ export interface PrunedIncrements {
 const abandonedAfterMs = 24 * 3_600_000
 
 /**
- * Deletes increments that nothing within `backup.increments.keep` needs: oldest first, and of each the manifest before the
- * object, so that what is left is a chain without holes. The segment that a kept full backup inside that time goes on from
- * stays, and so does the last of a stream.
+ * Deletes the increments that no moment within `backup.increments.keep` needs. Oldest first, and of each the manifest
+ * before the object: what is left is always a chain without holes. What follows the newest full backup that is older than
+ * that time stays, and so does the last segment of the newest stream, which the next one names.
  */
 export async function pruneIncrements(
   ctx: Pick<Context, 'config' | 'objects' | 'clock' | 'log'>,
   input: { dryRun?: boolean } = {},
 ): Promise<PrunedIncrements> {
   const store = await ctx.objects()
-  const dryRun = input.dryRun === true
-  const now = ctx.clock.now().getTime()
-  const before = new Date(now - incrementsPolicy(ctx).keepMs).toISOString()
-  const report: PrunedIncrements = { dryRun, removed: 0, swept: 0 }
+  const report: PrunedIncrements = { dryRun: input.dryRun === true, removed: 0, swept: 0 }
   const streams = await listStreams(store)
-  const needed = streams.some((stream) => stream.segments.length > 0) ? await neededFrom(ctx, before) : 0n
+  const cutoff = new Date(ctx.clock.now().getTime() - incrementsPolicy(ctx).keepMs)
+  const base = streams.some((stream) => oldOnes(stream, cutoff).length > 0) ? await neededBase(ctx, cutoff) : null
   for (const stream of streams) {
-    const named = new Set<string>([`${streamFolder(stream.id)}stream.json`])
-    let prefix = true
-    for (const number of stream.segments) {
+    const newest = stream === streams.at(-1)
+    const doomed: string[] = []
+    let removed = 0
+    for (const number of oldOnes(stream, cutoff)) {
+      if (newest && number === stream.segments.at(-1)) break
       const { segment } = await readSegment(store, stream.id, number)
-      const keys = [
-        ...manifestKeys(stream, number),
-        ...(segment.object === null ? [] : [`${streamFolder(stream.id)}${segment.object.key}`]),
-      ]
-      const newest = stream.segments.at(-1) === number && streams.at(-1) === stream
-      prefix = prefix && !newest && segment.coversUntil < before && (lsn(segment.endLsn) <= needed || streams.at(-1) !== stream)
-      if (!prefix) {
-        for (const key of keys) named.add(key)
-        continue
-      }
-      report.removed++
-      if (!dryRun) for (const key of keys) await store.delete(key)
+      const needed = segment.coversUntil >= cutoff.toISOString() || (base !== null && lsn(segment.endLsn) > base)
+      if (needed) break
+      doomed.push(`${streamFolder(stream.id)}${segmentName(number)}.json`)
+      if (segment.object !== null) doomed.push(`${streamFolder(stream.id)}${segment.object.key}`)
+      removed++
     }
-    const empty = stream.segments.length > 0 && prefix
-    for (const object of stream.objects) {
-      const old = now - object.modifiedAt.getTime() > abandonedAfterMs
-      const isStream = object.key.endsWith('/stream.json')
-      if (isStream ? !(empty && streams.at(-1) !== stream) : named.has(object.key) || !old) continue
-      if (isStream || !stream.segments.some((number) => manifestKeys(stream, number).includes(object.key))) {
-        if (!isStream) report.swept++
-        if (!dryRun) await store.delete(object.key)
-      }
-    }
+    const abandoned = await findAbandoned(ctx, stream)
+    const ended = !newest && removed === stream.segments.length && untouched(ctx, stream)
+    const last = ended ? [`${streamFolder(stream.id)}stream.json`] : []
+    if (!report.dryRun) for (const key of [...doomed, ...abandoned, ...last]) await store.delete(key)
+    report.removed += removed
+    report.swept += abandoned.length
   }
-  if (!dryRun && report.removed + report.swept > 0) ctx.log.info({ ...report }, 'increments pruned')
+  if (!report.dryRun && report.removed + report.swept > 0) ctx.log.info({ ...report }, 'increments pruned')
   return report
 }
 
-function manifestKeys(stream: StoredStream, number: number): string[] {
-  const suffix = `/${String(number).padStart(6, '0')}.json`
-  return stream.objects.filter((object) => object.key.endsWith(suffix)).map((object) => object.key)
+/** Numbers of the segments that were stored before `cutoff`, oldest first: only these are worth reading. */
+function oldOnes(stream: StoredStream, cutoff: Date): number[] {
+  const old = new Set(stream.objects.filter((object) => object.modifiedAt < cutoff).map((object) => object.key))
+  return stream.segments.filter((number) => old.has(`${streamFolder(stream.id)}${segmentName(number)}.json`))
 }
 
-/** Where the newest full backup before `time` ends: what follows it is needed for any moment since. */
-async function neededFrom(ctx: Pick<Context, 'objects'>, time: string): Promise<bigint> {
+function untouched(ctx: Pick<Context, 'clock'>, stream: StoredStream): boolean {
+  const before = ctx.clock.now().getTime() - abandonedAfterMs
+  return stream.objects.every((object) => object.modifiedAt.getTime() < before)
+}
+
+/** Where the log stood at the newest full backup before `time`, or else at the oldest; null where there is none. */
+async function neededBase(ctx: Pick<Context, 'objects'>, time: Date): Promise<bigint | null> {
   const store = await ctx.objects()
+  let oldest: bigint | null = null
   for (const id of (await listBackupIds(store)).reverse()) {
     const base = await readManifest(store, id).catch(() => null)
-    if (base !== null && base.createdAt < time) return lsn(base.snapshot.lsn)
+    if (base === null) continue
+    oldest = lsn(base.snapshot.lsn)
+    if (base.createdAt < time.toISOString()) return oldest
   }
-  return 0n
+  return oldest
+}
+
+/** Changes that a run stored and never came to name. */
+async function findAbandoned(ctx: Pick<Context, 'objects' | 'clock'>, stream: StoredStream): Promise<string[]> {
+  const before = ctx.clock.now().getTime() - abandonedAfterMs
+  const store = await ctx.objects()
+  const abandoned: string[] = []
+  for (const object of stream.objects) {
+    const number = /\/(\d+)-[0-9a-f]+\.changes\.[a-z.]+$/.exec(object.key)?.[1]
+    if (number === undefined || object.modifiedAt.getTime() >= before) continue
+    const rivals = stream.objects.filter((other) => other.key.startsWith(`${streamFolder(stream.id)}${number}-`))
+    const named = stream.segments.includes(Number(number))
+    // With a manifest, and alone, it is the one that is named.
+    if (named && rivals.length === 1) continue
+    const kept = named ? (await readSegment(store, stream.id, Number(number))).segment.object?.key : undefined
+    if (kept === undefined || object.key !== `${streamFolder(stream.id)}${kept}`) abandoned.push(object.key)
+  }
+  return abandoned
 }
