@@ -1,5 +1,6 @@
 import type { JobPlan, JobVerb } from '../platform/job.ts'
 import { listTables } from './catalogue.ts'
+import { prefetchFiles } from './files/index.ts'
 import { openIncrements } from './increments/index.ts'
 import { backupPolicy } from './policy.ts'
 import { pruneBackups } from './prune-backups.ts'
@@ -10,11 +11,14 @@ import { sourceScope } from './supabase.ts'
 export const backupJob: JobVerb = async (ctx, run) => {
   // Before the snapshot: what commits later is in the increments then. Never a reason not to back up.
   if (run.checkpoint === null) await openIncrements(ctx)
+  // Files first, while no snapshot is held: they may take longer than all the rest.
+  const begins = run.checkpoint === null
+  if (begins && !(await prefetchFiles(ctx, { shouldStop: () => run.shouldHandOver() }))) return { status: 'hand-over' }
   const report = await sharedBackup(ctx, run)
   if (report === 'hand-over') return { status: 'hand-over' }
   // Only after a good one: a day of failures must not eat the copies there are.
   const pruned = await pruneBackups(ctx)
-  return { status: 'done', result: { ...report, removed: pruned.removed, swept: pruned.swept } }
+  return { status: 'done', result: { ...report, removed: pruned.removed, swept: pruned.swept, removedFiles: pruned.files.objects } }
 }
 
 /** What a backup would read now, and what would be deleted after it. */

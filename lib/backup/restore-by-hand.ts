@@ -29,7 +29,7 @@ constraints and triggers. Every object is SQL that psql runs as it is; to look a
     ${encrypted ? 'age -d -i IDENTITY_FILE' : 'cat'} OBJECT | zstd -d | less
 
 Which data object holds which table is in manifest.json.
-
+${filesNotes(manifest, encrypted)}
 ## What is not in it, and why
 
 ${manifest.leftOut.map((left) => `- ${left.what}: ${left.why}`).join('\n')}
@@ -38,6 +38,27 @@ ${manifest.leftOut.map((left) => `- ${left.what}: ${left.why}`).join('\n')}
 
 - Roles that were missing have been made without login and password: \`alter role NAME login password '…'\`.
 - Erasures of persons made after ${manifest.createdAt} are not in this backup: repeat them before the database is opened.
+`
+}
+
+/** Where the files are, and how to get them out: `jq` reads the index. */
+function filesNotes(manifest: Manifest, encrypted: boolean): string {
+  const { files } = manifest
+  if (files === undefined) return ''
+  const open = encrypted ? 'age -d -i IDENTITY_FILE "$1" | zstd -dc' : 'zstd -dc "$1"'
+  return `
+## Files of Storage buckets
+
+${files.count} files of the buckets ${files.buckets.join(', ')} are objects in the folder \`files/\` beside \`backups/\`, where several backups
+share them. ${files.index} lists them, a JSON object a line: bucket, name, type, owner, and the object with the content, SHA-256
+included. To write them all to the folder out/ (with \`jq\`):
+
+    open() { ${open}; }
+    open ${files.index} | jq -r 'select(.kind == "file") | [.object, .bucket, .name] | @tsv' |
+      while IFS="$(printf '\\t')" read -r object bucket name; do
+        mkdir -p "out/$bucket/$(dirname "$name")"
+        open "../../$object" > "out/$bucket/$name" </dev/null
+      done
 `
 }
 

@@ -11,7 +11,7 @@ import type { ListedFile } from './listing.ts'
 /*
  * Which stored objects a backup's files are, in a form that the server may read: it holds no identity, and must know
  * what is stored already and what may be deleted. Nothing in it can be read back without ENCRYPTION_KEY: an object's name is
- * random, a file is a keyed hash of what Storage says of it, its content's hash is keyed or encrypted. See docs/decisions/0007.
+ * random, a file is a keyed hash of what Storage says of it, its content's hash is keyed or encrypted. See docs/decisions/0009.
  */
 
 /** Where the contents of files are, shared by all backups of a store. */

@@ -1,10 +1,13 @@
+import { execFile, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { generateX25519Identity, identityToRecipient } from 'age-encryption'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { backupDatabase, restoreBackup, restoreFiles, verifyBackup } from '../../../lib/backup/index.ts'
+import { keyIdOf } from '../../../lib/gdpr/erase/receipt.ts'
 import { erasedPeople } from '../../../lib/gdpr/index.ts'
 import { subjectTag } from '../../../lib/platform/log.ts'
 import { createProject, encryptionKey, type Project, projectContext, putFile } from './project.ts'
@@ -12,6 +15,8 @@ import { createProject, encryptionKey, type Project, projectContext, putFile } f
 const large = randomBytes(9 * 1024 * 1024)
 const ada = '3f0c7d3e-1111-4222-8333-9a1b2c3d4e5f'
 const bob = '7a7a7a7a-1111-4222-8333-9a1b2c3d4e5f'
+
+const hasTools = ['age', 'zstd', 'jq'].every((tool) => spawnSync(tool, ['--version']).status === 0)
 
 let identity: string
 let source: Project
@@ -148,6 +153,19 @@ describe('the files of a backup', () => {
     })
   })
 
+  it.skipIf(!hasTools)('come out by hand, with the commands of RESTORE.md', async () => {
+    const here = join(folder, 'backups', id)
+    const notes = await readFile(join(here, 'RESTORE.md'), 'utf8')
+    const [, commands = ''] = /(?<=## Files of Storage buckets)[\s\S]*?\n\n((?: {4}.*\n)+)/.exec(notes) ?? []
+    expect(commands).toContain('open()')
+    await writeFile(join(folder, 'identity.txt'), `${identity}\n`, { mode: 0o600 })
+    const script = commands.replaceAll('IDENTITY_FILE', join(folder, 'identity.txt'))
+    await promisify(execFile)('sh', ['-euc', script], { cwd: here })
+    expect(await readFile(join(here, 'out', 'voice-notes', ada, 'greeting to all?.wav'), 'utf8')).toBe('hello')
+    expect((await readFile(join(here, 'out', 'voice-notes', bob, 'long.mp3'))).equals(large)).toBe(true)
+    await rm(join(here, 'out'), { recursive: true })
+  })
+
   it('need the identity, and Storage that takes them', () =>
     withProject(async (target) => {
       const ctx = projectContext(target, folder, backup())
@@ -167,8 +185,25 @@ describe('the files of a backup', () => {
 describe('erasedPeople', () => {
   it('reads the journal of erasures in the store', async () => {
     const ctx = projectContext(source, folder, backup())
-    const nobody = await erasedPeople(ctx)
-    expect(nobody(ada)).toBe(false)
+    expect((await erasedPeople(ctx))(ada)).toBe(false)
+    const store = await ctx.objects()
+    const tombstone = (encryptedWith: string) =>
+      store.put(
+        'gdpr/tombstones/2026-11-20/one.json',
+        Buffer.from(
+          JSON.stringify({
+            subject: subjectTag(encryptionKey, ada),
+            keyId: keyIdOf(Buffer.from(encryptedWith, 'hex')),
+            table: 'auth.users',
+          }),
+        ),
+      )
+    await tombstone(encryptionKey)
+    const erased = await erasedPeople(ctx)
+    expect([erased(ada), erased(bob)]).toEqual([true, false])
+    await tombstone('a5'.repeat(32))
+    await expect(erasedPeople(ctx)).rejects.toMatchObject({ code: 'not_configured' })
+    await store.delete('gdpr/tombstones/2026-11-20/one.json')
   })
 })
 
