@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import type { Context } from '../../platform/context.ts'
 import type { Queryable } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
+import type { PlanLine } from '../../platform/job.ts'
 import type { LeftOut } from '../catalogue.ts'
 import type { Manifest, ManifestFiles, ManifestObject } from '../manifest.ts'
 import { Meter } from '../meter.ts'
@@ -12,9 +13,9 @@ import type { OnProgress } from '../progress.ts'
 import { filesLeftOut } from '../supabase.ts'
 import { type CollectLimits, collectFiles, type Outcome } from './collect-files.ts'
 import { indexLine } from './index-lines.ts'
+import { loadKnownFiles } from './known-files.ts'
 import { type FileListing, listStorageFiles } from './listing.ts'
-import type { FileReference } from './references.ts'
-import { indexName, referenceLines, referencesKey, sealedForName } from './references.ts'
+import { FileKeys, type FileReference, indexName, referenceLines, referencesKey, sealedForName } from './references.ts'
 import { supabaseIfConfigured } from './storage-api.ts'
 
 export interface PrefetchInput {
@@ -62,6 +63,32 @@ export async function prefetchFiles(ctx: Context, input: PrefetchInput = {}): Pr
     if (error instanceof Stopped) return false
     throw error
   }
+}
+
+/** What a backup would fetch now, and which buckets it would not have. */
+export async function planFiles(ctx: Context): Promise<PlanLine[]> {
+  const { buckets } = ctx.config.backup ?? {}
+  if (buckets === undefined || buckets.length === 0) return []
+  const listing = await ctx.db.transaction((tx) => listStorageFiles(tx, buckets), { isolation: 'repeatable read', readOnly: true })
+  if (listing === null) return []
+  const configured = (await supabaseIfConfigured(ctx)) !== undefined
+  const keys = new FileKeys(ctx.env)
+  const known = keys.usable ? await loadKnownFiles(await ctx.objects(), sealedForName(backupPolicy(ctx).recipients)) : undefined
+  const fresh = listing.files.filter((file) => known?.ofFile(keys.file(file)) === undefined)
+  const warnings = [
+    ...listing.leftOut.map(({ what, why }) => `${what}: ${why}`),
+    ...(configured || listing.files.length === 0 ? [] : ['Without SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY no file is in the backup.']),
+    ...(keys.usable || listing.files.length === 0 ? [] : ['Without ENCRYPTION_KEY every backup stores every file again.']),
+  ]
+  return [
+    {
+      action: `store new and changed files of ${listing.files.length}`,
+      target: `buckets ${buckets.join(', ')}`,
+      count: configured ? fresh.length : 0,
+      unit: 'objects',
+      ...(warnings.length === 0 ? {} : { warnings }),
+    },
+  ]
 }
 
 export interface StoreFilesInput {

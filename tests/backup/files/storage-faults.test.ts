@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { prefetchFiles } from '../../../lib/backup/files/index.ts'
-import { backupDatabase, backupJob, listBackups, restoreFiles } from '../../../lib/backup/index.ts'
+import { backupDatabase, backupJob, listBackups, planBackup, restoreFiles } from '../../../lib/backup/index.ts'
 import { hasCode } from '../../../lib/platform/errors.ts'
 import type { JobRun } from '../../../lib/platform/job.ts'
 import { logLines, testContext } from '../../support/context.ts'
@@ -146,6 +146,22 @@ describe('a run that is stopped', () => {
 })
 
 describe('the job', () => {
+  it('plans what it would fetch, and which buckets it would not have', async () => {
+    const lines = async (buckets: string[]) =>
+      (await planBackup(projectContext(project, folder, { encryption: 'none', buckets }))).filter((line) =>
+        line.action.startsWith('store new'),
+      )
+    expect(await lines(['voice-notes'])).toMatchObject([{ count: 6, unit: 'objects' }])
+    expect(project.requests).toEqual([])
+    await prefetchFiles(context())
+    expect(await lines(['voice-notes'])).toEqual([
+      { action: 'store new and changed files of 6', target: 'buckets voice-notes', count: 0, unit: 'objects' },
+    ])
+    expect(await lines(['voices'])).toMatchObject([
+      { count: 0, warnings: [expect.stringContaining('voice-notes'), expect.stringContaining('no such buckets')] },
+    ])
+  })
+
   it('hands over while files are on their way, before there is a snapshot', async () => {
     let asked = 0
     const run: JobRun = {
