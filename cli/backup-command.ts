@@ -28,7 +28,7 @@ const verbs: Record<BackupProgress['phase'], string> = {
   schema: 'reading',
   data: 'dumping',
   sequences: 'reading',
-  files: 'fetching files of',
+  files: 'copying files of',
   seal: 'writing',
   check: 'checking',
   load: 'loading',

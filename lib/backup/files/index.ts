@@ -1,5 +1,3 @@
 export { closeFileJournal } from './known-files.ts'
-export { type PrunedFiles, pruneFiles, unreferencedFiles } from './prune-files.ts'
 export { type RestoreFilesInput, type RestoreFilesReport, restoreFiles } from './restore-files.ts'
-export { type PrefetchInput, planFiles, prefetchFiles, type StoredFiles, type StoreFilesInput, storeFiles } from './store-files.ts'
-export { type VerifiedFiles, verifyFiles } from './verify-files.ts'
+export { planFiles, prefetchFiles, storeFiles } from './store-files.ts'
