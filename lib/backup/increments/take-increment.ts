@@ -274,10 +274,8 @@ async function storeChanges(
   filter: ChangeFilter,
   onBytes: (bytes: number) => void,
 ): Promise<Segment['object']> {
-  const flow = pipeline(copy, filter).then(
-    () => undefined,
-    (error: unknown) => error,
-  )
+  // What fails in here fails the filter, and is met where it is read.
+  pipeline(copy, filter).catch(() => undefined)
   const chunks = filter[Symbol.asyncIterator]()
   try {
     const first = await chunks.next()
@@ -294,8 +292,7 @@ async function storeChanges(
     return { ...object, kind: 'data' }
   } catch (error) {
     filter.destroy()
-    // Why the server ended says more than that it did.
-    throw peekFailure((await flow) ?? error)
+    throw peekFailure(error)
   }
 }
 
