@@ -1,5 +1,6 @@
 import { caretakerVersion } from '../lib/platform/version.ts'
 import type { Command } from './command.ts'
+import { wrapped } from './output.ts'
 
 /** Every text fits a terminal of this many columns. */
 const columns = 80
@@ -70,14 +71,4 @@ function inColumns(rows: readonly (readonly [string, string])[]): string {
       wrapped(text, columns - width - 4).map((line, index) => `  ${(index === 0 ? left : '').padEnd(width)}  ${line}`.trimEnd()),
     )
     .join('\n')
-}
-
-function wrapped(text: string, width: number): string[] {
-  const lines = ['']
-  for (const word of text.split(' ')) {
-    const line = lines.at(-1) ?? ''
-    if (line !== '' && line.length + 1 + word.length > width) lines.push(word)
-    else lines[lines.length - 1] = line === '' ? word : `${line} ${word}`
-  }
-  return lines
 }

@@ -38,19 +38,49 @@ export function createOutput(options: {
   }
 }
 
-/** Rows under their headings, in columns as wide as they need to be. Numbers stand to the right. */
-export function table(headings: readonly string[], rows: readonly (readonly (string | number | null | undefined)[])[]): string {
+/**
+ * Rows under their headings, in columns as wide as they need to be. Numbers stand to the right. Where a terminal of
+ * `columns` is too narrow, the last column is broken into lines.
+ */
+export function table(
+  headings: readonly string[],
+  rows: readonly (readonly (string | number | null | undefined)[])[],
+  columns: number | undefined = process.stdout.isTTY ? process.stdout.columns : undefined,
+): string {
   const cells = rows.map((row) => row.map((cell) => (cell === null || cell === undefined ? '–' : String(cell))))
   const numeric = headings.map(
     (_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === 'number' || row[column] === null),
   )
   const widths = headings.map((heading, column) => Math.max(heading.length, ...cells.map((row) => row[column]?.length ?? 0)))
-  const draw = (row: readonly string[]) =>
-    row
-      .map((cell, column) => (numeric[column] ? cell.padStart(widths[column] as number) : cell.padEnd(widths[column] as number)))
-      .join('  ')
-      .trimEnd()
-  return [draw(headings), draw(widths.map((width) => '─'.repeat(width))), ...cells.map(draw)].join('\n')
+  const before = widths.slice(0, -1).reduce((sum, width) => sum + width + 2, 0)
+  const left = (columns ?? Number.POSITIVE_INFINITY) - before
+  const last = widths.length - 1
+  const widest = widths[last] as number
+  // Narrower than this it is more broken than read: it goes below its row.
+  const below = left < 20 && widest > left
+  if (!below) widths[last] = Math.min(widest, left)
+  const draw = (row: readonly string[]) => {
+    const drawn = row.map((cell, column) => {
+      if (numeric[column]) return cell.padStart(widths[column] as number)
+      if (column < last) return cell.padEnd(widths[column] as number)
+      return below ? cell : wrapped(cell, widths[column] as number).join(`\n${' '.repeat(before)}`)
+    })
+    const text = below ? drawn.slice(0, -1).join('  ').trimEnd() : drawn.join('  ').trimEnd()
+    return below && row[last] !== '–' ? `${text}\n    ${wrapped(row[last] as string, (columns as number) - 4).join('\n    ')}` : text
+  }
+  const rule = widths.slice(0, below ? -1 : undefined).map((width) => '─'.repeat(width))
+  return [draw(headings), rule.join('  '), ...cells.map(draw)].join('\n')
+}
+
+/** The text in lines of at most `width`, broken at spaces; a longer word keeps a line to itself. */
+export function wrapped(text: string, width: number): string[] {
+  const lines = ['']
+  for (const word of text.split(' ')) {
+    const line = lines.at(-1) ?? ''
+    if (line !== '' && line.length + 1 + word.length > width) lines.push(word)
+    else lines[lines.length - 1] = line === '' ? word : `${line} ${word}`
+  }
+  return lines
 }
 
 /** "2 h 5 min", "340 ms": the two largest units. */

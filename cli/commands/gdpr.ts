@@ -24,7 +24,7 @@ const map: Command = {
   name: 'gdpr map',
   usage: '[--format tree|mermaid]',
   summary: "Where a person's data is, and what happens to it",
-  options: { format: { type: 'string' } },
+  options: { format: { type: 'string', value: 'FORMAT', about: 'tree (as text) or mermaid (a diagram)' } },
   async run({ args, flags, context, out }) {
     noMore('gdpr map', args, 0)
     const format = flags.format ?? 'tree'
@@ -56,7 +56,10 @@ const exportCommand: Command = {
   name: 'gdpr export',
   usage: 'SUBJECT [--out FILE] [--force]',
   summary: 'Everything about one person (id or e-mail address) as a ZIP',
-  options: { out: { type: 'string' }, force: { type: 'boolean' } },
+  options: {
+    out: { type: 'string', value: 'FILE', about: 'where to; gdpr-export.zip unless given' },
+    force: { type: 'boolean', about: 'overwrite the file' },
+  },
   async run({ args, flags, context, out }) {
     const subject = oneSubject('gdpr export', args)
     // The default name does not hold the person's id: file names end up in logs and backups.
@@ -84,7 +87,10 @@ const erase: Command = {
   name: 'gdpr erase',
   usage: 'SUBJECT [--dry-run] [--yes]',
   summary: 'Erase one person (id or e-mail address): rows, files, Auth user; prints the signed receipt',
-  options: { 'dry-run': { type: 'boolean' }, yes: { type: 'boolean' } },
+  options: {
+    'dry-run': { type: 'boolean', about: 'say what would go and what stays, and change nothing' },
+    yes: { type: 'boolean', about: 'do it without asking back' },
+  },
   async run(invocation) {
     const { args, flags, context, out } = invocation
     const subject = oneSubject('gdpr erase', args)
@@ -107,10 +113,12 @@ const requests: Command = {
     const all = await listRequests(await context())
     out.result(
       all.map(({ receipt: _receipt, ...request }) => request),
-      table(
-        ['request', 'kind', 'state', 'received', 'due', 'finished', 'reason'],
-        all.map((one) => [one.id, one.kind, one.state, day(one.receivedAt), day(one.dueAt), day(one.finishedAt), one.reason]),
-      ),
+      all.length === 0
+        ? 'Nobody has asked for anything.'
+        : table(
+            ['request', 'kind', 'state', 'received', 'due', 'finished', 'reason'],
+            all.map((one) => [one.id, one.kind, one.state, day(one.receivedAt), day(one.dueAt), day(one.finishedAt), one.reason]),
+          ),
     )
   },
 }
@@ -139,7 +147,13 @@ async function confirm({ out }: Invocation, subject: string): Promise<void> {
     throw new CaretakerError('bad_request', 'Erasing a person cannot be undone. Look at it with --dry-run, then pass --yes.')
   const prompt = createInterface({ input: process.stdin, output: process.stderr })
   try {
-    const typed = await prompt.question("This cannot be undone. Type the person's id or e-mail address again to erase them: ")
+    const gone = new Promise<never>((_, reject) => {
+      const stopped = () => reject(new CaretakerError('bad_request', 'Not confirmed. Nothing was changed.'))
+      prompt.once('close', stopped).once('SIGINT', stopped)
+    })
+    gone.catch(() => undefined)
+    const answer = prompt.question("This cannot be undone. Type the person's id or e-mail address again to erase them: ")
+    const typed = await Promise.race([answer, gone])
     if (typed.trim() !== subject) throw new CaretakerError('bad_request', 'That is somebody else. Nothing was changed.')
   } finally {
     prompt.close()

@@ -23,12 +23,12 @@ const list: Command = {
     out.result(
       rows,
       table(
-        ['job', 'schedule', 'next', 'last', 'what it does'],
+        ['job', 'schedule', 'next (UTC)', 'last (UTC)', 'what it does'],
         rows.map((row) => [
           row.name,
-          row.schedule === null ? 'when work waits' : `${row.schedule.cron} ${row.schedule.timezone}`,
-          minute(row.next),
-          row.last === null ? null : `${row.last.state} ${minute(row.last.slot)}`,
+          row.schedule === null ? 'on demand' : `${row.schedule.cron}${row.schedule.timezone === 'UTC' ? '' : ` ${row.schedule.timezone}`}`,
+          shortly(row.next),
+          row.last === null ? null : `${row.last.state} ${shortly(row.last.slot)}`,
           row.description,
         ]),
       ),
@@ -40,7 +40,10 @@ const run: Command = {
   name: 'jobs run',
   usage: 'JOB [--dry-run] [--again]',
   summary: 'Run a job now, in its current slot: a slot that was worked already is not worked twice',
-  options: { 'dry-run': { type: 'boolean' }, again: { type: 'boolean' } },
+  options: {
+    'dry-run': { type: 'boolean', about: 'say what it would do, and change nothing' },
+    again: { type: 'boolean', about: 'once more, beside its schedule, though its slot was worked' },
+  },
   async run({ args, flags, context, out }) {
     const [name, ...rest] = args
     if (name === undefined || rest.length > 0)
@@ -53,7 +56,10 @@ const run: Command = {
     const job = findJob(all, name)
     if (flags['dry-run'] === true) {
       const lines = await linesOf({ ...ctx, db: readOnlyDatabase(ctx.db) }, job)
-      out.result({ job: job.name, dryRun: true, plan: lines }, [`${job.name} would now`, ...describeLines(lines), 'Nothing was changed.'].join('\n'))
+      out.result(
+        { job: job.name, dryRun: true, plan: lines },
+        [`${job.name} would now`, ...describeLines(lines), 'Nothing was changed.'].join('\n'),
+      )
       return
     }
     const { run: claimed, mine } = await claim(ctx, job, flags.again === true)
@@ -81,7 +87,7 @@ const history: Command = {
   name: 'jobs history',
   usage: '[JOB] [--limit 20]',
   summary: 'What ran, when, how long, and how it ended',
-  options: { limit: { type: 'string' } },
+  options: { limit: { type: 'string', value: 'N', about: 'how many of the newest; 20 unless given' } },
   async run({ args, flags, context, out }) {
     const limit = Number(flags.limit ?? 20)
     if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
@@ -91,18 +97,20 @@ const history: Command = {
     const runs = await listRuns(ctx, { ...(args[0] === undefined ? {} : { job: args[0] }), limit })
     out.result(
       runs,
-      table(
-        ['job', 'slot', 'kind', 'state', 'attempt', 'took', 'result'],
-        runs.map((one) => [
-          one.job,
-          minute(one.slot),
-          one.kind,
-          one.state,
-          one.attempt,
-          took(one),
-          one.error?.detail ?? (one.result === null ? null : brief(one.result)),
-        ]),
-      ),
+      runs.length === 0
+        ? 'Nothing has run yet: `caretaker jobs run JOB` runs a job now.'
+        : table(
+            ['job', 'slot (UTC)', 'kind', 'state', 'attempt', 'took', 'result'],
+            runs.map((one) => [
+              one.job,
+              shortly(one.slot),
+              one.kind,
+              one.state,
+              one.attempt,
+              took(one),
+              one.error?.detail ?? (one.result === null ? null : brief(one.result)),
+            ]),
+          ),
     )
   },
 }
@@ -147,4 +155,9 @@ function brief(result: Record<string, unknown>): string {
 
 function minute(date: Date | null): string | null {
   return date === null ? null : `${date.toISOString().slice(0, 16).replace('T', ' ')} UTC`
+}
+
+/** Without the year and the zone: a column has little room. */
+function shortly(date: Date | null): string | null {
+  return date === null ? null : date.toISOString().slice(5, 16).replace('T', ' ')
 }

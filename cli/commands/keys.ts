@@ -9,7 +9,10 @@ const create: Command = {
   name: 'keys create',
   usage: '--role ROLE [--name NAME]',
   summary: 'Make an operator key; it is shown once',
-  options: { role: { type: 'string' }, name: { type: 'string' } },
+  options: {
+    role: { type: 'string', value: 'ROLE', about: `one of ${roles.join(', ')}` },
+    name: { type: 'string', value: 'NAME', about: 'whose it is; the role unless given' },
+  },
   async run({ flags, context, out }) {
     const role = roles.find((one) => one === flags.role)
     if (role === undefined)

@@ -72,7 +72,11 @@ function describe({ issues, jobs: planned }: FullPlan): string {
       : `The policy ${errors === 0 ? 'fits the database, with' : 'does not fit the database:'} ${[plural(errors, 'error'), plural(warnings, 'warning')].filter((text) => text !== '').join(' and ')}.`
   const lines = [verdict, ...issues.map((issue) => `  ${issue.severity.padEnd(7)}  ${issue.path}: ${issue.message}`)]
   for (const job of planned) {
-    lines.push('', `${job.name}, ${job.next === null ? 'when asked' : `next ${instant(job.next)}`}: ${job.description}`, ...describeLines(job.lines))
+    lines.push(
+      '',
+      `${job.name}, ${job.next === null ? 'when asked' : `next ${instant(job.next)}`}: ${job.description}`,
+      ...describeLines(job.lines),
+    )
   }
   lines.push('', 'Nothing was changed.')
   return lines.join('\n')

@@ -29,7 +29,11 @@ const up: Command = {
   name: 'up',
   usage: `[--example ${examples.join('|')}] [--port ${defaultPort}] [--data DIR] [--rows N]`,
   summary: 'Run everything locally: PostgreSQL, Supabase, every function, the clock',
-  options: { example: { type: 'string' }, port: { type: 'string' }, rows: { type: 'string' } },
+  options: {
+    example: { type: 'string', value: 'NAME', about: `the app to look after: ${examples.join(', ')}; loaded once into a new folder` },
+    port: { type: 'string', value: 'PORT', about: `of Caretaker and Supabase; ${defaultPort} unless given, 0 takes a free one` },
+    rows: { type: 'string', value: 'N', about: 'how much data a new example gets; about 200,000 unless given' },
+  },
   run: runUp,
 }
 

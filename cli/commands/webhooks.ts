@@ -15,7 +15,12 @@ const list: Command = {
   name: 'webhooks list',
   usage: '[--state dead] [--type invoice.paid] [--source stripe] [--limit 50]',
   summary: 'The newest webhook events and what became of them',
-  options: { state: { type: 'string' }, type: { type: 'string' }, source: { type: 'string' }, limit: { type: 'string' } },
+  options: {
+    state: { type: 'string', value: 'STATE', about: `one of ${inboxStates.join(', ')}` },
+    type: { type: 'string', value: 'TYPE', about: "the provider's type of event" },
+    source: { type: 'string', value: 'SOURCE', about: 'the provider' },
+    limit: { type: 'string', value: 'N', about: 'how many of the newest; 50 unless given' },
+  },
   async run({ flags, context, out }) {
     const limit = Number(flags.limit ?? 50)
     if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
@@ -51,7 +56,7 @@ const show: Command = {
   name: 'webhooks show',
   usage: 'ID [--payload]',
   summary: "One webhook event, by its number or the provider's id; with --payload what was sent, which may be personal data",
-  options: { payload: { type: 'boolean' } },
+  options: { payload: { type: 'boolean', about: 'what was sent, too; it may be personal data' } },
   async run({ args, flags, context, out }) {
     const [id, ...rest] = args
     if (id === undefined || rest.length > 0)
