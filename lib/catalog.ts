@@ -74,10 +74,34 @@ const builtIn: readonly BuiltIn[] = [
     description: 'Back up the database, encrypted to the recipients',
     schedule: '0 3 * * *',
     on: (policy) => policy.backup !== undefined,
-    run: async (ctx, run) => (await import('./backup/index.ts')).backupJob(ctx, run),
+    run: async (ctx, run) => (await import('./backup/index.ts')).backupJob(ctx, run, deploymentOf(ctx.config)),
     plan: async (ctx) => (await import('./backup/index.ts')).planBackup(ctx),
     assist: async (ctx, callForHelp) =>
       ctx.config.backup !== undefined && (await import('./backup/index.ts')).assistBackup(ctx, callForHelp),
+  },
+  {
+    name: 'backup-increment',
+    description: 'Store what changed since the last increment, so that any moment can be restored',
+    schedule: '0 * * * *',
+    on: (policy) => policy.backup?.increments !== undefined,
+    run: async (ctx, run) => (await import('./backup/index.ts')).incrementJob(ctx, run),
+    plan: async (ctx) => (await import('./backup/index.ts')).planIncrement(ctx),
+  },
+  {
+    name: 'backup-verify',
+    description: 'Restore the newest backup into the scratch database and prove that it is equal',
+    schedule: '0 5 * * 0',
+    on: (policy) => policy.backup !== undefined && policy.backup.drill !== false,
+    run: async (ctx, run) => (await import('./backup/index.ts')).backupVerifyJob(ctx, run),
+    plan: async (ctx) => (await import('./backup/index.ts')).planBackupVerify(ctx),
+  },
+  {
+    name: 'config-version',
+    description: 'Store the policy and the hashes of the schema when they have changed',
+    schedule: '30 * * * *',
+    on: (policy) => policy.backup !== undefined,
+    run: async (ctx) => (await import('./backup/index.ts')).configVersionJob(ctx, deploymentOf(ctx.config)),
+    plan: async (ctx) => (await import('./backup/index.ts')).planConfigVersion(ctx, deploymentOf(ctx.config)),
   },
 ]
 
@@ -123,6 +147,16 @@ export function jobs(policy: Policy): Job[] {
       ...steps(job.steps),
     })),
   ]
+}
+
+/** What is deployed beside the policy itself. */
+function deploymentOf(policy: Policy): { jobs: { name: string; schedule: string | null }[] } {
+  return {
+    jobs: jobs(policy).map(({ name, schedule }) => ({
+      name,
+      schedule: schedule === null ? null : `${schedule.cron} ${schedule.timezone}`,
+    })),
+  }
 }
 
 /** The job of that name. @throws {CaretakerError} `job_unknown`, with the nearest name. */

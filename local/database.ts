@@ -8,6 +8,8 @@ import type { LocalPostgres } from './postgres.ts'
 
 /** The app's database on the local server. */
 export const databaseName = 'app'
+/** Where restore drills restore to. */
+export const drillDatabaseName = 'drill'
 const loadingName = 'app_loading'
 
 export interface DatabaseOptions {
@@ -49,6 +51,8 @@ export async function prepareDatabase(options: DatabaseOptions): Promise<{ examp
       await admin.execute(`comment on database ${loadingName} is '${name}'`)
       await admin.execute(`alter database ${loadingName} rename to ${databaseName}`)
     }
+    const [drills] = await admin.query(`select from pg_database where datname = $1`, [drillDatabaseName])
+    if (drills === undefined) await admin.execute(`create database ${drillDatabaseName} template template0`)
     const db = openDatabase({ sessionUrl: server.url(databaseName), maxConnections: 1 })
     try {
       const applied = await applyMigrations(db)

@@ -5,7 +5,7 @@ import { systemClock } from '../lib/platform/clock.ts'
 import { type Database, openDatabase } from '../lib/platform/db.ts'
 import { CaretakerError } from '../lib/platform/errors.ts'
 import { appPage } from './app.ts'
-import { databaseName, prepareDatabase } from './database.ts'
+import { databaseName, drillDatabaseName, prepareDatabase } from './database.ts'
 import { acquireLock } from './lock.ts'
 import { type LocalPostgres, startPostgres } from './postgres.ts'
 import { startOf } from './process.ts'
@@ -256,6 +256,7 @@ function environmentOf(
   return {
     ...secretEnvironment(secrets),
     DATABASE_URL: postgres.url(databaseName),
+    DRILL_DATABASE_URL: postgres.url(drillDatabaseName),
     SUPABASE_URL: url,
     SUPABASE_ANON_KEY: secrets.anonKey,
     SUPABASE_SERVICE_ROLE_KEY: secrets.serviceRoleKey,
@@ -288,7 +289,10 @@ async function attachRunning(dataDirectory: string): Promise<Attached | null> {
   const state = JSON.parse(text) as State
   if (state.started === '' || (await startOf(state.pid)) !== state.started) return null
   const secrets = await loadSecrets(dataDirectory)
-  const environment = environmentOf({ secrets, dataDirectory, postgres: { url: () => state.databaseUrl } }, state.url)
+  const environment = environmentOf(
+    { secrets, dataDirectory, postgres: { url: (database = databaseName) => state.databaseUrl.replace(/\/[^/]*$/, `/${database}`) } },
+    state.url,
+  )
   return { environment, ...policyOf(state.example), running: true, close: async () => undefined }
 }
 
