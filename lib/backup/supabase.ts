@@ -95,13 +95,17 @@ export async function sourceScope(db: Queryable, policy: { excludeSchemas: reado
      order by 1`,
     [platformSchemas, policy.excludeSchemas],
   )
+  const present = await db.query<{ name: string }>(
+    `select named.name from unnest($1::text[]) with ordinality as named(name, n) where to_regclass(named.name) is not null order by named.n`,
+    [Object.keys(leftOutRows)],
+  )
   return {
     excludeSchemas: [...policy.excludeSchemas, ...closed.map((schema) => schema.name)],
     excludeRows: Object.keys(leftOutRows),
     sharedSchemas: platformSchemas,
     leftOut: [
       ...closed.map((schema) => ({ what: `schema ${schema.name}`, why: 'It belongs to Supabase, and this role may not read all of it.' })),
-      ...Object.entries(leftOutRows).map(([table, why]) => ({ what: `rows of ${table}`, why })),
+      ...present.map(({ name }) => ({ what: `rows of ${name}`, why: leftOutRows[name] ?? '' })),
       filesLeftOut,
     ],
   }
