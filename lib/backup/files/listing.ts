@@ -77,13 +77,13 @@ export async function listStorageFiles(db: Queryable, buckets: readonly string[]
 const instant = `'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'`
 
 // Through jsonb, because older Storage servers have no version, owner_id or user_metadata.
-const pageSql = `select o.id::text as id, o.bucket_id as bucket, o.name, row.all ->> 'version' as version,
+const pageSql = `select o.id::text as id, o.bucket_id as bucket, o.name, r.fields ->> 'version' as version,
     nullif(trim(both '"' from coalesce(o.metadata ->> 'eTag', '')), '') as etag, (o.metadata ->> 'size')::float8 as size,
     o.metadata ->> 'mimetype' as mimetype, o.metadata ->> 'cacheControl' as "cacheControl",
-    case when jsonb_typeof(row.all -> 'user_metadata') = 'object' then row.all -> 'user_metadata' end as "userMetadata",
-    coalesce(row.all ->> 'owner_id', row.all ->> 'owner') as owner,
+    case when jsonb_typeof(r.fields -> 'user_metadata') = 'object' then r.fields -> 'user_metadata' end as "userMetadata",
+    coalesce(r.fields ->> 'owner_id', r.fields ->> 'owner') as owner,
     to_char(o.created_at at time zone 'UTC', ${instant}) as "createdAt", to_char(o.updated_at at time zone 'UTC', ${instant}) as "updatedAt"
-  from storage.objects o cross join lateral (select to_jsonb(o) as all) row
+  from storage.objects o cross join lateral (select to_jsonb(o) as fields) r
   where o.bucket_id = any ($1::text[]) and o.name is not null and ($2::uuid is null or o.id > $2::uuid)
   order by o.id limit $3::int`
 

@@ -29,6 +29,13 @@ export interface PrefetchInput {
   limits?: Partial<CollectLimits>
 }
 
+/** A backup into a bucket that it backs up would grow without end. */
+function refuseOwnStore(storeUrl: string, buckets: readonly string[]): void {
+  const own = /^supabase:\/\/([^/]+)/.exec(storeUrl)?.[1]
+  if (own !== undefined && buckets.includes(own))
+    throw new CaretakerError('policy_invalid', `backup.buckets: "${own}" is where the backups are stored; remove it from the list.`)
+}
+
 /** Ends a run of downloads in good order. */
 class Stopped extends Error {}
 
@@ -42,6 +49,8 @@ export async function prefetchFiles(ctx: Context, input: PrefetchInput = {}): Pr
   const { buckets } = ctx.config.backup ?? {}
   const supabase = buckets === undefined || ctx.env.ENCRYPTION_KEY === undefined ? undefined : await supabaseIfConfigured(ctx)
   if (supabase === undefined) return true
+  const store = await ctx.objects()
+  refuseOwnStore(store.url, buckets ?? [])
   const { recipients } = backupPolicy(ctx)
   const listing = await ctx.db.transaction((tx) => listStorageFiles(tx, buckets), { isolation: 'repeatable read', readOnly: true })
   if (listing === null || listing.files.length === 0) return true
@@ -49,7 +58,7 @@ export async function prefetchFiles(ctx: Context, input: PrefetchInput = {}): Pr
     await collectFiles(ctx.env, supabase, {
       id: input.id ?? `before-${randomBytes(8).toString('hex')}`,
       files: listing.files,
-      sealing: { store: await ctx.objects(), signal: ctx.signal },
+      sealing: { store, signal: ctx.signal },
       recipients,
       onProgress: input.onProgress,
       limits: input.limits,
@@ -117,6 +126,7 @@ export interface StoredFiles {
  */
 export async function storeFiles(ctx: Context, snapshot: Queryable, input: StoreFilesInput): Promise<StoredFiles> {
   const { sealing } = input
+  refuseOwnStore(sealing.store.url, ctx.config.backup?.buckets ?? [])
   const listing = await listStorageFiles(snapshot, ctx.config.backup?.buckets)
   if (listing === null) return { objects: [], files: {}, leftOut: [...input.leftOut] }
   const leftOut = [...input.leftOut.filter((left) => left.what !== filesLeftOut.what), ...listing.leftOut]

@@ -209,6 +209,14 @@ describe('what is the same is stored once', () => {
   })
 })
 
+describe('the bucket that the backups are in', () => {
+  it('is not backed up', async () => {
+    const ctx = context()
+    const store = { ...(await ctx.objects()), url: 'supabase://voice-notes/db' }
+    await expect(backupDatabase({ ...ctx, objects: () => Promise.resolve(store) })).rejects.toMatchObject({ code: 'policy_invalid' })
+  })
+})
+
 describe('buckets that cannot be read', () => {
   const plain = useTestDatabase()
 
