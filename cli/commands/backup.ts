@@ -222,12 +222,12 @@ const prune: Command = {
 const restoreFilesCommand: Command = {
   name: 'backup restore-files',
   usage: 'ID [--identity FILE] [--bucket BUCKET…] [--overwrite] [--to URL]',
-  summary: "Put a backup's files back into the Supabase project of SUPABASE_URL; --to, its database, to put their owners back too",
+  summary: "Put a backup's files back into the Supabase project of SUPABASE_URL",
   options: {
     ...identityOption,
-    bucket: { type: 'string', multiple: true },
-    overwrite: { type: 'boolean' },
-    to: { type: 'string' },
+    bucket: { type: 'string', multiple: true, value: 'BUCKET', about: 'only this bucket (repeatable)' },
+    overwrite: { type: 'boolean', about: 'replace files that have another content there' },
+    to: { type: 'string', value: 'URL', about: "the project's database, to put owners and dates back too" },
   },
   async run({ args, flags, out, context }) {
     refuseMore(args, 1, 'backup restore-files')

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import * as z from 'zod/mini'
-import packageJson from '../../../package.json' with { type: 'json' }
 import type { Context } from '../../platform/context.ts'
+import { caretakerVersion } from '../../platform/version.ts'
 import { listExtensions } from '../catalogue.ts'
 import { runPgDump } from '../pg-dump/run-pg-dump.ts'
 import { pattern } from '../schema-sql.ts'
@@ -62,7 +62,7 @@ export async function readConfig(ctx: Context, deployment: Deployment): Promise<
   return {
     format: 'caretaker-config/1',
     app: ctx.config.app.name,
-    caretakerVersion: packageJson.version,
+    caretakerVersion,
     policy: JSON.parse(JSON.stringify(ctx.config, (_key, value: unknown) => (typeof value === 'function' ? '[function]' : value))),
     jobs: deployment.jobs.map(({ name, schedule }) => ({ name, schedule })).sort((a, b) => (a.name < b.name ? -1 : 1)),
     database: {
