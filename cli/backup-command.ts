@@ -5,7 +5,9 @@ import type { Invocation, Output } from './command.ts'
 import { bytes, duration } from './output.ts'
 
 /** What the commands of `caretaker backup` have in common. */
-export const identityOption = { identity: { type: 'string' } } as const
+export const identityOption = {
+  identity: { type: 'string', value: 'FILE', about: 'the age identity that opens the backup' },
+} as const
 
 export function listed(value: Invocation['flags'][string]): string[] | undefined {
   return Array.isArray(value) ? value.flatMap((one) => one.split(',')) : undefined

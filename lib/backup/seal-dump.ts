@@ -1,8 +1,8 @@
 import { Readable } from 'node:stream'
-import packageJson from '../../package.json' with { type: 'json' }
 import type { Context } from '../platform/context.ts'
 import { qualified, type Session } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
+import { caretakerVersion } from '../platform/version.ts'
 import { listSequences } from './catalogue.ts'
 import { closeFileJournal, storeFiles } from './files/index.ts'
 import { type Manifest, type ManifestObject, type ManifestPart, writeManifest } from './manifest.ts'
@@ -51,7 +51,7 @@ export async function sealDump(
     format: 'caretaker-backup/1',
     id: dump.id,
     app: ctx.config.app.name,
-    caretakerVersion: packageJson.version,
+    caretakerVersion: caretakerVersion,
     createdAt: dump.createdAt,
     finishedAt: ctx.clock.now().toISOString(),
     database: { ...dump.database, serverVersion: dump.serverVersion.text, serverVersionNumber: dump.serverVersion.number },

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import packageJson from '../../../package.json' with { type: 'json' }
 import { type Context, remainingMs } from '../../platform/context.ts'
 import { qualified, type Session } from '../../platform/db.ts'
 import { CaretakerError, hasCode, sqlState } from '../../platform/errors.ts'
+import { caretakerVersion } from '../../platform/version.ts'
 import { type LeftOut, listSequences } from '../catalogue.ts'
 import { copyOutStream } from '../copy-out.ts'
 import { listBackupIds, readManifest } from '../manifest.ts'
@@ -245,7 +245,7 @@ async function readPiece(run: Run, last: StoredSegment | undefined, end: LogEnd)
     number,
     previous: last?.sha256 ?? null,
     app: ctx.config.app.name,
-    caretakerVersion: packageJson.version,
+    caretakerVersion: caretakerVersion,
     serverVersionNumber: run.version,
     startLsn: last?.segment.endLsn ?? formatLsn(slot.confirmed ?? 0n),
     endLsn: formatLsn(endLsn),
