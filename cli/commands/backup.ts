@@ -122,6 +122,9 @@ const restore: Command = {
       [
         `Backup ${report.id} of ${report.createdAt} is restored into ${report.target} in ${duration(report.durationMs)}: ${report.tables.length} tables, ${report.rows} rows, ${report.sequences} sequences, each equal to what was backed up.`,
         describeReplay(replayed),
+        ...(report.files === 0
+          ? []
+          : [`The ${report.files} files of its buckets come next: caretaker backup restore-files ${report.id} --to URL`]),
         ...skipped,
       ].join('\n'),
     )

@@ -42,6 +42,8 @@ export interface RestoreReport {
   largeObjects: number
   /** Statements the target refused although they were not essential, each with its reason: an owner that may not be given. */
   skipped: { statement: string; reason: string }[]
+  /** Files of Storage buckets that the backup has: `restoreFiles` brings them back. */
+  files: number
   durationMs: number
 }
 
@@ -80,10 +82,11 @@ export async function restoreBackup(ctx: Context, input: RestoreInput): Promise<
     if (input.clean !== undefined) await cleanTarget(main)
     return load(loading, target, preData)
   })
-  return { id, createdAt: manifest.createdAt, ...report, durationMs: Math.round(ctx.clock.monotonicMs() - startedMs) }
+  const files = manifest.files?.count ?? 0
+  return { id, createdAt: manifest.createdAt, ...report, files, durationMs: Math.round(ctx.clock.monotonicMs() - startedMs) }
 }
 
-type Loaded = Omit<RestoreReport, 'id' | 'createdAt' | 'durationMs'>
+type Loaded = Omit<RestoreReport, 'id' | 'createdAt' | 'files' | 'durationMs'>
 
 async function loadOnly(loading: Loading, target: Target, only: readonly ManifestTable[]): Promise<Loaded> {
   const tables: RestoredTable[] = []
