@@ -2,6 +2,7 @@ import type { Context } from '../platform/context.ts'
 import type { ObjectStore } from '../platform/objects.ts'
 import { destroyDrillIdentities, drillsPrefix } from './drill/identity.ts'
 import { type PrunedFiles, pruneFiles } from './files/prune-files.ts'
+import { keepBases } from './increments/keep-bases.ts'
 import { listBackups } from './list-backups.ts'
 import { backupFolder, backupsPrefix } from './manifest.ts'
 import { planRetention } from './retention.ts'
@@ -45,7 +46,7 @@ export async function pruneBackups(
   const plan =
     keep === undefined
       ? { keep: sound.map((backup) => ({ id: backup.id, because: ['the policy has no backup.keep'] })), remove: [] }
-      : planRetention(sound, keep, ctx.clock.now())
+      : keepBases(ctx, sound, planRetention(sound, keep, ctx.clock.now()))
   const swept = await findAbandoned(ctx, store, new Set(all.map((backup) => backup.id)))
   if (!dryRun) for (const id of [...plan.remove, ...swept]) await deleteBackup(store, id)
   // Only the newest backup is drilled by the server: identities of older ones have no use left, and are a risk.

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { keepBases } from '../../lib/backup/increments/keep-bases.ts'
 import { backupDatabase, listBackups, pruneBackups } from '../../lib/backup/index.ts'
 import { planRetention } from '../../lib/backup/retention.ts'
 import { defineConfig } from '../../lib/config/index.ts'
@@ -98,5 +99,17 @@ describe('pruning a store', () => {
     await backupDatabase(ctx)
     const off = { ...ctx, config: defineConfig({ app: { name: 'Prune' }, backup: { encryption: 'none' } }) }
     expect((await pruneBackups(off)).removed).toEqual([])
+  })
+
+  test('full backups that increments go on from stay, as far back as any moment can be restored', async () => {
+    const days = (count: number) => ({ id: `${count} days`, createdAt: new Date(now.getTime() - count * 86_400_000) })
+    const backups = [0, 2, 6, 8, 9].map(days)
+    const policy = {
+      clock: fixedClock(now),
+      config: defineConfig({ app: { name: 'Prune' }, backup: { encryption: 'none', increments: {} } }),
+    }
+    const plan = keepBases(policy, backups, planRetention(backups, { daily: 1 }, now))
+    expect(plan.remove).toEqual(['9 days'])
+    expect(plan.keep.map((one) => one.id).sort()).toEqual(['0 days', '2 days', '6 days', '8 days'])
   })
 })

@@ -1,5 +1,6 @@
+export { coveredUntil } from './covered-until.ts'
 export { incrementJob, planIncrement } from './job.ts'
 export { type PrunedIncrements, pruneIncrements } from './prune-increments.ts'
 export { type RestoreAtInput, type RestoreAtReport, restoreAt } from './restore-at.ts'
-export { type OpenedIncrements, openIncrements, type StoppedIncrements, stopIncrements } from './switch.ts'
+export { openIncrements, stopIncrements } from './switch.ts'
 export { type IncrementInput, type IncrementReport, takeIncrement } from './take-increment.ts'
