@@ -4,6 +4,7 @@ import { identifier, type Session } from '../../platform/db.ts'
 import { requireEnv } from '../../platform/env.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { cleanTarget } from '../clean-target.ts'
+import { coveredUntil } from '../increments/covered-until.ts'
 import { type Manifest, readManifest, resolveBackupId } from '../manifest.ts'
 import { readObjectText } from '../object-stream.ts'
 import { runPgDump } from '../pg-dump/run-pg-dump.ts'
@@ -66,6 +67,8 @@ export async function drillBackup(ctx: Context, input: DrillInput = {}): Promise
     const schema = await compareSchema(ctx, manifest, identity, scratchUrl)
     const assertions = await checkAssertions(ctx, scratchUrl)
     const at = ctx.clock.now()
+    // Increments reach further than the backup itself.
+    const covered = (await coveredUntil(ctx)) ?? manifest.createdAt
     const report: DrillReport = {
       id,
       createdAt: manifest.createdAt,
@@ -76,7 +79,7 @@ export async function drillBackup(ctx: Context, input: DrillInput = {}): Promise
       schemaEqual: schema.equal,
       ...(schema.difference === undefined ? {} : { schemaDifference: schema.difference }),
       assertions,
-      rpoMs: at.getTime() - Date.parse(manifest.createdAt),
+      rpoMs: at.getTime() - Math.max(Date.parse(manifest.createdAt), Date.parse(covered)),
       rtoMs: restored.durationMs,
     }
     await writeDrillRecord(store, { id, at: report.at, proven: report.proven, restoreMs: report.rtoMs })
