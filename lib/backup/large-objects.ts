@@ -15,14 +15,17 @@ export async function countLargeObjects(session: Session): Promise<number> {
   return row?.count ?? 0
 }
 
-/** Empty objects have one row with no bytes. 262144 is INV_READ. */
+/**
+ * Empty objects have one row with no bytes. 262144 is INV_READ. Every step takes the oid along: handles are numbers that
+ * come again, and PostgreSQL 14 to 16 may remember (Memoize) what a step gave for a number, which was another object's size.
+ */
 export const copyLargeObjectsOut = `copy (
   select m.oid, part * ${chunkBytes}::int8, pg_catalog.lo_get(m.oid, part * ${chunkBytes}::int8, ${chunkBytes})
   from pg_catalog.pg_largeobject_metadata m
   cross join lateral (select pg_catalog.lo_open(m.oid, 262144) as handle offset 0) opened
-  cross join lateral (select pg_catalog.lo_lseek64(handle, 0, 2) as bytes offset 0) sought
-  cross join lateral (select pg_catalog.lo_close(handle) + 0 * bytes as closed offset 0) closed
-  cross join lateral pg_catalog.generate_series(closed * 0, greatest(bytes - 1, 0) / ${chunkBytes}) part
+  cross join lateral (select pg_catalog.lo_lseek64(handle, 0, 2) + 0 * m.oid::int8 as bytes offset 0) sought
+  cross join lateral (select pg_catalog.lo_close(handle) + 0 * bytes + 0 * m.oid::int8 as closed offset 0) closed
+  cross join lateral pg_catalog.generate_series(closed * 0, (greatest(bytes - 1, 0) + 0 * m.oid::int8) / ${chunkBytes}) part
   order by m.oid, part
 ) to stdout`
 

@@ -11,34 +11,12 @@ import { openDatabase } from '../../lib/platform/db.ts'
 import { hasCode } from '../../lib/platform/errors.ts'
 import { testContext } from '../support/context.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
-
-const roles = {
-  anon: 'nologin',
-  authenticated: 'nologin',
-  service_role: 'nologin bypassrls',
-  supabase_admin: 'nologin superuser',
-  supabase_auth_admin: 'nologin noinherit',
-  supabase_storage_admin: 'nologin noinherit',
-  // As in a project: makes roles, bypasses row level security, is no superuser, and may make policies on storage.
-  sb_postgres: 'login createrole bypassrls',
-}
+import { asProjectRole, makeProject } from './project.ts'
 
 async function project(): Promise<TestDatabase> {
   const made = await createTestDatabase({ template: 'template0' })
-  for (const [role, attributes] of Object.entries(roles))
-    await made.db.execute(
-      `do $$ begin create role ${role} ${attributes}; exception when duplicate_object or unique_violation then null; end $$`,
-    )
-  await made.db.execute('grant anon, authenticated, service_role, supabase_storage_admin to sb_postgres')
-  await made.db.execute(`alter database ${made.name} owner to sb_postgres`)
-  await made.db.execute(await readFile(new URL('./supabase-project.sql', import.meta.url), 'utf8'))
+  await makeProject(made.db, made.name)
   return made
-}
-
-function asProjectRole(made: TestDatabase): string {
-  const url = new URL(made.url)
-  url.username = 'sb_postgres'
-  return url.toString()
 }
 
 describe('a Supabase project, read and restored by a role that is no superuser', () => {
@@ -49,7 +27,7 @@ describe('a Supabase project, read and restored by a role that is no superuser',
 
   beforeAll(async () => {
     source = await project()
-    const db = openDatabase({ sessionUrl: asProjectRole(source) })
+    const db = openDatabase({ sessionUrl: asProjectRole(source.url) })
     await db.execute(await readFile(new URL('./supabase-app.sql', import.meta.url), 'utf8'))
     folder = await mkdtemp(join(tmpdir(), 'caretaker-supabase-'))
     ctx = testContext(db, {
@@ -82,7 +60,7 @@ describe('a Supabase project, read and restored by a role that is no superuser',
   test('comes back in a fresh project: schema equal, rows equal, triggers and policies on auth and storage too', async () => {
     const target = await project()
     try {
-      const report = await restoreBackup(ctx, { id, targetUrl: asProjectRole(target) })
+      const report = await restoreBackup(ctx, { id, targetUrl: asProjectRole(target.url) })
       const schema = async (url: string) =>
         (await runPgDump({ databaseUrl: url, runs: [['--schema-only', '--restrict-key=same']], signal: ctx.signal }))[0]
       expect(await schema(target.url)).toBe(await schema(source.url))
@@ -106,7 +84,7 @@ describe('a Supabase project, read and restored by a role that is no superuser',
     const target = await project()
     try {
       await target.db.execute(`insert into auth.users (id, email) values (gen_random_uuid(), 'somebody@example.com')`)
-      const refused = await restoreBackup(ctx, { id, targetUrl: asProjectRole(target) }).catch((error: unknown) => error)
+      const refused = await restoreBackup(ctx, { id, targetUrl: asProjectRole(target.url) }).catch((error: unknown) => error)
       expect(hasCode(refused, 'restore_target_not_empty')).toBe(true)
     } finally {
       await target.drop()
