@@ -54,6 +54,14 @@ export async function openStream(ctx: Context, store: ObjectStore, session: Sess
   return { on: true, stream, slot, stored: { id: stream.id, segments: [], objects: [] }, notes }
 }
 
+/** One run at a time makes and reads slots of a database; false when another is at it. Held until the session ends. */
+export async function takeLock(session: Session): Promise<boolean> {
+  const [lock] = await session.query<{ taken: boolean }>(
+    `select pg_try_advisory_lock(hashtextextended('caretaker.increments', 0)) as taken`,
+  )
+  return lock?.taken === true
+}
+
 type Mine = Omit<Extract<Opened, { on: true }>, 'on' | 'notes'>
 
 async function findMine(store: ObjectStore, session: Session, notes: string[]): Promise<Mine[]> {

@@ -1,7 +1,8 @@
 import type { Context } from '../../platform/context.ts'
-import { CaretakerError, hasCode } from '../../platform/errors.ts'
+import { CaretakerError } from '../../platform/errors.ts'
 import type { ObjectStore } from '../../platform/objects.ts'
-import { listBackupIds, type Manifest, readManifest, resolveBackupId } from '../manifest.ts'
+import { type Manifest, readManifest, resolveBackupId } from '../manifest.ts'
+import { fullBackups } from './full-backups.ts'
 import { formatInstant, parseInstant } from './instant.ts'
 import { lsn, snapshotOf } from './position.ts'
 import { readChain, readSegment, type Segment } from './segment.ts'
@@ -72,16 +73,8 @@ export async function planRestore(ctx: Pick<Context, 'objects'>, input: { at: st
 
 /** Sound full backups, newest first. */
 async function readBases(store: ObjectStore, id: string | undefined): Promise<Manifest[]> {
-  const ids = id === undefined || id === 'latest' ? await listBackupIds(store) : [await resolveBackupId(store, id)]
-  const bases: Manifest[] = []
-  for (const one of ids) {
-    try {
-      bases.push(await readManifest(store, one))
-    } catch (error) {
-      if (!hasCode(error, 'backup_corrupt') || ids.length === 1) throw error
-    }
-  }
-  return bases.sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
+  if (id !== undefined && id !== 'latest') return [await readManifest(store, await resolveBackupId(store, id))]
+  return Array.fromAsync(fullBackups(store))
 }
 
 async function readCoverages(store: ObjectStore): Promise<Coverage[]> {

@@ -1,5 +1,5 @@
 import type { Context } from '../../platform/context.ts'
-import { listBackupIds, readManifest } from '../manifest.ts'
+import { fullBackups } from './full-backups.ts'
 import { incrementsPolicy } from './policy.ts'
 import { lsn } from './position.ts'
 import { readSegment, segmentName } from './segment.ts'
@@ -68,9 +68,7 @@ function untouched(ctx: Pick<Context, 'clock'>, stream: StoredStream): boolean {
 async function neededBase(ctx: Pick<Context, 'objects'>, time: Date): Promise<bigint | null> {
   const store = await ctx.objects()
   let oldest: bigint | null = null
-  for (const id of (await listBackupIds(store)).reverse()) {
-    const base = await readManifest(store, id).catch(() => null)
-    if (base === null) continue
+  for await (const base of fullBackups(store)) {
     oldest = lsn(base.snapshot.lsn)
     if (base.createdAt < time.toISOString()) return oldest
   }

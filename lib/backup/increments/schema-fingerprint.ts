@@ -39,7 +39,8 @@ const fingerprintLines = `
     select format('constraint %s %s %s', oid, coalesce(nullif(conrelid, 0), contypid), pg_get_constraintdef(oid)) from pg_catalog.pg_constraint
       where conrelid in (select oid from relations) or (contypid <> 0 and connamespace in (select oid from spaces))
     union all
-    select format('index %s %s', indexrelid, pg_get_indexdef(indexrelid)) from pg_catalog.pg_index where indrelid in (select oid from relations)
+    -- Without its oid: REINDEX CONCURRENTLY puts another index in its place.
+    select format('index %s %s %s', indrelid, indisvalid, pg_get_indexdef(indexrelid)) from pg_catalog.pg_index where indrelid in (select oid from relations)
     union all
     select format('trigger %s %s %s', oid, tgenabled, pg_get_triggerdef(oid)) from pg_catalog.pg_trigger
       where not tgisinternal and tgrelid in (select oid from relations)

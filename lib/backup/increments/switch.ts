@@ -4,7 +4,7 @@ import { CaretakerError } from '../../platform/errors.ts'
 import { backupPolicy } from '../policy.ts'
 import { pinSession, serverVersion, withSessions } from '../sessions.ts'
 import { sourceScope } from '../supabase.ts'
-import { dropStreams, openStream } from './open-stream.ts'
+import { dropStreams, openStream, takeLock } from './open-stream.ts'
 
 export interface OpenedIncrements {
   on: boolean
@@ -20,6 +20,8 @@ export async function openIncrements(ctx: Context): Promise<OpenedIncrements> {
   if (ctx.config.backup?.increments === undefined) return { on: false, reason: 'The policy has no backup.increments.' }
   try {
     return await withSession(ctx, async (session) => {
+      // Somebody who reads an increment now has made the slot first.
+      if (!(await takeLock(session))) return { on: true, reason: null }
       const scope = await sourceScope(session, { excludeSchemas: backupPolicy(ctx).excludeSchemas })
       const opened = await openStream(ctx, await ctx.objects(), session, scope)
       if (!opened.on) ctx.log.warn({ reason: opened.reason }, 'increments are off')

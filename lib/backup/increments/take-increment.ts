@@ -7,7 +7,6 @@ import { CaretakerError, hasCode, sqlState } from '../../platform/errors.ts'
 import { caretakerVersion } from '../../platform/version.ts'
 import { type LeftOut, listSequences } from '../catalogue.ts'
 import { copyOutStream } from '../copy-out.ts'
-import { listBackupIds, readManifest } from '../manifest.ts'
 import { type Sealing, writeObject } from '../object-stream.ts'
 import { backupPolicy } from '../policy.ts'
 import type { OnProgress } from '../progress.ts'
@@ -15,8 +14,9 @@ import { pinSession, serverVersion, withSessions } from '../sessions.ts'
 import { sourceScope } from '../supabase.ts'
 import { ChangeFilter } from './change-filter.ts'
 import { readChangeRules, type SourceRules } from './change-rules.ts'
+import { fullBackups } from './full-backups.ts'
 import { formatInstant, parseInstant } from './instant.ts'
-import { type Opened, openStream } from './open-stream.ts'
+import { type Opened, openStream, takeLock } from './open-stream.ts'
 import { incrementsPolicy } from './policy.ts'
 import { formatLsn, lsn } from './position.ts'
 import { schemaFingerprint } from './schema-fingerprint.ts'
@@ -65,10 +65,7 @@ export async function takeIncrement(ctx: Context, input: IncrementInput = {}): P
     if (session === undefined) throw new CaretakerError('internal', 'An increment needs a connection.')
     const version = await serverVersion(session)
     await pinSession(session, version.number, { lockTimeoutMs: 30_000 })
-    const [lock] = await session.query<{ taken: boolean }>(
-      `select pg_try_advisory_lock(hashtextextended('caretaker.increments', 0)) as taken`,
-    )
-    if (lock?.taken !== true) throw new CaretakerError('conflict', 'Another run is reading increments of this database now.')
+    if (!(await takeLock(session))) throw new CaretakerError('conflict', 'Another run is reading increments of this database now.')
     const store = await ctx.objects()
     const scope = await sourceScope(session, { excludeSchemas: backupPolicy(ctx).excludeSchemas })
     const opened = await openStream(ctx, store, session, scope)
@@ -336,19 +333,12 @@ async function whyFull(run: Run, last: Segment): Promise<string | null> {
   const [first] = opened.stored.segments
   const start =
     first === undefined ? (opened.slot.confirmed ?? 0n) : lsn((await readSegment(store, opened.stream.id, first)).segment.startLsn)
-  for (const id of (await listBackupIds(store)).reverse()) {
-    try {
-      const base = await readManifest(store, id)
-      if (base.database.name !== opened.stream.database) continue
-      if (lsn(base.snapshot.lsn) < start)
-        return 'The newest full backup is older than the slot: changes between the two are in no increment.'
-      return base.createdAt <= last.schemaSince
-        ? `The schema is another one than in the newest full backup (seen at ${last.schemaSince}).`
-        : null
-    } catch (error) {
-      // A damaged one counts as none.
-      if (!hasCode(error, 'backup_corrupt')) throw error
-    }
+  for await (const base of fullBackups(store)) {
+    if (base.database.name !== opened.stream.database) continue
+    if (lsn(base.snapshot.lsn) < start) return 'The newest full backup is older than the slot: changes between the two are in no increment.'
+    return base.createdAt <= last.schemaSince
+      ? `The schema is another one than in the newest full backup (seen at ${last.schemaSince}).`
+      : null
   }
   return 'There is no full backup to go on from.'
 }

@@ -170,6 +170,44 @@ describe('what the log does not tell', () => {
   })
 })
 
+test('maintenance, grants and statistics are no change of the schema', async () => {
+  await source.db.execute('create index by_body on t (body); create materialized view m as select count(*) from t')
+  await takeIncrement(ctx)
+  await backupDatabase(ctx)
+  await source.db.execute('insert into t values (1, null)')
+  for (const sql of [
+    'reindex table concurrently t',
+    'vacuum full t',
+    'analyze t',
+    'truncate t',
+    'refresh materialized view m',
+    'grant select on t to public',
+    'cluster t using t_pkey',
+  ])
+    await source.db.execute(sql)
+  expect((await takeIncrement(ctx)).fullNeeded).toBeNull()
+})
+
+test('a role that owns the database and may replicate needs no more', async () => {
+  const role = `replicator_${source.name}`
+  await source.db.execute(
+    `create role ${role} login replication; alter database ${source.name} owner to ${role}; alter table t owner to ${role}`,
+  )
+  const db = openDatabase({ sessionUrl: inject('postgresUrl').replace('postgres@', `${role}@`).replace('%s', source.name) })
+  try {
+    const plain = contextOf({}, db)
+    await takeIncrement(plain)
+    await backupDatabase(plain)
+    await db.execute(`insert into t values (1, 'x')`)
+    expect(await takeIncrement(plain)).toMatchObject({ status: 'stored', fullNeeded: null, segments: [{ changes: 1 }] })
+    await restored('latest', async (target) => expect(await rows(target)).toEqual([{ id: 1, body: 'x' }]))
+    await stopIncrements(plain)
+  } finally {
+    await db.close()
+    await source.db.execute(`reassign owned by ${role} to postgres; drop owned by ${role}; drop role ${role}`)
+  }
+})
+
 describe('where increments are not possible', () => {
   test('a role without REPLICATION is told so, and backs up all the same', async () => {
     const role = `plain_${source.name}`
