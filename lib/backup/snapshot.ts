@@ -35,7 +35,7 @@ export async function takeSnapshot(
   const scope = await sourceScope(keeper, policy)
   let locked = new Set<number>()
   for (let attempt = 0; attempt < 5; attempt++) {
-    const found = await listTables(keeper, scope)
+    const found = await listUnlocked(keeper, scope)
     await lockTables(
       keeper,
       found.filter((table) => !locked.has(table.oid)),
@@ -46,7 +46,7 @@ export async function takeSnapshot(
          case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end::text as lsn`,
     )
     if (exported === undefined) throw new CaretakerError('backup_incomplete', 'The database exported no snapshot.')
-    const tables = await listTables(keeper, scope)
+    const tables = await listUnlocked(keeper, scope)
     // A table made between the list and the snapshot is not locked yet: list, lock and export again.
     if (!tables.every((table) => locked.has(table.oid))) continue
     for (const worker of workers) await joinSnapshot(worker, exported.id, version.number, tables)
@@ -71,21 +71,41 @@ async function lockTables(session: Session, tables: readonly SourceTable[]): Pro
     try {
       await session.execute(`lock table only ${names.join(', only ')} in access share mode`)
     } catch (error) {
-      const state = sqlState(error)
       const message = error instanceof Error ? error.message : ''
-      if (state === '42501')
+      if (sqlState(error) === '42501')
         throw new CaretakerError(
           'backup_incomplete',
           `The database role may not read everything: ${message}. Grant it select, or leave the schema out with backup.excludeSchemas.`,
           { cause: error },
         )
-      if (state === '55P03')
-        throw new CaretakerError(
-          'backup_incomplete',
-          `A table stayed locked for ${lockTimeoutMs / 1000} s by another session (${message}). Try again when its work is done.`,
-          { cause: error },
-        )
-      throw error
+      throw await heldUp(session, error)
     }
   }
+}
+
+/** The tables and their sizes. Reading a size waits for whoever has the table locked. */
+async function listUnlocked(session: Session, scope: Scope): Promise<SourceTable[]> {
+  try {
+    return await listTables(session, scope)
+  } catch (error) {
+    throw await heldUp(session, error)
+  }
+}
+
+/** PostgreSQL does not say for which table it waited in vain, but who holds one can be seen. */
+async function heldUp(session: Session, error: unknown): Promise<unknown> {
+  if (sqlState(error) !== '55P03') return error
+  await session.execute('rollback')
+  const held = await session.query<{ name: string; pid: number }>(
+    `select n.nspname || '.' || c.relname as name, l.pid from pg_catalog.pg_locks l
+     join pg_catalog.pg_class c on c.oid = l.relation join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+     where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock' and l.granted and l.pid <> pg_backend_pid() and c.relkind in ('r', 'p', 'm')
+       and l.database = (select oid from pg_catalog.pg_database where datname = current_database()) order by 1 limit 3`,
+  )
+  const which = held.map((lock) => `${lock.name} (by process ${lock.pid})`).join(', ')
+  return new CaretakerError(
+    'backup_incomplete',
+    `A table stayed locked for ${lockTimeoutMs / 1000} s by another session${which === '' ? '' : `: ${which}`}. Try again when its work is done.`,
+    { cause: error },
+  )
 }
