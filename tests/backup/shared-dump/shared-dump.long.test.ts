@@ -68,12 +68,12 @@ async function moveMoney(signal: AbortSignal): Promise<void> {
 }
 
 /** Until the run has ended; a tick wakes a worker every eight seconds, as it does every minute in production. */
-async function finish(run: string, lifeMs: number, whileItRuns: () => void = () => undefined): Promise<void> {
+async function finish(run: string, lifeMs: number, whileItRuns: () => void | Promise<void> = () => undefined): Promise<void> {
   for (let second = 0; second < 200; second++) {
     const state = (await findRun(source.db, run))?.state
     if (state === 'done' || state === 'failed') break
     if (workers.size === 0 || (second % 8 === 7 && workers.size < 4)) startWorker(lifeMs)
-    whileItRuns()
+    await whileItRuns()
     await delay(1_000)
   }
   moving.abort()
@@ -129,10 +129,17 @@ test('a dead participant costs its parts, not the backup', { timeout: 300_000 },
 test('a lost snapshot is told, nothing of it is used, and the backup begins anew', { timeout: 300_000 }, async () => {
   begin()
   const { id } = await claimManually(ctx, 'backup')
-  let second = 0
-  await finish(id, 60_000, () => {
-    if (second++ === 6) for (const worker of workers) worker.kill('SIGKILL')
+  let killed = false
+  await finish(id, 60_000, async () => {
+    // In the middle: some parts are stored, others are not.
+    const [parts] = await source.db.query<{ done: number; open: number }>(
+      `select (count(*) filter (where state = 'done'))::int as done, (count(*) filter (where state <> 'done'))::int as open from caretaker.dump_parts`,
+    )
+    if (killed || parts === undefined || parts.done < 2 || parts.open < 2) return
+    killed = true
+    for (const worker of workers) worker.kill('SIGKILL')
   })
+  expect(killed).toBe(true)
   expect(await findRun(source.db, id)).toMatchObject({ state: 'done' })
   expect(await source.db.query(`select topic from caretaker.outbox where topic = 'backup.snapshot_lost'`)).toEqual([
     { topic: 'backup.snapshot_lost' },
