@@ -69,7 +69,7 @@ async function moveMoney(signal: AbortSignal): Promise<void> {
 
 /** Until the run has ended; a tick wakes a worker every eight seconds, as it does every minute in production. */
 async function finish(run: string, lifeMs: number, whileItRuns: () => void | Promise<void> = () => undefined): Promise<void> {
-  for (let second = 0; second < 200; second++) {
+  for (let second = 0; second < 270; second++) {
     const state = (await findRun(source.db, run))?.state
     if (state === 'done' || state === 'failed') break
     if (workers.size === 0 || (second % 8 === 7 && workers.size < 4)) startWorker(lifeMs)
