@@ -17,7 +17,7 @@ const copyDone = 0x63
  * made for any of them: bytes are copied from the socket's buffers into few large ones. Reading stops when nobody takes
  * them, and with it, through the socket, the server.
  */
-export function copyOutStream(client: pg.ClientBase, sql: string, chunkBytes = 128 * 1024): CopyOut {
+export function copyOutStream(client: pg.ClientBase, sql: string, chunkBytes = 64 * 1024): CopyOut {
   return client.query(new CopyOut(sql, chunkBytes) as unknown as pg.Submittable) as unknown as CopyOut
 }
 

@@ -68,17 +68,20 @@ export class Frame extends Transform {
 export class Unframe extends Transform {
   readonly #head: Buffer
   readonly #tail: Buffer
+  readonly #onBytes: ((bytes: number) => void) | undefined
   #headBytes = 0
   /** The last chunk that came: the tail may be in it. Held whole, so that no byte is copied. */
   #held: Buffer = Buffer.alloc(0)
 
-  constructor(head: string, tail: string) {
+  constructor(head: string, tail: string, onBytes?: (bytes: number) => void) {
     super()
+    this.#onBytes = onBytes
     this.#head = Buffer.from(head)
     this.#tail = Buffer.from(tail)
   }
 
   override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
+    this.#onBytes?.(chunk.length)
     let rest = chunk
     if (this.#headBytes < this.#head.length) {
       const taken = Math.min(rest.length, this.#head.length - this.#headBytes)

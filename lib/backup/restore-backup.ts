@@ -13,7 +13,7 @@ import { type Opening, readObjectInto, readObjectText } from './object-stream.ts
 import { backupConnections } from './policy.ts'
 import type { OnProgress } from './progress.ts'
 import { type Executed, runPostData, runScript, type ScriptRules } from './run-script.ts'
-import { pinSession, serverVersion, withSessions } from './sessions.ts'
+import { pinSession, serverVersion, shareOut, withSessions } from './sessions.ts'
 import { isPlatformSchema } from './supabase.ts'
 import { foreignKeyOrder, inspectTarget, type Target } from './target.ts'
 import { checkObjects, openBackup } from './verify-backup.ts'
@@ -133,7 +133,7 @@ async function load(loading: Loading, target: Target, preData: string): Promise<
   progress('indexes', 'indexes, constraints and triggers')
   const postData = await textOf(opening, manifest, 'post-data')
   skipped.push(...(await runPostData(sessions, postData, rules, (name) => progress('indexes', name))).skipped)
-  await main.execute('analyze')
+  await analyze(sessions)
   return {
     target: target.name,
     tables,
@@ -142,6 +142,20 @@ async function load(loading: Loading, target: Target, preData: string): Promise<
     largeObjects: manifest.largeObjects.count,
     skipped,
   }
+}
+
+/** Every table and materialised view, the largest first, on all sessions at once. */
+async function analyze(sessions: readonly Session[]): Promise<void> {
+  const [main] = sessions
+  const relations =
+    (await main?.query<{ name: string }>(
+      `select format('%I.%I', n.nspname, c.relname) as name from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+     where c.relkind in ('r', 'm', 'p') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema' and pg_has_role(c.relowner, 'usage')
+     order by pg_relation_size(c.oid) desc`,
+    )) ?? []
+  await shareOut(sessions, relations, async (session, relation) => {
+    await session.execute(`analyze ${relation.name}`)
+  })
 }
 
 async function textOf(opening: Opening, manifest: Manifest, kind: ManifestObject['kind']): Promise<string> {
