@@ -1,11 +1,10 @@
-import copyStreams from 'pg-copy-streams'
 import { identifier, qualified, type Session } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
+import { copyObjectIn } from './copy-in.ts'
 import { tableFraming } from './framing.ts'
 import { hashCuts, type Loading, partObject, type RestoredTable } from './load-tables.ts'
 import type { Manifest, ManifestTable } from './manifest.ts'
 import { Meter, Unframe } from './meter.ts'
-import { readObjectInto } from './object-stream.ts'
 import { copyIn, copyOut } from './part-sql.ts'
 
 /**
@@ -43,12 +42,11 @@ export async function loadIntoExisting(loading: Loading, session: Session, table
   let doneBytes = 0
   for (const part of table.parts) {
     const object = partObject(loading.manifest, part.key)
-    const copy = session.client.query(copyStreams.from(copyIn(staged, { freeze: true })))
     const meter = new Meter((bytes) => {
       doneBytes += bytes
       loading.onProgress?.({ phase: 'load', what: name, doneBytes, totalBytes: table.bytes })
     })
-    await readObjectInto(loading.opening, object, [new Unframe(framing.head, framing.tail), meter, copy])
+    await copyObjectIn(loading.opening, object, session, copyIn(staged, { freeze: true }), [new Unframe(framing.head, framing.tail), meter])
     if (meter.measured().sha256 !== object.contentSha256)
       throw new CaretakerError('backup_corrupt', `${object.key} does not hold what its manifest says.`)
   }

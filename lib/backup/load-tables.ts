@@ -1,12 +1,12 @@
 import { pipeline } from 'node:stream/promises'
-import copyStreams from 'pg-copy-streams'
 import { qualified, type Session } from '../platform/db.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
+import { copyObjectIn } from './copy-in.ts'
 import { copyOutStream } from './copy-out.ts'
 import { tableFraming } from './framing.ts'
 import type { Manifest, ManifestObject, ManifestTable } from './manifest.ts'
 import { Digest, Unframe } from './meter.ts'
-import { type Opening, readObjectInto } from './object-stream.ts'
+import type { Opening } from './object-stream.ts'
 import { copyIn, copyOut } from './part-sql.ts'
 import type { OnProgress } from './progress.ts'
 import { shareOut } from './sessions.ts'
@@ -82,20 +82,26 @@ async function loadTable(loading: Loading, session: Session, table: ManifestTabl
   if (table.shared && table.rows > 0) await stillTriggers(session)
   if (!table.shared) await session.execute(`truncate only ${qualified(table.schema, table.name)}`)
   let rows = 0
+  let bytes = 0
+  const count = (more: number) => {
+    bytes += more
+    onBytes(more)
+  }
   for (const part of table.parts) {
     const object = partObject(loading.manifest, part.key)
-    const copy = session.client.query(copyStreams.from(copyIn(table, { freeze: !table.shared })))
+    const sql = copyIn(table, { freeze: !table.shared })
+    let loaded: number
     try {
-      await readObjectInto(loading.opening, object, [new Unframe(framing.head, framing.tail, onBytes), copy])
+      loaded = await copyObjectIn(loading.opening, object, session, sql, [new Unframe(framing.head, framing.tail, count)])
     } catch (error) {
-      throw restoreFailure(table, error)
+      throw restoreFailure(table, bytes, error)
     }
-    if (copy.rowCount !== part.rows)
+    if (loaded !== part.rows)
       throw new CaretakerError(
         'restore_mismatch',
-        `${nameOf(table)}: ${copy.rowCount} rows were loaded from ${object.key}; the backup holds ${part.rows}.`,
+        `${nameOf(table)}: ${loaded} rows were loaded from ${object.key}; the backup holds ${part.rows}.`,
       )
-    rows += copy.rowCount
+    rows += loaded
   }
   if (rows !== table.rows)
     throw new CaretakerError('restore_mismatch', `${nameOf(table)}: ${rows} rows were loaded; the backup holds ${table.rows}.`)
@@ -109,11 +115,11 @@ export function partObject(manifest: Manifest, key: string): ManifestObject {
   return object
 }
 
-function restoreFailure(table: ManifestTable, error: unknown): unknown {
+function restoreFailure(table: ManifestTable, bytes: number, error: unknown): unknown {
   if (error instanceof CaretakerError) return error
   return new CaretakerError(
     'database_error',
-    `Table ${nameOf(table)} could not be loaded: ${error instanceof Error ? error.message : 'unknown'}`,
+    `Table ${nameOf(table)} could not be loaded; it failed after ${bytes} of ${table.bytes} bytes: ${error instanceof Error ? error.message : 'unknown'}. The target is not whole: when the cause is gone, restore again with --clean and the target's name.`,
     { cause: error },
   )
 }

@@ -103,17 +103,23 @@ export interface Opening {
   signal: AbortSignal
 }
 
-/** Reads an object through decryption and decompression into `stages`; the last of them takes it. */
+type Stages = readonly (NodeJS.ReadWriteStream | Writable | Sink)[]
+
+/**
+ * Reads an object through decryption and decompression into `stages`; the last of them takes it. A function is called when
+ * the store has given the object.
+ */
 export async function readObjectInto(
   opening: Opening,
   object: Pick<ManifestObject, 'key'>,
-  stages: readonly (NodeJS.ReadWriteStream | Writable | Sink)[],
+  stages: Stages | (() => Stages),
 ): Promise<void> {
   const source = await opening.store.get(`${opening.folder}${object.key}`, { signal: opening.signal })
   if (source === null) throw new CaretakerError('backup_corrupt', `${object.key} is missing from the backup.`)
   const decrypt = opening.encrypted ? [decryptWith(opening.identities)] : []
   try {
-    await pipeline([source, ...decrypt, createZstdDecompress({ chunkSize: 128 * 1024 }), ...stages] as never, { signal: opening.signal })
+    const rest = typeof stages === 'function' ? stages() : stages
+    await pipeline([source, ...decrypt, createZstdDecompress({ chunkSize: 128 * 1024 }), ...rest] as never, { signal: opening.signal })
   } catch (error) {
     if (error instanceof Error && (error as NodeJS.ErrnoException).code?.startsWith('ZSTD_') === true)
       throw new CaretakerError('backup_corrupt', `${object.key} cannot be decompressed.`, { cause: error })

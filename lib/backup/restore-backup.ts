@@ -1,15 +1,15 @@
-import copyStreams from 'pg-copy-streams'
 import type { Context } from '../platform/context.ts'
 import { qualified, type Session } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { cleanTarget, confirmClean } from './clean-target.ts'
+import { copyObjectIn } from './copy-in.ts'
 import { largeObjectFraming } from './framing.ts'
 import { copyLargeObjectsIn, copyLargeObjectsOut, largeObjectPrelude, largeObjectTail } from './large-objects.ts'
 import { loadIntoExisting, selectTables } from './load-into-existing.ts'
 import { hashCuts, type Loading, loadTables, partObject, type RestoredTable } from './load-tables.ts'
 import { type Manifest, type ManifestObject, type ManifestTable, readManifest, resolveBackupId } from './manifest.ts'
 import { Unframe } from './meter.ts'
-import { type Opening, readObjectInto, readObjectText } from './object-stream.ts'
+import { type Opening, readObjectText } from './object-stream.ts'
 import { backupConnections } from './policy.ts'
 import type { OnProgress } from './progress.ts'
 import { type Executed, runPostData, runScript, type ScriptRules } from './run-script.ts'
@@ -170,8 +170,7 @@ async function loadLargeObjects(loading: Loading, run: (sql: string) => Promise<
   if (part === undefined) return
   const object = partObject(manifest, part.key)
   for (const statement of largeObjectPrelude) await main.execute(statement)
-  const copy = main.client.query(copyStreams.from(copyLargeObjectsIn))
-  await readObjectInto(opening, object, [new Unframe(largeObjectFraming.head, largeObjectFraming.tail), copy])
+  await copyObjectIn(opening, object, main, copyLargeObjectsIn, [new Unframe(largeObjectFraming.head, largeObjectFraming.tail)])
   await run(largeObjectTail)
   const [found] = await hashCuts(main, copyLargeObjectsOut, [object.contentBytes])
   if (found !== object.contentSha256)

@@ -354,8 +354,8 @@ describe('a restore', () => {
       await happened
       expect(failure.detail).toMatch(
         what === 'full'
-          ? /^Table app\.notes could not be loaded: .*No space left on device/i
-          : /^Table app\.\w+ could not be loaded: .*(terminat|closed)/i,
+          ? /^Table app\.notes could not be loaded; it failed after \d{5,} of \d+ bytes: .*No space left on device/i
+          : /^Table app\.\w+ could not be loaded; it failed after \d+ of \d+ bytes: .*(terminat|closed).*--clean/i,
       )
       // What is there is no whole database, and says so to the next one who comes.
       expect(await failureOf(restoreBackup(ctx, { id: report.id, targetUrl: url }))).toMatchObject({ code: 'restore_target_not_empty' })
@@ -370,6 +370,30 @@ describe('a restore', () => {
         execFileSync('umount', [space])
       }
     }
+  })
+
+  test('loses its connections while a slow store has not given the rows yet', async () => {
+    const { id } = await backupDatabase(inFolder())
+    const url = await newDatabase()
+    const name = new URL(url).pathname.slice(1)
+    const ctx = contextOf(async () => {
+      const store = await openObjectStore(`file://${folder}`, readEnv({}))
+      let reads = 0
+      return {
+        ...store,
+        async get(key, options) {
+          // The first reading of all is the check of what is stored.
+          if (key.includes('/data/') && ++reads > 3) {
+            await source.query('select pg_terminate_backend(pid) from pg_stat_activity where datname = $1', [name])
+            await waitFor(async () => (await source.query('select from pg_stat_activity where datname = $1', [name])).length === 0)
+          }
+          return store.get(key, options)
+        },
+      }
+    })
+    const failure = await failureOf(restoreBackup(ctx, { id, targetUrl: url }))
+    expect(failure.detail).toMatch(/^Table app\.\w+ could not be loaded; it failed after \d+ of /)
+    await restoreBackup(inFolder(), { id, targetUrl: url, clean: name })
   })
 })
 
