@@ -1,0 +1,37 @@
+import * as z from 'zod/mini'
+import { byteSize, duration, name } from './primitives.ts'
+
+export const backup = z.strictObject({
+  store: z.optional(
+    z.string().check(z.regex(/^(file|s3|supabase):\/\/\S+$/, 'expected file:///DIR, s3://BUCKET/PREFIX or supabase://BUCKET')),
+  ),
+  recipients: z.optional(z.array(z.string().check(z.regex(/^age1[0-9a-z]{58}$/, 'expected an age recipient: "age1" and 58 characters')))),
+  encryption: z.optional(z.literal('none')),
+  /** Parallel connections. Default 2. */
+  connections: z.optional(z.int().check(z.gte(1), z.lte(16))),
+  /** How many invocations work on one backup at a time, each with its own connections. Default 1. */
+  workers: z.optional(z.int().check(z.gte(1), z.lte(8))),
+  /** Restore drills by the server. `false` forbids it an identity; assertions are queries that give true in a restored database. */
+  drill: z.optional(z.union([z.literal(false), z.strictObject({ assertions: z.optional(z.record(z.string(), name)) })])),
+  /** Schemas to leave out beside PostgreSQL's own. */
+  excludeSchemas: z.optional(z.array(name)),
+  keep: z.optional(
+    z.strictObject({
+      daily: z.optional(z.int()),
+      hourly: z.optional(duration),
+      config: z.optional(duration),
+      weekly: z.optional(z.int()),
+      monthly: z.optional(z.int()),
+    }),
+  ),
+  buckets: z.optional(z.array(name)),
+  /** Hourly increments between the full backups, read from a replication slot. Absent: full backups only. */
+  increments: z.optional(
+    z.strictObject({
+      /** Log the slot may keep on the database's disk before it is dropped. Default "2 GB". */
+      maxLag: z.optional(byteSize),
+      /** How far back any moment can be restored. Default "7 days". */
+      keep: z.optional(duration),
+    }),
+  ),
+})

@@ -1,0 +1,15 @@
+import * as z from 'zod/mini'
+import { byteSizeExpected, isByteSize } from '../bytes.ts'
+import { durationExpected, isDuration } from '../duration.ts'
+
+/* What the parts of the policy's schema are made of. */
+
+export const name = z.string().check(z.minLength(1, 'expected a name, found an empty string'))
+export const duration = z.string().check(z.refine(isDuration, durationExpected))
+export const byteSize = z.string().check(z.refine(isByteSize, byteSizeExpected))
+/** `table` or `schema.table`; `public` where no schema is named. */
+export const table = z.string().check(z.regex(/^[^\s."]+(\.[^\s."]+)?$/, 'expected "table" or "schema.table"'))
+export const cron = z.string().check(z.regex(/^\S+(\s+\S+){4}$/, 'expected a cron expression of five fields such as "0 2 * * *"'))
+export const url = z.string().check(z.regex(/^https?:\/\/\S+$/, 'expected an http:// or https:// URL'))
+
+export const tables = z.array(table)
