@@ -181,9 +181,12 @@ function steps(list: JobStep[]): Pick<Job, 'run' | 'plan'> {
 }
 
 function describeStep(step: JobStep): string {
-  const [verb, what] = Object.entries(step)[0] as [string, string | string[]]
-  if (verb === 'sql') return 'run SQL'
-  return `${verb} ${typeof what === 'string' ? what : what.length > 3 ? `${what.length} of them` : what.join(', ')}`
+  if ('sql' in step) return 'run SQL'
+  if ('run' in step) return 'run a function of the policy'
+  if ('call' in step) return `call ${step.call.method ?? 'POST'} ${step.call.path}`
+  const [verb, what] = Object.entries(step).find(([key]) => key !== 'budget') as [string, string | (string | { table: string })[]]
+  if (typeof what === 'string') return `${verb} ${what}`
+  return `${verb} ${what.length > 3 ? `${what.length} of them` : what.map((one) => (typeof one === 'string' ? one : one.table)).join(', ')}`
 }
 
 async function waits(ctx: Parameters<NonNullable<Job['pending']>>[0], sql: string): Promise<boolean> {

@@ -80,7 +80,8 @@ function expected(issue: z.core.$ZodIssue): string {
 function show(value: unknown): string {
   if (value === undefined) return 'nothing'
   if (typeof value === 'function') return 'a function'
-  const json = JSON.stringify(value)
+  // A user name and password in a URL are a secret, wherever they stand.
+  const json = JSON.stringify(value).replaceAll(/:\/\/[^\s"/]*@/g, '://…@')
   return json.length > 60 ? `${json.slice(0, 57)}…` : json
 }
 

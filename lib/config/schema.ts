@@ -4,6 +4,8 @@ import { gdpr } from './schema/gdpr.ts'
 import { health } from './schema/health.ts'
 import { job } from './schema/jobs.ts'
 import { name, tables, url } from './schema/primitives.ts'
+import { referencesOfJobs } from './schema/references.ts'
+import { reports } from './schema/reports.ts'
 import { retentionRule } from './schema/retention.ts'
 import { schedule } from './schema/schedules.ts'
 import { webhooks } from './schema/webhooks.ts'
@@ -13,7 +15,7 @@ import { webhooks } from './schema/webhooks.ts'
  * Only `app.name` is required; a part that is absent is off.
  */
 
-export const policySchema = z.strictObject({
+const parts = z.strictObject({
   app: z.strictObject({ name, url: z.optional(url), timezone: z.optional(z.string()) }),
   health: z.optional(health),
   maintenance: z.optional(z.strictObject({ vacuum: z.optional(tables), reindex: z.optional(z.array(name)), refresh: z.optional(tables) })),
@@ -25,6 +27,12 @@ export const policySchema = z.strictObject({
   backup: z.optional(backup),
   gdpr: z.optional(gdpr),
   webhooks: z.optional(webhooks),
+  /** Queries whose answers are kept in a table or sent as files, by name. */
+  reports: z.optional(reports),
+})
+
+export const policySchema = parts.check((policy) => {
+  policy.issues.push(...referencesOfJobs(policy.value).map((issue) => ({ code: 'custom' as const, ...issue })))
 })
 
 /** A policy as written in caretaker.config.ts. */
@@ -32,7 +40,17 @@ export type PolicyInput = z.input<typeof policySchema>
 /** A policy that satisfied the schema. */
 export type Policy = z.output<typeof policySchema>
 export type { HealthCheckPolicy } from './schema/health.ts'
-export type { JobStep } from './schema/jobs.ts'
+export type {
+  AppContext,
+  AppJobFunction,
+  AppJobResult,
+  AppRun,
+  CallPolicy,
+  JobStep,
+  JsonValue,
+  ReindexTarget,
+} from './schema/jobs.ts'
+export { databaseReport, type ReportPeriod, type ReportPolicy } from './schema/reports.ts'
 export type { RetentionRule } from './schema/retention.ts'
 export type { MissedPolicy, Schedule } from './schema/schedules.ts'
 export type { WebhookHandler } from './schema/webhooks.ts'

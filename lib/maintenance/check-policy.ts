@@ -38,9 +38,17 @@ export async function checkPolicy(ctx: Pick<Context, 'db' | 'config'>): Promise<
       } else {
         await reading(ctx, async (tx) => {
           if ('vacuum' in step) issues.push(...(await checkNames(tx, step.vacuum, 'maintained', `${path}.vacuum`)))
-          else if ('reindex' in step) issues.push(...(await checkIndexes(tx, step.reindex, `${path}.reindex`)))
+          else if ('reindex' in step)
+            issues.push(
+              ...(await checkIndexes(
+                tx,
+                step.reindex.filter((target) => typeof target === 'string'),
+                `${path}.reindex`,
+              )),
+            )
           else if ('refresh' in step) issues.push(...(await checkViews(tx, step.refresh, `${path}.refresh`)))
-          else if (step.analyze !== 'all') issues.push(...(await checkNames(tx, step.analyze, 'maintained', `${path}.analyze`)))
+          else if ('analyze' in step && step.analyze !== 'all')
+            issues.push(...(await checkNames(tx, step.analyze, 'maintained', `${path}.analyze`)))
         })
       }
     }

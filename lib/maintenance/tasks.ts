@@ -1,5 +1,6 @@
 import type { JobStep } from '../config/index.ts'
 import type { Context } from '../platform/context.ts'
+import { CaretakerError } from '../platform/errors.ts'
 import { analyzeTasks } from './analyze.ts'
 import { refreshTasks } from './refresh.ts'
 import { reindexTasks } from './reindex.ts'
@@ -25,10 +26,16 @@ export function tasksOf(ctx: Pick<Context, 'config'>, steps: readonly JobStep[])
 function tasksOfStep(ctx: Pick<Context, 'config'>, step: JobStep, index: number, path: string): Task[] {
   if ('vacuum' in step) return vacuumTasks(index, step.vacuum, `${path}.vacuum`)
   if ('analyze' in step) return analyzeTasks(index, step.analyze, `${path}.analyze`)
-  if ('reindex' in step) return reindexTasks(index, step.reindex, `${path}.reindex`)
+  if ('reindex' in step)
+    return reindexTasks(
+      index,
+      step.reindex.filter((target) => typeof target === 'string'),
+      `${path}.reindex`,
+    )
   if ('refresh' in step) return refreshTasks(index, step.refresh, `${path}.refresh`)
   if ('retention' in step) return retentionTasks(ctx, index, step.retention, `${path}.retention`)
-  return sqlTasks(index, step.sql, `${path}.sql`)
+  if ('sql' in step) return sqlTasks(index, step.sql, `${path}.sql`)
+  throw new CaretakerError('not_configured', `${path}: steps of this kind cannot be carried out yet.`)
 }
 
 /** Where the steps stand in the policy; "steps" for those of a built-in job. */

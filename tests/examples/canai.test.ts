@@ -51,7 +51,7 @@ describe('the CanAI example', () => {
     const steps = Object.values(policy.jobs ?? {}).flatMap((job) => job.steps)
     const named = steps.flatMap((step) => {
       if ('vacuum' in step) return step.vacuum
-      if ('reindex' in step) return step.reindex
+      if ('reindex' in step) return step.reindex.map((target) => (typeof target === 'string' ? target : target.table))
       if ('refresh' in step) return step.refresh
       return 'analyze' in step && step.analyze !== 'all' ? step.analyze : []
     })
