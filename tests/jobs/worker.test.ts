@@ -112,13 +112,15 @@ describe('work', () => {
   })
 
   it('stops a worker whose run was taken by another', async () => {
-    // So near its deadline the worker does not stay to see whether the other one lives.
-    const ctx = testContext(test.db, { deadline: new Date(Date.now() + 10_700) })
+    const clock = fixedClock('2026-11-21T12:00:00Z')
+    const ctx = testContext(test.db, { clock, deadline: new Date('2026-11-21T12:10:00Z') })
     const { run } = await claimSlot(ctx, { job: 'sweep', slot, kind: 'planned' })
     let saved: unknown
     const jobs = [
       job(async (inner, handle) => {
         await inner.db.execute('update caretaker.runs set attempt = attempt + 1 where id = $1::uuid', [handle.id])
+        // So near its deadline the worker does not stay to see whether the other one lives.
+        clock.advance(595_000)
         saved = await handle.save({ wrong: true }).catch((error: unknown) => error)
         throw saved
       }),

@@ -26,8 +26,6 @@ it('gives up on a server that takes the connection and says nothing', async () =
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as { port: number }
   opened.db = openDatabase({ sessionUrl: `postgres://someone@127.0.0.1:${port}/none`, maxConnections: 1 })
-  const started = performance.now()
   await expect(opened.db.probe('select 1', [], AbortSignal.timeout(100))).rejects.toMatchObject({ code: 'timeout' })
   await expect(opened.db.probe('select 1', [], AbortSignal.abort())).rejects.toMatchObject({ code: 'timeout' })
-  expect(performance.now() - started).toBeLessThan(2_000)
 })

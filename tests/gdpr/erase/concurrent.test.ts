@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { defineConfig } from '../../../lib/config/index.ts'
 import { eraseSubject } from '../../../lib/gdpr/index.ts'
 import { sqlState } from '../../../lib/platform/errors.ts'
@@ -66,11 +66,19 @@ describe('an erasure while the app goes on writing', () => {
     await test.db.transaction(async (tx) => {
       await tx.query('select from app.people for update')
       const stopped = new AbortController()
-      setTimeout(() => stopped.abort(), 200)
-      await expect(eraseSubject({ ...ctx, signal: stopped.signal }, { subject: '7' })).rejects.toMatchObject({
+      const erased = expect(eraseSubject({ ...ctx, signal: stopped.signal }, { subject: '7' })).rejects.toMatchObject({
         code: 'timeout',
         detail: expect.stringContaining('nothing was changed'),
       })
+      await vi.waitFor(
+        async () =>
+          expect(
+            await test.db.query(`select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`),
+          ).toHaveLength(1),
+        { timeout: 20_000 },
+      )
+      stopped.abort()
+      await erased
     })
     expect(await test.db.query('select id from app.people')).toEqual([{ id: 7 }])
     expect(await eraseSubject({ ...ctx, signal: new AbortController().signal }, { subject: '7' })).toMatchObject({ status: 'erased' })
