@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { openDatabase } from '../lib/platform/db.ts'
 import { CaretakerError } from '../lib/platform/errors.ts'
 import { applyMigrations } from '../lib/platform/migrations.ts'
-import { installExample } from './example.ts'
+import { exampleFile, installExample } from './example.ts'
 import type { LocalPostgres } from './postgres.ts'
 
 /** The app's database on the local server. */
@@ -70,15 +70,13 @@ export async function prepareDatabase(options: DatabaseOptions): Promise<{ examp
 async function load(options: DatabaseOptions, name: string): Promise<number> {
   const db = openDatabase({ sessionUrl: options.server.url(loadingName), maxConnections: 2 })
   try {
-    const { rows, file } = await installExample(db, name, options.rows === undefined ? {} : { rows: options.rows })
-    if (file !== null) {
-      await mkdir(options.filesDirectory, { recursive: true })
-      await chmod(options.filesDirectory, 0o700)
-      const objects = await db.query<{ bucket: string; name: string; version: string }>(
-        'select bucket_id as bucket, name, version from storage.objects',
-      )
-      for (const object of objects) await writeFile(join(options.filesDirectory, object.version), file(object))
-    }
+    const rows = await installExample(db, name, options.rows === undefined ? {} : { rows: options.rows })
+    await mkdir(options.filesDirectory, { recursive: true })
+    await chmod(options.filesDirectory, 0o700)
+    const files = await db.query<{ name: string; version: string; bytes: number }>(
+      `select name, version, (metadata ->> 'size')::int as bytes from storage.objects`,
+    )
+    for (const file of files) await writeFile(join(options.filesDirectory, file.version), exampleFile(file))
     return Object.values(rows).reduce((sum, count) => sum + count, 0)
   } finally {
     await db.close()
