@@ -71,6 +71,11 @@ export const variables = {
     'What hosts present to /api/cron and /api/worker. Unset means closed. At least 16 characters.',
     secret(16),
   ),
+  APP_WEBHOOK_SECRET: variable(
+    'Caretaker',
+    'Signs the calls of jobs to the app (Standard Webhooks): whsec_ and the base64 of 32 random bytes; several, separated by commas, while one is rotated.',
+    secret(16),
+  ),
   ENCRYPTION_KEY: variable('Caretaker', 'Field encryption and keyed hashes: 64 hexadecimal digits (openssl rand -hex 32).', hex64()),
   PUBLIC_URL: variable(
     'Caretaker',
