@@ -7,6 +7,19 @@ export const backup = z.strictObject({
   ),
   recipients: z.optional(z.array(z.string().check(z.regex(/^age1[0-9a-z]{58}$/, 'expected an age recipient: "age1" and 58 characters')))),
   encryption: z.optional(z.literal('none')),
+  /** Public keys whose signatures are believed beside the deployment's own: those of another server, or of this one before its ENCRYPTION_KEY was changed. */
+  signers: z.optional(
+    z.array(
+      z
+        .string()
+        .check(
+          z.regex(
+            /^(ssh-ed25519 )?AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}( .*)?$/,
+            'expected the public key of a signer: 68 characters that begin with "AAAAC3NzaC1lZDI1NTE5AAAAI"',
+          ),
+        ),
+    ),
+  ),
   /** Parallel connections. Default 2. */
   connections: z.optional(z.int().check(z.gte(1), z.lte(16))),
   /** How many invocations work on one backup at a time, each with its own connections. Default 1. */
