@@ -55,10 +55,22 @@ const builtIn: readonly BuiltIn[] = [
       // One that was left open by the last run will hardly fare better a minute later: it is tried again after an hour.
       waits(
         ctx,
-        `select exists (
-           select from caretaker.gdpr_requests r, (select max(slot) as last from caretaker.runs where job = 'gdpr') tried
-           where r.kind in ('export', 'erase') and r.state in ('verified', 'in_progress', 'waiting')
-             and (tried.last is null or tried.last < now() - interval '1 hour' or (r.state = 'verified' and r.received_at > tried.last))
+        `with tried as (select coalesce(max(slot), '-infinity') as last from caretaker.runs where job = 'gdpr')
+         select exists (
+           select from caretaker.gdpr_requests r, tried
+           where
+             -- To be carried out.
+             (r.kind in ('export', 'erase') and r.state in ('verified', 'in_progress', 'waiting')
+               and r.review is distinct from 'needed' and coalesce(r.not_before <= now(), true)
+               and (tried.last < now() - interval '1 hour' or (r.state = 'verified' and greatest(r.received_at, r.not_before) > tried.last)))
+             -- A code to be mailed.
+             or (r.state = 'received' and r.named is not null and (r.received_at > tried.last or tried.last < now() - interval '10 minutes'))
+             -- A deadline that comes near, or has passed.
+             or (r.state in ('received', 'verified', 'in_progress', 'waiting') and tried.last < now() - interval '1 hour'
+               and r.due_at <= now() + interval '7 days'
+               and coalesce(r.reminded_days, 99) > case when r.due_at <= now() then -1 when r.due_at <= now() + interval '2 days' then 2 else 7 end)
+             -- The file of an export whose time is over.
+             or (r.receipt ? 'object' and r.file_expires_at <= now() and tried.last < now() - interval '1 hour')
          ) as waits`,
       ),
   },

@@ -2,16 +2,19 @@ import { access } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { createInterface } from 'node:readline/promises'
 import {
+  approveRequest,
   describeMap,
   type EraseOutcome,
   eraseSubject,
   exportSubject,
+  extendRequest,
   lintMap,
   listRequests,
   type PlanOutcome,
   planSubjectErasure,
   readCatalogue,
   readSubjectMap,
+  refuseRequest,
   renderMermaid,
   renderTree,
   requirePolicy,
@@ -123,7 +126,54 @@ const requests: Command = {
   },
 }
 
-export const commands: Command[] = [map, lint, exportCommand, erase, requests]
+const approve: Command = {
+  name: 'gdpr approve',
+  usage: 'REQUEST',
+  summary: 'Let a request be carried out that waits for a review',
+  async run({ args, context, out }) {
+    const approved = await approveRequest(await context(), oneRequest('gdpr approve', args))
+    out.result(approved, `Approved. It is carried out ${approved.notBefore === null ? 'next' : `after ${day(approved.notBefore)}`}.`)
+  },
+}
+
+const refuse: Command = {
+  name: 'gdpr refuse',
+  usage: 'REQUEST --reason TEXT',
+  summary: 'End a request without carrying it out; the person must be told why (Art. 12(4))',
+  options: { reason: { type: 'string', value: 'TEXT', about: 'what the person is told; nothing about anybody' } },
+  async run({ args, flags, context, out }) {
+    const id = oneRequest('gdpr refuse', args)
+    const refused = await refuseRequest(await context(), id, reasonOf('gdpr refuse', flags.reason))
+    out.result(refused, 'Refused. Tell the person why, and that they may complain to a supervisory authority.')
+  },
+}
+
+const extend: Command = {
+  name: 'gdpr extend',
+  usage: 'REQUEST --reason TEXT',
+  summary: 'Two months more, once, for a complex request; the person must be told within the first month (Art. 12(3))',
+  options: { reason: { type: 'string', value: 'TEXT', about: 'what the person is told; nothing about anybody' } },
+  async run({ args, flags, context, out }) {
+    const id = oneRequest('gdpr extend', args)
+    const extended = await extendRequest(await context(), id, reasonOf('gdpr extend', flags.reason))
+    out.result(extended, `Due on ${day(extended.dueAt)} now. Tell the person, with the reason, within a month of their request.`)
+  },
+}
+
+export const commands: Command[] = [map, lint, exportCommand, erase, requests, approve, refuse, extend]
+
+function oneRequest(command: string, args: readonly string[]): string {
+  const [id] = args
+  if (id === undefined)
+    throw new CaretakerError('bad_request', `\`caretaker ${command}\` needs REQUEST: an id that \`caretaker gdpr requests\` lists.`)
+  if (args.length > 1) throw new CaretakerError('bad_request', `\`caretaker ${command}\` takes one request, found ${args.length}.`)
+  return id
+}
+
+function reasonOf(command: string, reason: unknown): string {
+  if (typeof reason === 'string') return reason
+  throw new CaretakerError('bad_request', `\`caretaker ${command}\` needs --reason TEXT: what the person is told.`)
+}
 
 function oneSubject(command: string, args: readonly string[]): string {
   const [subject] = args

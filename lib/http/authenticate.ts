@@ -70,7 +70,22 @@ async function actorByToken(ctx: Context, token: string): Promise<Actor> {
   if (typeof sub !== 'string' || sub === '') throw new CaretakerError('unauthorized', 'The access token names nobody.')
   const role = (metadata as Record<string, unknown> | undefined)?.caretaker_role
   if (typeof role === 'string' && role !== '') return { type: 'operator', id: sub, role: knownRole(role) }
-  return { type: 'subject', id: sub }
+  const { amr, session_id: session } = data.claims as { amr?: unknown; session_id?: unknown }
+  const signedIn = lastSignIn(amr)
+  return {
+    type: 'subject',
+    id: sub,
+    ...(signedIn === undefined ? {} : { authenticatedAt: signedIn }),
+    ...(typeof session === 'string' ? { session } : {}),
+  }
+}
+
+/** The newest of the token's authentication methods: refreshing a token does not move it. https://supabase.com/docs/guides/auth/jwt-fields */
+function lastSignIn(methods: unknown): number | undefined {
+  const times = (Array.isArray(methods) ? methods : [])
+    .map((method: unknown) => (method as { timestamp?: unknown } | null)?.timestamp)
+    .filter((time): time is number => typeof time === 'number' && Number.isFinite(time))
+  return times.length === 0 ? undefined : Math.max(...times)
 }
 
 /** Supabase Auth was not reached, was overloaded or broke, as its client reports it. */

@@ -31,6 +31,8 @@ export const statusOf: Record<ErrorCode, number> = {
   request_in_progress: 409,
   job_unknown: 404,
   job_failed: 500,
+  job_stalled: 500,
+  job_abandoned: 500,
   lease_lost: 409,
   upstream_failed: 502,
   timeout: 504,

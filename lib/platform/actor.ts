@@ -6,6 +6,7 @@ export type Actor =
   | { type: 'system'; job?: string }
   | { type: 'cli' }
   | { type: 'operator'; id: string; role: Role }
-  | { type: 'subject'; id: string }
+  /** `authenticatedAt`: when they last signed in (not when the token was made), seconds since 1970. */
+  | { type: 'subject'; id: string; authenticatedAt?: number; session?: string }
   | { type: 'provider'; source: string }
   | { type: 'anonymous' }

@@ -32,6 +32,8 @@ export const errorCodes = {
   request_in_progress: 'A request for this person is already running.',
   job_unknown: 'There is no job of that name.',
   job_failed: 'The job ended with an error.',
+  job_stalled: 'The job handed over again and again without getting anything done.',
+  job_abandoned: 'The worker died in every attempt at the job.',
   lease_lost: 'Another worker has taken this run over.',
   upstream_failed: 'A third party did not answer as expected.',
   timeout: 'The deadline passed.',

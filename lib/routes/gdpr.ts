@@ -1,5 +1,17 @@
 import * as z from 'zod/mini'
-import { type GdprRequest, getRequest, type OpenedRequest, requestErasure, requestExport } from '../gdpr/index.ts'
+import {
+  approveRequest,
+  confirmCode,
+  extendRequest,
+  type GdprRequest,
+  getRequest,
+  type OpenedRequest,
+  refuseRequest,
+  requestByMail,
+  requestErasure,
+  requestExport,
+  withdrawRequest,
+} from '../gdpr/index.ts'
 import { json, type Route, route } from '../http/index.ts'
 import { claimIfIdle } from '../jobs/index.ts'
 import type { Role } from '../platform/actor.ts'
@@ -7,6 +19,7 @@ import type { Context } from '../platform/context.ts'
 import { requireEnv } from '../platform/env.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { subjectTag } from '../platform/log.ts'
+import { confirmPage } from './gdpr-confirm-page.ts'
 import { type Wake, wakeWorker } from './wake-worker.ts'
 
 const operators: readonly Role[] = ['admin', 'support']
@@ -24,17 +37,105 @@ export const gdpr = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => [
     auth: { subject: true, operator: operators },
     limit: 'standard',
     async handle(ctx, { params }) {
-      const found = await getRequest(ctx, params.id as string)
-      // Another person's request is not there, as far as a person can tell.
-      if (
-        ctx.actor.type === 'subject' &&
-        found.subjectHash !== subjectTag(requireEnv(ctx.env, 'ENCRYPTION_KEY', 'This route'), ctx.actor.id)
-      )
-        throw new CaretakerError('not_found', 'There is no such request.')
-      return json(shown(found))
+      return json(shown(await visible(ctx, params.id as string)))
+    },
+  }),
+  route({
+    methods: ['POST'],
+    path: '/api/gdpr/requests/:id/withdraw',
+    summary: 'Take a request back before it begins',
+    auth: { subject: true, operator: operators },
+    limit: 'sensitive',
+    async handle(ctx, { params }) {
+      const { id } = await visible(ctx, params.id as string)
+      return json(shown(await withdrawRequest(ctx, id)))
+    },
+  }),
+  decision('approve', 'Let a request be carried out that waits for a review', z.strictObject({}), async (ctx, id) => {
+    const approved = await approveRequest(ctx, id)
+    await claimIfIdle({ ...ctx, actor: { type: 'system' } }, 'gdpr')
+    await wake(ctx)
+    return approved
+  }),
+  decision('refuse', 'End a request with the reason that the person is told', reasonGiven, (ctx, id, { reason }) =>
+    refuseRequest(ctx, id, reason),
+  ),
+  decision('extend', 'Two months more, once, with the reason that the person is told', reasonGiven, (ctx, id, { reason }) =>
+    extendRequest(ctx, id, reason),
+  ),
+  route({
+    methods: ['POST'],
+    path: '/api/gdpr/code',
+    summary: 'Ask without signing in: a code is mailed to the address, if anybody has it',
+    auth: 'public',
+    limit: 'sensitive',
+    body: z.strictObject({
+      kind: z.enum(['export', 'erase']),
+      email: z.string().check(z.maxLength(320), z.regex(/^[^\s@]+@[^\s@]+$/, 'expected an e-mail address')),
+    }),
+    async handle(ctx, { body }) {
+      await requestByMail(ctx, body)
+      await claimIfIdle({ ...ctx, actor: { type: 'system' } }, 'gdpr')
+      await wake(ctx)
+      // The same whether or not there is such a person.
+      return json({ sent: 'If the address is known, a code is on its way to it. It works for 24 hours.' }, { status: 202 })
+    },
+  }),
+  route({
+    methods: ['GET'],
+    path: '/api/gdpr/confirm',
+    summary: 'The page on which a person enters the code that was mailed',
+    auth: 'public',
+    limit: 'standard',
+    async handle(ctx) {
+      return confirmPage(ctx.config.app.name)
+    },
+  }),
+  route({
+    methods: ['POST'],
+    path: '/api/gdpr/confirm',
+    summary: 'Confirm a request with the code that was mailed; it works once',
+    auth: 'public',
+    limit: 'sensitive',
+    body: z.strictObject({ code: z.string().check(z.regex(/^[\w-]{32}$/, 'expected the 32 characters of the code')) }),
+    async handle(ctx, { body }) {
+      const confirmed = await confirmCode(ctx, body.code)
+      await claimIfIdle({ ...ctx, actor: { type: 'system' } }, 'gdpr')
+      await wake(ctx)
+      return json(shown(confirmed), { status: 202 })
     },
   }),
 ]
+
+const reasonGiven = z.strictObject({ reason: z.string().check(z.minLength(3), z.maxLength(500)) })
+
+/** What an operator decides of an open request. */
+function decision<B extends z.ZodMiniType>(
+  verb: string,
+  summary: string,
+  body: B,
+  decide: (ctx: Context, id: string, body: z.infer<B>) => Promise<GdprRequest>,
+): Route {
+  return route({
+    methods: ['POST'],
+    path: `/api/gdpr/requests/:id/${verb}`,
+    summary,
+    auth: { operator: operators },
+    limit: 'sensitive',
+    body,
+    async handle(ctx, input) {
+      return json(shown(await decide(ctx, input.params.id as string, input.body as z.infer<B>)))
+    },
+  })
+}
+
+/** The request, if the caller may see it. Another person's is not there, as far as a person can tell. */
+async function visible(ctx: Context, id: string): Promise<GdprRequest> {
+  const found = await getRequest(ctx, id)
+  if (ctx.actor.type === 'subject' && found.subjectHash !== subjectTag(requireEnv(ctx.env, 'ENCRYPTION_KEY', 'This route'), ctx.actor.id))
+    throw new CaretakerError('not_found', 'There is no request with that id.')
+  return found
+}
 
 type Ask = (ctx: Context, input: { subject: string }) => Promise<OpenedRequest>
 
@@ -48,7 +149,8 @@ function request(path: string, summary: string, ask: Ask, wake: Wake): Route {
     body: aboutWhom,
     async handle(ctx, { body }) {
       const opened = await ask(ctx, { subject: whose(ctx, body.subject) })
-      await claimIfIdle(ctx, 'gdpr')
+      // The run is not the person's: the ledger must not name them.
+      await claimIfIdle({ ...ctx, actor: { type: 'system' } }, 'gdpr')
       await wake(ctx)
       return json(
         { ...shown(opened), joined: opened.joined },
@@ -73,6 +175,6 @@ function whose(ctx: Context, named: string | undefined): string {
   return named
 }
 
-function shown({ id, kind, state, receivedAt, dueAt, finishedAt, reason, receipt }: GdprRequest) {
-  return { id, kind, state, receivedAt, dueAt, finishedAt, reason, receipt }
+function shown({ subjectHash: _hash, ...request }: GdprRequest) {
+  return request
 }

@@ -25,6 +25,19 @@ export const gdpr = z.strictObject({
     ),
   ),
   processors: z.optional(z.array(name)),
+  /** How requests are handled. */
+  requests: z.optional(
+    z.strictObject({
+      /** How long a person can take their own erasure back. Default: it begins at once. */
+      grace: z.optional(duration),
+      /** Whether an operator must approve what a person asks for before it is carried out. Default false. */
+      review: z.optional(z.boolean()),
+      /** How long ago the person may have signed in when they ask to be erased. Default "10 minutes". */
+      freshSignIn: z.optional(duration),
+      /** How long the file of an export can be fetched. Default "7 days". */
+      exportFile: z.optional(duration),
+    }),
+  ),
   /** Days until the answer is due are a calendar month by law (Art. 12(3)); nothing to configure. */
   buckets: z.optional(z.array(z.strictObject({ bucket: name, prefix: name }))),
 })

@@ -110,7 +110,7 @@ export async function eraseSubject(ctx: Context, input: EraseInput): Promise<Era
           ? [rows, files, tombstone, authUser]
           : [refusals, files, tombstone, rows]
       for (const step of steps) await step(erasure)
-      return await finish(ctx, request?.id, makeReceipt(erasure, requestedAt), erasure.progress, key)
+      return await finish(ctx, request?.id, makeReceipt(erasure, requestedAt), erasure.progress, key, id)
     } catch (error) {
       if (request !== undefined && error instanceof CaretakerError && error.code !== 'database_unavailable')
         await noteWaiting(ctx, request.id, error.code).catch(() => undefined)

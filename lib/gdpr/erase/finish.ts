@@ -64,6 +64,7 @@ export async function finish(
   receipt: Receipt,
   progress: Progress,
   key: string,
+  subject: string,
 ): Promise<EraseOutcome> {
   const signed = signReceipt(key, receipt)
   if (requestId === undefined) return { status: 'erased', request: null, receipt: signed }
@@ -83,6 +84,8 @@ export async function finish(
     await tx.execute('update caretaker.gdpr_requests set subject = null where subject_hash = $1 and subject is not null', [
       progress.tags[0],
     ])
+    // What was asked by mail and not confirmed names the person too.
+    await tx.execute(`delete from caretaker.gdpr_requests where state = 'received' and subject = $1`, [subject])
     await emitEvent(tx, 'gdpr.erased', { request: requestId })
     await appendAudit(
       tx,

@@ -4,6 +4,11 @@ import { CaretakerError } from '../../platform/errors.ts'
 import type { JobOutcome, JobRun, PlanLine } from '../../platform/job.ts'
 import { eraseSubject } from '../erase/erase-subject.ts'
 import { exportSubject } from '../export/export-subject.ts'
+import { requirePolicy } from '../policy.ts'
+import { remindDeadlines } from './deadlines.ts'
+import { expireExportFiles } from './export-files.ts'
+import { forgetUnconfirmed, sendCodes } from './mailed-code.ts'
+import { after } from './open-request.ts'
 import { type GdprRequest, getRequest, isInstalled } from './request.ts'
 
 /**
@@ -14,6 +19,10 @@ export async function processRequest(ctx: Context, requestId: string, run?: Pick
   const request = await getRequest(ctx, requestId)
   if (request.state === 'done' || request.state === 'refused' || run?.shouldHandOver() === true) return request
   if (request.state === 'received') throw new CaretakerError('conflict', 'The request is not verified yet: who asks must be known first.')
+  if (request.review === 'needed')
+    throw new CaretakerError('conflict', 'The request waits for an operator: approve it with `caretaker gdpr approve ID`.')
+  if (request.notBefore !== null && request.notBefore > ctx.clock.now())
+    throw new CaretakerError('conflict', `The person can take the request back until ${request.notBefore.toISOString()}; it begins then.`)
   const [row] = await ctx.db.query<{ subject: string | null }>('select subject from caretaker.gdpr_requests where id = $1::uuid', [
     requestId,
   ])
@@ -29,9 +38,10 @@ async function exportToStore(ctx: Context, requestId: string, subject: string): 
   const key = `gdpr/exports/${requestId}.zip`
   // Noted first: an erasure must find the object even if this process ends before the export is recorded.
   await ctx.db.execute(
-    `update caretaker.gdpr_requests set state = 'in_progress', receipt = coalesce(receipt, '{}') || jsonb_build_object('object', $2::text)
+    `update caretaker.gdpr_requests set state = 'in_progress', receipt = coalesce(receipt, '{}') || jsonb_build_object('object', $2::text),
+       file_expires_at = $3::timestamptz
      where id = $1::uuid and state in ('verified', 'in_progress', 'waiting')`,
-    [requestId, key],
+    [requestId, key, after(ctx.clock.now(), requirePolicy(ctx).requests?.exportFile ?? '7 days')],
   )
   const stream = new PassThrough()
   const stored = objects.put(key, stream, { contentType: 'application/zip', signal: ctx.signal })
@@ -60,6 +70,10 @@ async function exportToStore(ctx: Context, requestId: string, subject: string): 
 export async function processRequestsJob(ctx: Context, run: JobRun): Promise<JobOutcome> {
   const done: string[] = []
   const failed: { request: string; code: string }[] = []
+  const reminded = await remindDeadlines(ctx)
+  const codes = await sendCodes(ctx)
+  await forgetUnconfirmed(ctx)
+  const expired = await expireExportFiles(ctx)
   for (const { id } of await waitingRequests(ctx)) {
     if (run.shouldHandOver()) return { status: 'hand-over' }
     try {
@@ -76,7 +90,7 @@ export async function processRequestsJob(ctx: Context, run: JobRun): Promise<Job
       'job_failed',
       `${failed.length} requests could not be carried out: ${failed.map(({ request, code }) => `${request} (${code})`).join(', ')}.`,
     )
-  return { status: 'done', result: { done: done.length, failed } }
+  return { status: 'done', result: { done: done.length, failed, reminded, codes, expired } }
 }
 
 /** What the job would do now. */
@@ -93,9 +107,11 @@ export async function planRequests(ctx: Context): Promise<PlanLine[]> {
   }))
 }
 
-async function waitingRequests(ctx: Context): Promise<{ id: string; kind: string; dueAt: Date }[]> {
+async function waitingRequests(ctx: Pick<Context, 'db' | 'clock'>): Promise<{ id: string; kind: string; dueAt: Date }[]> {
   return ctx.db.query<{ id: string; kind: string; dueAt: Date }>(
     `select id, kind, due_at as "dueAt" from caretaker.gdpr_requests
-     where state in ('verified', 'in_progress', 'waiting') and kind in ('export', 'erase') order by due_at, received_at limit 200`,
+     where state in ('verified', 'in_progress', 'waiting') and kind in ('export', 'erase')
+       and review is distinct from 'needed' and (not_before is null or not_before <= $1::timestamptz) order by due_at, received_at limit 200`,
+    [ctx.clock.now()],
   )
 }

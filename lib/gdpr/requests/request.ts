@@ -3,6 +3,8 @@ import type { Queryable } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 
 export type RequestKind = 'export' | 'erase'
+/** By the person's own token, by an operator who knows who asks, or by a code mailed to the address in the database. */
+export type Verification = 'token' | 'operator' | 'link'
 export type RequestState = 'received' | 'verified' | 'in_progress' | 'waiting' | 'done' | 'refused'
 
 /** A data subject's request, as it may be shown: it names the person only by a keyed hash. */
@@ -12,14 +14,24 @@ export interface GdprRequest {
   state: RequestState
   subjectHash: string
   receivedAt: Date
-  /** One calendar month after it was received (Art. 12(3)). */
+  verifiedBy: Verification | null
+  /** Until then the person can take it back; it begins afterwards. */
+  notBefore: Date | null
+  /** Whether an operator must approve it, or has. */
+  review: 'needed' | 'approved' | null
+  /** One calendar month after it was received (Art. 12(3)), three where it was extended. */
   dueAt: Date
+  extendedAt: Date | null
+  extensionReason: string | null
+  /** When the file of a finished export is deleted. */
+  fileExpiresAt: Date | null
   finishedAt: Date | null
   reason: string | null
   receipt: Record<string, unknown> | null
 }
 
-export const requestColumns = `id, kind, state, subject_hash as "subjectHash", received_at as "receivedAt", due_at as "dueAt",
+export const requestColumns = `id, kind, state, subject_hash as "subjectHash", verified_by as "verifiedBy", not_before as "notBefore", review, received_at as "receivedAt", due_at as "dueAt",
+  extended_at as "extendedAt", extension_reason as "extensionReason", file_expires_at as "fileExpiresAt",
   finished_at as "finishedAt", reason, receipt`
 
 export type RequestRow = GdprRequest & Record<string, unknown>

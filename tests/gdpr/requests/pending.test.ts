@@ -45,3 +45,28 @@ it.each([
   await tick(ctx, gdpr)
   expect(await test.db.query(`select from caretaker.runs where job = 'gdpr' and state = 'queued'`)).toHaveLength(queued)
 })
+
+it.each([
+  [`state = 'verified', review = 'needed'`, '2 hours', 0],
+  [`state = 'verified', not_before = now() + interval '1 minute'`, '2 hours', 0],
+  [`state = 'verified', not_before = now() - interval '1 minute'`, '10 minutes', 1],
+  [`state = 'received', named = '\\x00'`, '2 minutes', 0],
+  [`state = 'received', named = '\\x00'`, '11 minutes', 1],
+  [`state = 'verified', review = 'needed', due_at = now() + interval '8 days'`, '2 hours', 0],
+  [`state = 'verified', review = 'needed', due_at = now() + interval '6 days'`, '2 hours', 1],
+  [`state = 'verified', review = 'needed', due_at = now() + interval '6 days', reminded_days = 7`, '2 hours', 0],
+  [`state = 'verified', review = 'needed', due_at = now() + interval '1 day', reminded_days = 7`, '2 hours', 1],
+  [`state = 'verified', review = 'needed', due_at = now() - interval '1 day', reminded_days = 2`, '2 hours', 1],
+  [`state = 'verified', review = 'needed', due_at = now() - interval '1 day', reminded_days = -1`, '2 hours', 0],
+  [`state = 'done', due_at = now() - interval '1 day'`, '2 hours', 0],
+  [`state = 'done', receipt = '{"object":"k"}', file_expires_at = now() - interval '1 second'`, '2 hours', 1],
+  [`state = 'done', receipt = '{"object":"k"}', file_expires_at = now() + interval '1 day'`, '2 hours', 0],
+  [`state = 'done', receipt = '{}', file_expires_at = now() - interval '1 second'`, '2 hours', 0],
+] as const)('a request with %s, last tried %s ago, is given %d runs by the tick', async (change, tried, queued) => {
+  await test.db.execute('truncate caretaker.runs, caretaker.gdpr_requests cascade')
+  await open('verified', '1 day')
+  await test.db.execute(`update caretaker.gdpr_requests set ${change}`)
+  await lastRun(tried)
+  await tick(testContext(test.db, { config: policy }), gdpr)
+  expect(await test.db.query(`select from caretaker.runs where job = 'gdpr' and state = 'queued'`)).toHaveLength(queued)
+})

@@ -83,10 +83,25 @@ describe('requests', () => {
       await expect(getRequest(ctx, id)).rejects.toMatchObject({ code: 'not_found' })
   })
 
+  it('deletes the file of an export when its time is over, and says so', async () => {
+    const clock = fixedClock('2026-11-21T12:00:00Z')
+    const now = { ...ctx, clock }
+    const { id } = await requestExport(now, { subject: '1' })
+    await processRequestsJob(now, run)
+    expect((await getRequest(now, id)).fileExpiresAt).toEqual(new Date('2026-11-28T12:00:00Z'))
+    clock.advance(7 * 86_400_000 - 1)
+    expect(await processRequestsJob(now, run)).toMatchObject({ result: { expired: 0 } })
+    clock.advance(1)
+    expect(await processRequestsJob(now, run)).toMatchObject({ result: { expired: 1 } })
+    expect(await (await ctx.objects()).head(`gdpr/exports/${id}.zip`)).toBeNull()
+    expect((await getRequest(now, id)).receipt).not.toHaveProperty('object')
+    expect(await processRequestsJob(now, run)).toMatchObject({ result: { expired: 0 } })
+  })
+
   it('carries out an export into the object store, once', async () => {
     const { id } = await requestExport(ctx, { subject: '1' })
     expect(await planRequests(ctx)).toMatchObject([{ action: `export the person of request ${id}` }])
-    expect(await processRequestsJob(ctx, run)).toEqual({ status: 'done', result: { done: 1, failed: [] } })
+    expect(await processRequestsJob(ctx, run)).toMatchObject({ status: 'done', result: { done: 1, failed: [] } })
     const done = await getRequest(ctx, id)
     expect(done).toMatchObject({ state: 'done', receipt: { object: `gdpr/exports/${id}.zip`, rows: expect.any(Number) } })
     const body = await (await ctx.objects()).get(`gdpr/exports/${id}.zip`)

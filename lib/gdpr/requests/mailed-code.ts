@@ -1,0 +1,171 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { mailConfigured, sendMail } from '../../drivers/mail/index.ts'
+import { appendAudit } from '../../platform/audit.ts'
+import type { Context } from '../../platform/context.ts'
+import { requireEnv } from '../../platform/env.ts'
+import { CaretakerError } from '../../platform/errors.ts'
+import { environmentCipher } from '../../platform/field-cipher.ts'
+import { subjectTag } from '../../platform/log.ts'
+import { emitEvent } from '../../platform/outbox.ts'
+import { readSubjectMap } from '../policy.ts'
+import { findSubject } from '../subject.ts'
+import { after, holds, subjectTags } from './open-request.ts'
+import { type GdprRequest, type RequestKind, type RequestRow, requestColumns } from './request.ts'
+
+/*
+ * For who cannot sign in any more: a code is mailed to the address in the database, and works once, within a day. What is
+ * answered to who asks does not depend on whether there is such a person, and neither does the work done meanwhile: the
+ * address is looked up later, by the worker.
+ */
+
+const codeHours = 24
+/** Who asks again sooner gets no second mail. */
+const resendMinutes = 15
+
+/**
+ * Notes that somebody who gives this address asks. Says nothing of whether there is such a person.
+ * @throws {CaretakerError} `not_configured` where no mail can be sent
+ */
+export async function requestByMail(ctx: Context, input: { kind: RequestKind; email: string }): Promise<void> {
+  if (!mailConfigured(ctx))
+    throw new CaretakerError('not_configured', 'No mail can be sent: SENDGRID_API_KEY and SENDGRID_FROM_EMAIL are not set.')
+  const key = requireEnv(ctx.env, 'ENCRYPTION_KEY', 'Recording a request')
+  const email = input.email.trim()
+  const now = ctx.clock.now()
+  const tag = subjectTag(key, `mailed:${email.toLowerCase()}`)
+  // Sealed to its place; the row's id is not known before it is written.
+  const named = environmentCipher(ctx.env, 'Recording a request').seal(Buffer.from(email), ['gdpr_requests', tag])
+  await ctx.db.execute(
+    `insert into caretaker.gdpr_requests as r (kind, state, subject_hash, requested_by, received_at, due_at, named)
+     values ($1, 'received', $2, '{"type":"anonymous"}', $3::timestamptz, $4::timestamptz, $5::bytea)
+     on conflict (subject_hash, kind) where state in ('received', 'verified', 'in_progress', 'waiting') do update
+       set named = excluded.named where r.state = 'received' and r.code_sent_at < $3::timestamptz - make_interval(mins => $6::int)`,
+    [input.kind, tag, now, after(now, '1 month'), named, resendMinutes],
+  )
+}
+
+/** Sends the codes that wait to be sent. An address that nobody has is forgotten. @returns how many were sent */
+export async function sendCodes(ctx: Context): Promise<number> {
+  const waiting = await ctx.db.query<{ id: string; kind: RequestKind; subjectHash: string; named: Buffer }>(
+    `select id, kind, subject_hash as "subjectHash", named from caretaker.gdpr_requests where state = 'received' and named is not null limit 100`,
+  )
+  if (waiting.length === 0) return 0
+  const map = await readSubjectMap(ctx)
+  const cipher = environmentCipher(ctx.env, 'Sending a code')
+  let sent = 0
+  for (const { id, kind, subjectHash, named } of waiting) {
+    const email = cipher.open(named, ['gdpr_requests', subjectHash]).toString()
+    const subject = await findSubject(ctx.db, map, email).catch((error: unknown) => {
+      if (error instanceof CaretakerError && error.code === 'invalid_input') return undefined
+      throw error
+    })
+    if (subject?.email === undefined) {
+      await ctx.db.execute(`delete from caretaker.gdpr_requests where id = $1::uuid and state = 'received'`, [id])
+      continue
+    }
+    const code = randomBytes(24).toString('base64url')
+    const now = ctx.clock.now()
+    // Noted before it is sent: a mail whose code is not known would be a dead end, a code that was not sent is replaced.
+    const noted = await ctx.db.execute(
+      `update caretaker.gdpr_requests set code_hash = $2::bytea, code_expires_at = $3::timestamptz, checkpoint = null
+       where id = $1::uuid and state = 'received' and named = $4::bytea`,
+      [id, codeHash(code), after(now, `${codeHours} hours`), named],
+    )
+    if (noted === 0) continue
+    // To the address in the database, not to how it was typed.
+    try {
+      await sendMail(ctx, { to: subject.email, ...message(ctx, kind, code) })
+    } catch (error) {
+      // It stays noted, and gets another code the next time; the others must not wait for it.
+      ctx.log.error({ err: error, request: id }, 'a confirmation code could not be mailed')
+      continue
+    }
+    await ctx.db.execute(
+      `update caretaker.gdpr_requests set named = null, code_sent_at = $2::timestamptz, subject = $3 where id = $1::uuid and state = 'received' and named = $4::bytea`,
+      [id, now, subject.id, named],
+    )
+    sent++
+  }
+  return sent
+}
+
+/**
+ * The person has the mail: the request is theirs. A code works once.
+ * @throws {CaretakerError} `forbidden` when the code is not known, was used, or is too old
+ */
+export async function confirmCode(ctx: Context, code: string): Promise<GdprRequest> {
+  const key = requireEnv(ctx.env, 'ENCRYPTION_KEY', 'Confirming a request')
+  const map = await readSubjectMap(ctx)
+  const dead = new CaretakerError(
+    'forbidden',
+    `The code is not known, was used already, or is older than ${codeHours} hours. Ask for a new one.`,
+  )
+  return ctx.db.transaction(async (tx) => {
+    const [found] = await tx.query<{ id: string; kind: RequestKind; subject: string | null; expires: Date }>(
+      `update caretaker.gdpr_requests set code_hash = null where code_hash = $1::bytea and state = 'received'
+       returning id, kind, subject, code_expires_at as expires`,
+      [codeHash(code)],
+    )
+    if (found === undefined || found.expires < ctx.clock.now()) throw dead
+    const subject = found.subject === null ? undefined : await findSubject(tx, map, found.subject)
+    if (subject === undefined) throw dead
+    const tags = subjectTags(key, subject)
+    const by = { actor: { type: 'subject' as const, id: tags[0] as string }, clock: ctx.clock }
+    const [open] = await tx.query<RequestRow>(
+      `select ${requestColumns} from caretaker.gdpr_requests
+       where subject_hash = $1 and kind = $2 and state in ('verified', 'in_progress', 'waiting') for update`,
+      [tags[0], found.kind],
+    )
+    if (open !== undefined) {
+      // The same is under way already: one request is enough.
+      await tx.execute('delete from caretaker.gdpr_requests where id = $1::uuid', [found.id])
+      return open
+    }
+    const { notBefore, review } = holds(ctx, found.kind, 'link')
+    const [verified] = await tx.query<RequestRow>(
+      `update caretaker.gdpr_requests set state = 'verified', verified_by = 'link', subject = $2, subject_hash = $3, checkpoint = $4::jsonb,
+         not_before = $5::timestamptz, review = $6, requested_by = $7::jsonb
+       where id = $1::uuid returning ${requestColumns}`,
+      [found.id, subject.id, tags[0], JSON.stringify({ tags }), notBefore, review, JSON.stringify(by.actor)],
+    )
+    await emitEvent(tx, 'gdpr.requested', { request: found.id, kind: found.kind, dueAt: (verified as RequestRow).dueAt, review })
+    await appendAudit(tx, by, {
+      action: 'gdpr.requested',
+      target: tags[0] as string,
+      detail: { request: found.id, kind: found.kind, verifiedBy: 'link' },
+    })
+    return verified as RequestRow
+  })
+}
+
+/** Forgets requests whose code nobody used in time. @returns how many */
+export function forgetUnconfirmed(ctx: Pick<Context, 'db' | 'clock'>): Promise<number> {
+  return ctx.db.execute(`delete from caretaker.gdpr_requests where state = 'received' and code_expires_at < $1::timestamptz`, [
+    ctx.clock.now(),
+  ])
+}
+
+/** 192 random bits: one fast hash is enough. */
+function codeHash(code: string): Buffer {
+  return createHash('sha256').update('caretaker:gdpr-code:v1\0').update(code).digest()
+}
+
+function message(ctx: Context, kind: RequestKind, code: string): { subject: string; text: string } {
+  const base = ctx.env.PUBLIC_URL?.replace(/\/+$/, '')
+  const what = kind === 'erase' ? 'have your data erased' : 'get a copy of your data'
+  // In the fragment, which browsers keep to themselves: no server and no log sees the code in an address.
+  const where = base === undefined ? 'the confirmation page' : `${base}/api/gdpr/confirm#${code}`
+  return {
+    subject: `${ctx.config.app.name}: please confirm that it was you`,
+    text: [
+      `Somebody, we think you, asked ${ctx.config.app.name} to ${what}.`,
+      '',
+      `If it was you, confirm it here within ${codeHours} hours:`,
+      where,
+      '',
+      `Or enter this code there: ${code}`,
+      '',
+      'If it was not you, do nothing: nothing will happen.',
+    ].join('\n'),
+  }
+}

@@ -1,0 +1,57 @@
+import { createHash } from 'node:crypto'
+
+// The code comes in the fragment of the address, which no server is sent; reading it there takes a script.
+const script = `
+const form = document.querySelector('form')
+const said = document.querySelector('[role=status]')
+if (location.hash.length > 1) { form.code.value = location.hash.slice(1); history.replaceState(null, '', location.pathname) }
+form.addEventListener('submit', async (event) => {
+  event.preventDefault()
+  form.querySelector('button').disabled = true
+  const response = await fetch(location.pathname, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ code: form.code.value.trim() }) }).catch(() => null)
+  const answer = response === null ? null : await response.json().catch(() => null)
+  said.textContent = response?.ok ? 'Thank you. Your request is confirmed, under the number ' + answer.id + '.' : (answer?.detail ?? 'That did not work. Please try again.')
+  form.querySelector('button').disabled = response?.ok === true
+})
+`
+const scriptHash = createHash('sha256').update(script).digest('base64')
+
+/**
+ * The page behind the link in the mail. Nothing happens by opening it, because mail filters open links too: the person
+ * presses the button.
+ */
+export function confirmPage(app: string): Response {
+  const name = app.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
+  return new Response(
+    `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="robots" content="noindex">
+<title>Confirm your request: ${name}</title>
+<style>
+  :root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif }
+  body { max-width: 34rem; margin: 3rem auto; padding: 0 1rem }
+  input, button { font: inherit; padding: .5rem .75rem; width: 100%; box-sizing: border-box; margin: .25rem 0 1rem }
+</style>
+<h1>Confirm your request</h1>
+<p>You asked ${name} for a copy of your data, or to be erased. Confirm it with the code from the message that we sent you.</p>
+<form>
+  <label for="code">Code</label>
+  <input id="code" name="code" required minlength="32" maxlength="32" autocomplete="one-time-code" spellcheck="false">
+  <button>It was me</button>
+</form>
+<p role="status"></p>
+<noscript><p>This page needs JavaScript to send the code.</p></noscript>
+<script>${script}</script>
+</html>
+`,
+    {
+      headers: {
+        'content-type': 'text/html; charset=utf-8',
+        'content-security-policy': `default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-${scriptHash}'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+        'referrer-policy': 'no-referrer',
+      },
+    },
+  )
+}
