@@ -52,14 +52,15 @@ async function open(flags: Options['flags'], out: Output): Promise<{ context: Co
     stopping.done()
   }
   try {
-    const { attachStack, dataDirectoryOf, localSecrets } = await import('../local/attach.ts')
+    const { atAddress, attachStack, dataDirectoryOf, localSecrets } = await import('../local/attach.ts')
     if (url === undefined) stack = await attachStack({ directory: text(flags.data), note: (line) => out.progress(line) })
     stopping.asked.throwIfAborted()
     const environment: Record<string, string | undefined> =
       stack === undefined
         ? { ...(await localSecrets(text(flags.data))), ...process.env, DATABASE_URL: url }
         : { ...process.env, ...stack.environment }
-    const made = runtimeOf(flags, asked ?? (await loadPolicy(stack?.policyFile)), environment)
+    const policy = asked ?? (await loadPolicy(stack?.policyFile))
+    const made = runtimeOf(flags, stack === undefined ? policy : atAddress(policy, environment.PUBLIC_URL ?? ''), environment)
     runtime = made
     const context = made.context({
       actor: { type: 'cli' },

@@ -2,6 +2,7 @@ import { resolve } from 'node:path'
 import { loadSecrets } from './secrets.ts'
 import { type Attached, defaultDataDirectory, readStack, secretEnvironment } from './stack.ts'
 
+export { atAddress } from './at-address.ts'
 export type { Attached }
 
 /** The folder that holds what is kept on this machine. */

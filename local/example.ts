@@ -7,6 +7,10 @@ import { CaretakerError } from '../lib/platform/errors.ts'
 /** The examples, and how large each is unless told otherwise: about how many rows, and how many people. */
 const sizes: Record<string, { rows: number; people: number }> = {
   canai: { rows: 200_000, people: 500 },
+  runbooks: { rows: 20_000, people: 200 },
+  productivity: { rows: 20_000, people: 200 },
+  catchup: { rows: 20_000, people: 200 },
+  guide: { rows: 20_000, people: 200 },
 }
 
 /** The examples that can be loaded, by name. */

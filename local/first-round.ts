@@ -5,12 +5,14 @@ import { Writable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
 import { jobs } from '../lib/catalog.ts'
 import { createRuntime, type Runtime } from '../lib/compose.ts'
+import type { Policy } from '../lib/config/index.ts'
 import { serveRoutes } from '../lib/http/index.ts'
 import { claimManually, findRun, type Run, work } from '../lib/jobs/index.ts'
 import type { Context } from '../lib/platform/context.ts'
 import { type Database, openDatabase } from '../lib/platform/db.ts'
 import { CaretakerError } from '../lib/platform/errors.ts'
 import { webhooks } from '../lib/routes/webhooks.ts'
+import { firstPerson } from './example.ts'
 import { identityFile } from './secrets.ts'
 import type { Stack } from './stack.ts'
 
@@ -35,10 +37,17 @@ export async function firstRoundPending(stack: Stack): Promise<boolean> {
   )
 }
 
+/** The job that cleans up: the app's first one with retention rules, or the one of all rules; undefined where there are none. */
+export function cleanupJob({ jobs: own = {}, retention = [] }: Policy): string | undefined {
+  const [first] = Object.entries(own).find(([, job]) => job.steps.some((step) => 'retention' in step)) ?? []
+  return first ?? (retention.length > 0 ? 'retention' : undefined)
+}
+
 /**
  * Does once, in front of a newcomer, what Caretaker is for: a backup of the example, proven by a restore; then, in the
  * restored copy so that the example stays untouched, a cleanup, one person exported and erased, and one Stripe event
- * that is delivered three times and applied once. Never throws: a step that fails says so, and the round ends there.
+ * that is delivered three times and applied once; of these, what the policy has a part for. Never throws: a step that
+ * fails says so, and the round ends there.
  */
 export async function firstRound({ stack, runtime, signal, onStep }: FirstRoundOptions): Promise<void> {
   const { clock } = runtime
@@ -51,7 +60,10 @@ export async function firstRound({ stack, runtime, signal, onStep }: FirstRoundO
     if (copy === undefined) throw new CaretakerError('internal', 'The copy is used before it was restored.')
     return contextOf(copy, signal)
   }
-  const steps: [string, () => Promise<string>][] = [
+  const { policy } = runtime
+  const cleanup = cleanupJob(policy)
+  const deliveries = { applied: 0 }
+  const steps: [name: string, step: () => Promise<string>, on: boolean][] = [
     [
       'back up',
       async () => {
@@ -61,6 +73,7 @@ export async function firstRound({ stack, runtime, signal, onStep }: FirstRoundO
         backup = report.id
         return backupSentence(report)
       },
+      true,
     ],
     [
       'restore',
@@ -69,18 +82,24 @@ export async function firstRound({ stack, runtime, signal, onStep }: FirstRoundO
         const { restoreBackup } = await import('../lib/backup/index.ts')
         const identity = await readFile(identityFile(stack.dataDirectory), 'utf8')
         const report = await restoreBackup(ctx, { id: backup, identity, targetUrl: urlOf(copyName) })
-        copy = await openCopy(stack, runtime, urlOf(copyName))
+        copy = await openCopy(stack, runtime, urlOf(copyName), deliveries)
         return `${report.rows.toLocaleString('en')} rows of ${report.tables.length} tables came back, each table equal by SHA-256`
       },
+      true,
     ],
-    ['clean up', async () => cleanupSentence(await runJob(inCopy(), 'daily-cleanup'))],
-    ['export', () => exportSomebody(inCopy())],
-    ['erase', () => eraseSomebody(inCopy())],
-    ['Stripe', () => payThreeTimes(inCopy(), stack.environment.STRIPE_WEBHOOK_SECRET ?? '', copy as Runtime)],
+    ['clean up', async () => cleanupSentence(await runJob(inCopy(), cleanup ?? '')), cleanup !== undefined],
+    ['export', () => exportSomebody(inCopy()), policy.gdpr !== undefined],
+    ['erase', () => eraseSomebody(inCopy()), policy.gdpr !== undefined],
+    [
+      'Stripe',
+      () => payThreeTimes(inCopy(), stack.environment.STRIPE_WEBHOOK_SECRET ?? '', copy as Runtime, deliveries),
+      policy.webhooks?.stripe?.on?.['invoice.paid'] !== undefined,
+    ],
   ]
   try {
-    for (const [name, step] of steps) {
+    for (const [name, step, on] of steps) {
       if (signal.aborted) return
+      if (!on) continue
       const started = clock.monotonicMs()
       const took = () => clock.monotonicMs() - started
       try {
@@ -114,16 +133,34 @@ async function recreate(admin: Database): Promise<void> {
   await admin.execute(`create database ${copyName} template template0`)
 }
 
+/** How often a handler has been called. */
+interface Deliveries {
+  applied: number
+}
+
 /** A runtime over the copy, without Supabase: its users are rows there, and must not be looked for in the example's Auth. */
-async function openCopy(stack: Stack, runtime: Runtime, url: string): Promise<Runtime> {
+async function openCopy(stack: Stack, runtime: Runtime, url: string, deliveries: Deliveries): Promise<Runtime> {
   const { SUPABASE_URL: _url, SUPABASE_SERVICE_ROLE_KEY: _key, ...environment } = stack.environment
   const store = pathToFileURL(copyStore(stack)).href
-  const copy = createRuntime({ policy: runtime.policy, environment: { ...environment, DATABASE_URL: url }, store, log: runtime.log })
+  const policy = counting(runtime.policy, deliveries)
+  const copy = createRuntime({ policy, environment: { ...environment, DATABASE_URL: url }, store, log: runtime.log })
   // The ledger came along with the backup; its open runs are the example's to finish, not the copy's.
   const { db } = copy.context({ actor: { type: 'cli' }, deadline: runtime.clock.now() })
   await db.execute('truncate caretaker.runs')
   await db.execute('drop schema if exists pgboss cascade')
   return copy
+}
+
+/** The policy, with a count of how often its handler of paid invoices is called. */
+function counting(policy: Policy, deliveries: Deliveries): Policy {
+  const { stripe } = policy.webhooks ?? {}
+  const handler = stripe?.on?.['invoice.paid']
+  if (handler === undefined) return policy
+  const counted: typeof handler = (...given) => {
+    deliveries.applied += 1
+    return handler(...given)
+  }
+  return { ...policy, webhooks: { ...policy.webhooks, stripe: { ...stripe, on: { ...stripe?.on, 'invoice.paid': counted } } } }
 }
 
 async function runJob(ctx: Context, job: string): Promise<Run> {
@@ -142,40 +179,31 @@ function backupSentence({ rows, storedBytes, encrypted }: { rows: number; stored
 function cleanupSentence({ result }: Run): string {
   const steps = (result?.steps ?? []) as { task: string; rows?: number }[]
   const done = steps.flatMap(({ task, rows }) => (rows === undefined ? [] : [`${task}: ${rows.toLocaleString('en')} rows`]))
-  return `${done.join(', ')}, then vacuumed`
-}
-
-async function somebody(ctx: Context): Promise<string> {
-  const [row] = await ctx.db.query<{ id: string }>(
-    'select user_id::text as id from payment_logs where user_id is not null group by 1 order by count(*) desc, 1 limit 1',
-  )
-  if (row === undefined) throw new CaretakerError('subject_not_found', 'The copy holds nobody.')
-  return row.id
+  return `${done.join(', ')}${steps.some(({ task }) => task.startsWith('vacuum ')) ? ', then vacuumed' : ''}`
 }
 
 async function exportSomebody(ctx: Context): Promise<string> {
   const { exportSubject } = await import('../lib/gdpr/index.ts')
   const out = new Writable({ write: (_chunk, _encoding, done) => done() })
-  const exported = await exportSubject(ctx, { subject: await somebody(ctx), out })
+  const exported = await exportSubject(ctx, { subject: firstPerson, out })
   const tables = exported.tables.filter((table) => table.rows > 0)
   return `everything of one person: ${exported.rows.toLocaleString('en')} rows of ${tables.length} tables in a ZIP of ${(exported.bytes / 1e3).toFixed(0)} kB`
 }
 
 async function eraseSomebody(ctx: Context): Promise<string> {
   const { eraseSubject } = await import('../lib/gdpr/index.ts')
-  const outcome = await eraseSubject(ctx, { subject: await somebody(ctx) })
+  const outcome = await eraseSubject(ctx, { subject: firstPerson })
   if (outcome.status !== 'erased') throw new CaretakerError('conflict', 'The person was erased before.')
-  const { deleted, kept } = outcome.receipt as unknown as {
-    deleted: { rows: number }[]
-    kept: { table: string; rows: number; basis: string; until: string }[]
-  }
-  const gone = deleted.reduce((sum, table) => sum + table.rows, 0)
-  const stays = kept.map((table) => `${table.rows} of ${table.table} kept for ${table.basis} until ${table.until}`)
-  return `that person: ${gone.toLocaleString('en')} rows deleted${stays.length === 0 ? '' : `, ${stays.join(', ')}`}, receipt signed`
+  const { deleted, anonymised, kept } = outcome.receipt
+  const rowsOf = (tables: readonly { rows: number }[]) => tables.reduce((sum, { rows }) => sum + rows, 0)
+  const parts = [`${rowsOf(deleted).toLocaleString('en')} rows deleted`]
+  if (rowsOf(anonymised) > 0) parts.push(`${rowsOf(anonymised).toLocaleString('en')} made anonymous`)
+  for (const { table, rows, basis, until } of kept) if (rows > 0) parts.push(`${rows} of ${table} kept for ${basis} until ${until}`)
+  return `that person: ${parts.join(', ')}, receipt signed`
 }
 
 /** A provider repeats itself; the money must be booked once. */
-async function payThreeTimes(ctx: Context, secret: string, runtime: Runtime): Promise<string> {
+async function payThreeTimes(ctx: Context, secret: string, runtime: Runtime, deliveries: Deliveries): Promise<string> {
   const invoice = `in_first_round_${randomBytes(4).toString('hex')}`
   const seconds = Math.floor(ctx.clock.now().getTime() / 1000)
   const body = JSON.stringify({
@@ -207,7 +235,10 @@ async function payThreeTimes(ctx: Context, secret: string, runtime: Runtime): Pr
     if (response.status !== 200) throw new CaretakerError('signature_invalid', `The event was answered with ${response.status}.`)
   }
   await runJob(ctx, 'webhooks')
-  const [row] = await ctx.db.query<{ n: number }>('select count(*)::int as n from payment_logs where stripe_invoice_id = $1', [invoice])
-  if (row?.n !== 1) throw new CaretakerError('conflict', `The payment was booked ${row?.n} times.`)
+  const states = await ctx.db.query<{ state: string }>(`select state from caretaker.inbox where source = 'stripe' and event_id = $1`, [
+    `evt_${invoice}`,
+  ])
+  if (deliveries.applied !== 1 || states.length !== 1 || states[0]?.state !== 'applied')
+    throw new CaretakerError('conflict', `The payment was booked ${deliveries.applied} times.`)
   return 'one signed event delivered three times, one payment booked'
 }

@@ -6,6 +6,7 @@ import { type Database, openDatabase } from '../lib/platform/db.ts'
 import { CaretakerError } from '../lib/platform/errors.ts'
 import { appPage } from './app.ts'
 import { databaseName, drillDatabaseName, prepareDatabase } from './database.ts'
+import { examplePolicyFile } from './example.ts'
 import { acquireLock } from './lock.ts'
 import { type LocalPostgres, startPostgres } from './postgres.ts'
 import { startOf } from './process.ts'
@@ -55,11 +56,14 @@ export interface Stack {
 
 /**
  * Starts PostgreSQL, the example's database, the local Supabase and the app, all on one port and one folder.
- * @param app makes what answers the other paths, from the environment
+ * @param app makes what answers the other paths, from the environment and the file of the example's policy (where that is not the root's)
  * @throws {CaretakerError} `local_stack` with what to do
  */
 export async function startStack(
-  options: StackOptions & { port?: number | undefined; app: (environment: Record<string, string>) => Promise<App> },
+  options: StackOptions & {
+    port?: number | undefined
+    app: (environment: Record<string, string>, policyFile: string | undefined) => Promise<App>
+  },
 ): Promise<Stack> {
   const undo: (() => Promise<void>)[] = []
   const stop = async () => {
@@ -86,7 +90,7 @@ export async function startStack(
       url: server.url,
       filesDirectory: ground.filesDirectory,
     })
-    const app = await options.app(environment)
+    const app = await options.app(environment, policyOf(ground.example).policyFile)
     undo.push(() => app.close())
     // Requests end before what they need is closed.
     undo.push(() => server.stop())
@@ -298,5 +302,5 @@ async function attachRunning(dataDirectory: string): Promise<Attached | null> {
 
 /** The root policy is the first example's. */
 function policyOf(example: string): { policyFile?: string } {
-  return example === 'canai' ? {} : { policyFile: fileURLToPath(new URL(`../examples/${example}/caretaker.config.ts`, import.meta.url)) }
+  return example === 'canai' ? {} : { policyFile: examplePolicyFile(example) }
 }

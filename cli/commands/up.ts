@@ -1,18 +1,17 @@
-import { createHash } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
 import { basename, join, relative } from 'node:path'
 import { styleText } from 'node:util'
 import { jobs } from '../../lib/catalog.ts'
 import { createRuntime, type Runtime } from '../../lib/compose.ts'
-import type { Policy } from '../../lib/config/index.ts'
 import type { HealthReport } from '../../lib/health/index.ts'
 import { serveRoutes } from '../../lib/http/index.ts'
 import { type Job, listRuns, nextSlots, type Run } from '../../lib/jobs/index.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import { createLog } from '../../lib/platform/log.ts'
 import { allRoutes } from '../../lib/routes/index.ts'
-import { examples } from '../../local/example.ts'
-import { firstRound, firstRoundPending } from '../../local/first-round.ts'
+import { atAddress } from '../../local/at-address.ts'
+import { examples, firstPerson } from '../../local/example.ts'
+import { cleanupJob, firstRound, firstRoundPending } from '../../local/first-round.ts'
 import { fireOverHttp, startScheduler } from '../../local/scheduler.ts'
 import { identityFile } from '../../local/secrets.ts'
 import { defaultDataDirectory, defaultPort, type Stack, startStack } from '../../local/stack.ts'
@@ -32,7 +31,11 @@ const up: Command = {
   options: {
     example: { type: 'string', value: 'NAME', about: `the app to look after: ${examples.join(', ')}; loaded once into a new folder` },
     port: { type: 'string', value: 'PORT', about: `of Caretaker and Supabase; ${defaultPort} unless given, 0 takes a free one` },
-    rows: { type: 'string', value: 'N', about: 'how much data a new example gets; about 200,000 unless given' },
+    rows: {
+      type: 'string',
+      value: 'N',
+      about: 'how much data a new example gets; about 200,000 of canai and 20,000 of the others unless given',
+    },
   },
   run: runUp,
 }
@@ -46,7 +49,8 @@ async function runUp({ args, flags, out }: Invocation): Promise<void> {
     throw new CaretakerError('invalid_input', `--example: found "${example}", expected ${examples.join(' or ')}.`)
   const port = whole('--port', text(flags.port), 0, 65_535)
   const rows = whole('--rows', text(flags.rows), 200, 50_000_000)
-  const policy = await loadPolicy(text(flags.config))
+  // A policy that cannot be used is said before anything is started; the example's own is known when the folder is.
+  const asked = flags.config === undefined ? undefined : await loadPolicy(text(flags.config))
   const begun = performance.now()
   const stopping = listenForStop(out)
   let runtime: Runtime | undefined
@@ -57,13 +61,13 @@ async function runUp({ args, flags, out }: Invocation): Promise<void> {
     port,
     rows,
     say: (line) => out.line(line),
-    async app(environment) {
+    async app(environment, policyFile) {
       const log = createLog({
         level: process.env.LOG_LEVEL ?? 'info',
         destination: createWriteStream(join(dataOf(flags), 'caretaker.log'), { mode: 0o600 }),
       })
       const made = createRuntime({
-        policy: atAddress(policy, environment.PUBLIC_URL ?? ''),
+        policy: atAddress(asked ?? (await loadPolicy(policyFile)), environment.PUBLIC_URL ?? ''),
         environment: { ...process.env, ...environment },
         log,
       })
@@ -172,25 +176,6 @@ function invocationOf(request: Request, runtime: Runtime) {
   }
 }
 
-/** The policy speaks of the default address; with another port its own checks go there. */
-export function atAddress(policy: Policy, url: string): Policy {
-  const written = `http://localhost:${defaultPort}`
-  if (policy.health?.checks === undefined || url === '') return policy
-  const checks = Object.fromEntries(
-    Object.entries(policy.health.checks).map(([name, check]) => [
-      name,
-      check.url?.startsWith(`${written}/`) === true ? { ...check, url: url + check.url.slice(written.length) } : check,
-    ]),
-  )
-  return { ...policy, health: { ...policy.health, checks } }
-}
-
-/** The example's first person: the same in every clone. */
-const firstPerson = createHash('md5')
-  .update('user:1')
-  .digest('hex')
-  .replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
-
 const colour = (format: Parameters<typeof styleText>[0], line: string) =>
   process.stdout.isTTY && process.env.NO_COLOR === undefined && line !== '' ? styleText(format, line) : line
 
@@ -208,6 +193,7 @@ function announce(out: Output, stack: Stack, runtime: Runtime, all: readonly Job
   const width = (names: string[]) => Math.max(...names.map((name) => name.length))
   const jobWidth = width(planned.map(({ job }) => job.name))
   const checkWidth = width(Object.keys(health.services))
+  const cleanup = cleanupJob(runtime.policy)
   const lines = [
     '',
     `${colour('bold', `${runtime.policy.app.name} is being looked after`)}  (ready in ${duration(tookMs)})`,
@@ -238,7 +224,7 @@ function announce(out: Output, stack: Stack, runtime: Runtime, all: readonly Job
     colour('bold', 'Try, in another terminal'),
     `  curl -s ${stack.url.replace('http://', '')}/health`,
     `  npm run caretaker -- plan${there}`,
-    `  npm run caretaker -- jobs run daily-cleanup${there}`,
+    ...(cleanup === undefined ? [] : [`  npm run caretaker -- jobs run ${cleanup}${there}`]),
     `  npm run caretaker -- backup run${there}`,
     `  npm run caretaker -- gdpr export ${firstPerson} --out person.zip${there}`,
     '',

@@ -1,0 +1,139 @@
+import { type AppJobFunction, defineConfig } from '../../lib/config/index.ts'
+
+/** CatchUp: who to call again, and when. Its queues, its backups, its weekly vacuum. */
+export default defineConfig({
+  app: { name: 'CatchUp', url: 'http://localhost:8888', timezone: 'UTC' },
+
+  health: {
+    checks: {
+      database: { critical: true },
+      supabase: { critical: true },
+      'voice-notes': { kind: 'supabase-storage' },
+      'object-store': {},
+      rls: {},
+      api: { kind: 'url', url: 'http://localhost:8888/app', critical: false, timeoutMs: 3000 },
+    },
+  },
+
+  retention: [
+    // What waits for an answer stays; what was answered has served.
+    {
+      name: 'suggestions',
+      table: 'suggestions',
+      column: 'created_at',
+      olderThan: '90 days',
+      where: `status in ('accepted', 'dismissed', 'expired')`,
+      action: 'purge',
+    },
+    { name: 'calendar_events', table: 'calendar_events', column: 'ends_at', olderThan: '30 days', action: 'purge' },
+    { name: 'notifications', table: 'notifications', column: 'sent_at', olderThan: '90 days', action: 'purge' },
+    { name: 'sms_replies', table: 'sms_replies', column: 'received_at', olderThan: '90 days', action: 'purge' },
+    { name: 'login_attempts', table: 'login_attempts', column: 'attempted_at', olderThan: '90 days', action: 'purge' },
+    { name: 'audit_logs', table: 'audit_logs', column: 'created_at', olderThan: '24 months', action: 'purge' },
+  ],
+
+  jobs: {
+    'daily-cleanup': {
+      description: 'What has served its time goes, and the tables that are written most are vacuumed.',
+      schedule: '30 3 * * *',
+      steps: [{ retention: 'all' }, { vacuum: ['contacts', 'suggestions', 'interaction_logs'] }],
+    },
+    'weekly-vacuum': {
+      description: 'Every table is vacuumed, and the planner learns what it holds now.',
+      schedule: '0 4 * * 0',
+      steps: [
+        {
+          vacuum: [
+            'users',
+            'contacts',
+            'groups',
+            'contact_groups',
+            'tags',
+            'suggestions',
+            'voice_notes',
+            'interaction_logs',
+            'availability_preferences',
+            'notification_preferences',
+            'google_accounts',
+            'calendar_events',
+            'notifications',
+            'sms_replies',
+            'login_attempts',
+            'audit_logs',
+          ],
+        },
+        { analyze: 'all' },
+      ],
+    },
+    'suggestion-generation': {
+      description: 'Whoever has not been heard of for as long as was wished is suggested.',
+      schedule: '0 */6 * * *',
+      steps: [{ run: suggestContacts() }],
+    },
+    'calendar-sync': {
+      description: 'The app reads the calendars of Google.',
+      schedule: '*/30 * * * *',
+      steps: [{ call: { path: '/app/api/jobs/calendar-sync', timeout: '1 minute', retries: 2 } }],
+    },
+    'batch-notifications': {
+      description: "The app sends the week's suggestions by SMS and e-mail.",
+      schedule: '0 9 * * 0',
+      steps: [{ call: { path: '/app/api/jobs/batch-notifications', timeout: '1 minute', retries: 2 } }],
+    },
+  },
+
+  schedules: { backup: '0 2 * * *' },
+
+  // Recipients are not named here: the public keys come from the environment, so that each deployment has its own.
+  backup: {
+    keep: { daily: 30, hourly: '7 days', config: '90 days' },
+    buckets: ['voice-notes'],
+    // At most an hour may be lost.
+    increments: {},
+    drill: {
+      assertions: {
+        'every suggestion has its contact':
+          'select not exists (select from suggestions s left join contacts c on c.id = s.contact_id where c.id is null)',
+      },
+    },
+  },
+
+  gdpr: {
+    subject: { table: 'users', id: 'id', email: 'email' },
+    tables: {
+      contacts: { erase: 'delete' },
+      groups: { erase: 'delete' },
+      contact_groups: { erase: 'delete' },
+      tags: { erase: 'delete' },
+      suggestions: { erase: 'delete' },
+      voice_notes: { erase: 'delete' },
+      interaction_logs: { erase: 'delete' },
+      availability_preferences: { erase: 'delete' },
+      notification_preferences: { erase: 'delete' },
+      // Tokens are of no use to the person, and of much use to a thief.
+      google_accounts: { export: ['user_id', 'scopes', 'last_synced_at'], erase: 'delete' },
+      calendar_events: { erase: 'delete' },
+      notifications: { erase: 'delete' },
+      sms_replies: { erase: 'delete' },
+      login_attempts: { link: { column: 'email', to: 'email' }, erase: 'delete' },
+      audit_logs: { erase: { anonymise: ['user_id', 'ip_address'] } },
+    },
+    buckets: [{ bucket: 'voice-notes', prefix: '{id}/' }],
+  },
+})
+
+/** One suggestion a contact at a time: a run that is repeated suggests nobody twice. */
+function suggestContacts(): AppJobFunction {
+  return (app, run) =>
+    app.db.transaction(async (tx) => {
+      const suggested = await tx.execute(
+        `insert into suggestions (user_id, contact_id, trigger_type, reasoning)
+         select c.user_id, c.id, 'time_since_contact', 'Not heard of since ' || to_char(coalesce(last.at, c.created_at), 'YYYY-MM-DD')
+         from contacts c
+         left join lateral (select max(l.interacted_at) as at from interaction_logs l where l.contact_id = c.id) last on true
+         where not c.archived and coalesce(last.at, c.created_at) < now() - c.contact_every
+           and not exists (select from suggestions s where s.user_id = c.user_id and s.contact_id = c.id and s.status in ('pending', 'snoozed'))`,
+      )
+      await run.finish(tx, { suggested })
+    })
+}

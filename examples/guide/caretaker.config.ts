@@ -1,0 +1,145 @@
+import { defineConfig } from '../../lib/config/index.ts'
+
+/** A shop for courses on Supabase, Stripe, STACK Auth and n8n, looked after as a deployment guide of that kind asks. */
+export default defineConfig({
+  app: { name: 'Guide', url: 'http://localhost:8888', timezone: 'Europe/Berlin' },
+
+  health: {
+    checks: {
+      database: { critical: true },
+      supabase: { critical: true },
+      'object-store': {},
+      rls: {},
+      stripe: { critical: false },
+      website: { kind: 'url', url: 'http://localhost:8888/app', critical: false, timeoutMs: 3000 },
+      n8n: { kind: 'url', url: 'http://localhost:8888/app/n8n/healthz', critical: false, timeoutMs: 3000 },
+    },
+  },
+
+  retention: [
+    { name: 'uploads', table: 'uploads', column: 'deleted_at', olderThan: '30 days', action: 'purge' },
+    {
+      name: 'open_orders',
+      table: 'orders',
+      column: 'created_at',
+      olderThan: '90 days',
+      where: `status in ('open', 'abandoned')`,
+      action: 'purge',
+    },
+    {
+      name: 'workflow_runs',
+      table: 'workflow_runs',
+      column: 'started_at',
+      olderThan: '30 days',
+      where: `status <> 'running'`,
+      action: 'purge',
+    },
+    { name: 'user_notifications', table: 'user_notifications', column: 'sent_at', olderThan: '90 days', action: 'purge' },
+    { name: 'request_logs', table: 'request_logs', column: 'created_at', olderThan: '30 days', action: 'purge' },
+    { name: 'error_events', table: 'error_events', column: 'created_at', olderThan: '60 days', action: 'purge' },
+    // What is only counted need not say who it was: the figures stay.
+    { name: 'feature_usage', table: 'feature_usage', column: 'used_at', olderThan: '6 months', action: { anonymise: { user_id: null } } },
+    {
+      name: 'feedback',
+      table: 'feedback',
+      column: 'created_at',
+      olderThan: '12 months',
+      action: { anonymise: { user_id: null, contact_email: null, comment: '[removed]' } },
+      mark: 'anonymised',
+    },
+  ],
+
+  reports: {
+    'feature-adoption': {
+      description: 'Which features were used in a week, and by how many.',
+      period: 'week',
+      sql: `select (:from::timestamptz at time zone :timezone)::date as week, feature, count(distinct user_id)::int as users, count(*)::int as uses
+            from feature_usage where used_at >= :from and used_at < :to group by feature`,
+      into: 'adoption_reports',
+      store: 'csv',
+    },
+  },
+
+  jobs: {
+    'storage-cleanup': {
+      description: 'What is older than it may be goes or is made anonymous, and the dashboard is made anew.',
+      schedule: '30 2 * * *',
+      steps: [{ retention: 'all' }, { vacuum: ['request_logs', 'workflow_runs', 'error_events'] }, { refresh: ['daily_figures'] }],
+    },
+    'database-maintenance': {
+      description: 'Indexes are rebuilt, the planner learns what the tables hold now, and what could be better is reported.',
+      schedule: '0 4 * * 0',
+      steps: [
+        { reindex: ['idx_request_logs_created_at', { table: 'feature_usage' }] },
+        { vacuum: ['users', 'orders', 'invoices', 'feature_usage', 'feedback'] },
+        { analyze: 'all' },
+        { report: 'database' },
+      ],
+    },
+    'feature-adoption': {
+      description: "Last week's use of each feature, as rows and as a CSV.",
+      schedule: '0 6 * * 1',
+      steps: [{ report: 'feature-adoption' }],
+    },
+    'n8n-digest': {
+      description: 'The workflow that writes to everybody about the week.',
+      schedule: '0 8 * * 5',
+      steps: [{ call: { path: '/app/n8n/webhook/digest', timeout: '1 minute' } }],
+    },
+  },
+
+  schedules: { backup: '0 3 * * *' },
+
+  // Recipients are not named here: the public keys come from the environment, so that each deployment has its own.
+  backup: {
+    keep: { daily: 30, weekly: 8, monthly: 12, hourly: '7 days', config: '90 days' },
+    buckets: ['uploads'],
+    increments: {},
+    drill: {
+      assertions: {
+        'every paid order has its invoice': `select not exists (select from orders o where o.status = 'paid' and not exists (select from invoices i where i.order_id = o.id))`,
+      },
+    },
+  },
+
+  gdpr: {
+    subject: { table: 'users', id: 'id', email: 'email' },
+    tables: {
+      orders: { erase: 'delete' },
+      invoices: { erase: { keep: 'tax law', until: '10 years', anonymise: ['billing_name', 'billing_address'] } },
+      uploads: { erase: 'delete' },
+      user_notifications: { erase: 'delete' },
+      workflow_runs: { erase: 'delete' },
+      request_logs: { erase: { anonymise: ['user_id'] } },
+      error_events: { erase: 'delete' },
+      feature_usage: { erase: { anonymise: ['user_id'] } },
+      feedback: { link: { column: 'contact_email', to: 'email' }, erase: { anonymise: { user_id: null, comment: '[removed]' } } },
+    },
+    buckets: [{ bucket: 'uploads', prefix: '{id}/' }],
+  },
+
+  webhooks: {
+    stripe: {
+      on: {
+        // The customer's earlier invoices say who they are.
+        'invoice.paid': async ({ data }, tx) => {
+          await tx.execute(
+            `insert into invoices (user_id, stripe_customer_id, stripe_invoice_id, amount_cents, currency, paid_at)
+             select (select i.user_id from invoices i where i.stripe_customer_id = invoice ->> 'customer' and i.user_id is not null limit 1),
+               invoice ->> 'customer', invoice ->> 'id', (invoice ->> 'amount_paid')::int, invoice ->> 'currency',
+               to_timestamp((invoice #>> '{status_transitions,paid_at}')::float8)
+             from (select $1::jsonb as invoice) event
+             on conflict (stripe_invoice_id) do update set amount_cents = excluded.amount_cents, paid_at = excluded.paid_at`,
+            [JSON.stringify(data.object)],
+          )
+        },
+        'checkout.session.expired': async ({ data }, tx) => {
+          await tx.execute(
+            `update orders set status = 'abandoned' where id = ($1::jsonb ->> 'client_reference_id')::uuid and status = 'open'`,
+            [JSON.stringify(data.object)],
+          )
+        },
+      },
+    },
+  },
+})

@@ -1,0 +1,100 @@
+import { defineConfig } from '../../lib/config/index.ts'
+
+/** A personal productivity app on Vercel: its crons, its backups by kind of data, and its daily SQL. */
+export default defineConfig({
+  app: { name: 'Productivity', url: 'http://localhost:8888', timezone: 'UTC' },
+
+  health: {
+    checks: {
+      database: { critical: true },
+      storage: { kind: 'object-store' },
+      supabase: { critical: true },
+      rls: {},
+      api: { kind: 'url', url: 'http://localhost:8888/app', critical: false, timeoutMs: 3000 },
+    },
+  },
+
+  retention: [
+    { name: 'tasks', table: 'tasks', column: 'deleted_at', olderThan: '90 days', action: { archiveTo: 'tasks_archive' } },
+    { name: 'sync_log', table: 'sync_log', column: 'synced_at', olderThan: '30 days', action: 'purge' },
+    // What is only counted need not say who it was: the figures stay.
+    {
+      name: 'app_sessions',
+      table: 'app_sessions',
+      column: 'started_at',
+      olderThan: '12 months',
+      action: { anonymise: { user_id: null, user_agent: null } },
+    },
+    { name: 'ai_requests', table: 'ai_requests', column: 'created_at', olderThan: '6 months', action: 'purge' },
+  ],
+
+  reports: {
+    dashboard: {
+      description: "The metrics dashboard's day: who was there, what they got done, how the model did.",
+      period: 'day',
+      sql: `select (:from::timestamptz at time zone 'UTC')::date as day,
+              (select count(distinct user_id)::int from app_sessions where started_at >= :from and started_at < :to) as active_users_daily,
+              (select count(distinct user_id)::int from app_sessions where started_at >= :to::timestamptz - interval '7 days' and started_at < :to) as active_users_weekly,
+              (select count(distinct user_id)::int from app_sessions where started_at >= :to::timestamptz - interval '30 days' and started_at < :to) as active_users_monthly,
+              t.created as tasks_created, t.completed as tasks_completed, t.completed::numeric / nullif(t.created, 0) as completion_rate,
+              (select extract(epoch from avg(ended_at - started_at))::int from app_sessions where started_at >= :from and started_at < :to) as avg_session_seconds,
+              a.inference_time_ms, a.parse_accuracy, a.cache_hit_rate, a.fallback_rate
+            from
+              (select count(*)::int as created, count(completed_at)::int as completed from tasks where created_at >= :from and created_at < :to) t,
+              (select avg(inference_ms)::int as inference_time_ms, avg((kind = 'parse' and accepted)::int) filter (where kind = 'parse') as parse_accuracy,
+                 avg(cache_hit::int) as cache_hit_rate, avg(fallback::int) as fallback_rate
+               from ai_requests where created_at >= :from and created_at < :to) a`,
+      into: 'dashboard_metrics',
+    },
+  },
+
+  jobs: {
+    'daily-cleanup': {
+      description: 'Deleted tasks are archived after 90 days and sync logs go after 30; then tables and statistics are put in order.',
+      schedule: '0 2 * * *',
+      // What goes first is vacuumed afterwards: the other way round, its space would be free a day later.
+      steps: [
+        { retention: ['tasks', 'sync_log', 'app_sessions', 'ai_requests'] },
+        { vacuum: ['tasks', 'sync_log'] },
+        { analyze: ['tasks', 'users', 'sync_log'] },
+        { refresh: ['task_statistics'] },
+      ],
+    },
+    'sync-check': {
+      description: 'The app looks for devices that have fallen behind.',
+      schedule: { cron: '*/15 * * * *', missed: 'last' },
+      steps: [{ call: { path: '/app/api/cron/sync-check', timeout: '30 seconds' } }],
+    },
+    'dashboard-metrics': {
+      description: "Yesterday's figures for the metrics dashboard.",
+      schedule: '15 0 * * *',
+      steps: [{ report: 'dashboard' }],
+    },
+  },
+
+  schedules: { backup: '0 3 * * *' },
+
+  // Recipients are not named here: the public keys come from the environment, so that each deployment has its own.
+  backup: {
+    keep: { daily: 30, hourly: '7 days', config: '90 days' },
+    increments: { keep: '7 days' },
+    drill: {
+      assertions: {
+        'every task has its owner': 'select not exists (select from tasks t left join users u on u.id = t.user_id where u.id is null)',
+      },
+    },
+  },
+
+  gdpr: {
+    subject: { table: 'users', id: 'id', email: 'email' },
+    tables: {
+      user_preferences: { erase: 'delete' },
+      devices: { export: ['id', 'name', 'last_seen_at'], erase: 'delete' },
+      tasks: { erase: 'delete' },
+      tasks_archive: { link: { column: 'user_id', to: 'id' }, erase: 'delete' },
+      sync_log: { erase: 'delete' },
+      ai_requests: { erase: 'delete' },
+      app_sessions: { erase: { anonymise: ['user_id', 'user_agent'] } },
+    },
+  },
+})

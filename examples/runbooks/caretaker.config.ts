@@ -1,0 +1,133 @@
+import { defineConfig } from '../../lib/config/index.ts'
+
+/** An AI assistant on Netlify, whose operations were a book of runbooks: what a person did by the book is done here. */
+export default defineConfig({
+  app: { name: 'Runbooks', url: 'http://localhost:8888', timezone: 'UTC' },
+
+  health: {
+    checks: {
+      database: { critical: true },
+      supabase: { critical: true },
+      'object-store': {},
+      rls: {},
+      stripe: { critical: false },
+      website: { kind: 'url', url: 'http://localhost:8888/app', critical: false, timeoutMs: 3000 },
+    },
+  },
+
+  retention: [
+    // A rotated key works for another day.
+    { name: 'revoked_keys', table: 'api_keys', where: `revoked_at < now() - interval '24 hours'`, action: 'purge' },
+    { name: 'conversations', table: 'conversations', column: 'deleted_at', olderThan: '30 days', action: 'purge' },
+    { name: 'request_logs', table: 'request_logs', column: 'created_at', olderThan: '30 days', action: 'purge' },
+    { name: 'error_logs', table: 'error_logs', column: 'created_at', olderThan: '90 days', action: 'purge' },
+    { name: 'auth_attempts', table: 'auth_attempts', column: 'created_at', olderThan: '90 days', action: 'purge' },
+    { name: 'audit_logs', table: 'audit_logs', column: 'created_at', olderThan: '24 months', action: 'purge' },
+    { name: 'gdpr_requests', table: 'gdpr_requests', column: 'completed_at', olderThan: '24 months', action: 'purge' },
+  ],
+
+  reports: {
+    performance: {
+      description: "Each function's day: requests, errors, the middle and the slow end.",
+      period: 'day',
+      sql: `select (:from::timestamptz at time zone 'UTC')::date as day, function_name, count(*)::int as requests,
+              (count(*) filter (where status >= 500))::numeric / count(*) as error_rate,
+              percentile_disc(0.5) within group (order by duration_ms) as p50_ms, percentile_disc(0.95) within group (order by duration_ms) as p95_ms
+            from request_logs where created_at >= :from and created_at < :to group by function_name`,
+      into: 'performance_metrics',
+    },
+    usage: {
+      description: "Each model's month: who used it, and how many tokens they used.",
+      period: 'month',
+      sql: `select (:from::timestamptz at time zone 'UTC')::date as month, model, count(distinct user_id)::int as active_users,
+              sum(prompt_tokens) as prompt_tokens, sum(completion_tokens) as completion_tokens
+            from token_usage where created_at >= :from and created_at < :to group by model`,
+      into: 'usage_reports',
+      store: 'csv',
+    },
+  },
+
+  jobs: {
+    'scheduled-maintenance': {
+      description:
+        'The maintenance window, Sunday 2 to 4: indexes are rebuilt, tables vacuumed, and the planner learns what they hold now.',
+      schedule: '0 2 * * 0',
+      steps: [
+        { reindex: ['idx_messages_conversation_id', 'idx_request_logs_created_at', { table: 'token_usage' }] },
+        { vacuum: ['messages', 'token_usage', 'request_logs', 'auth_attempts', 'audit_logs'] },
+        { analyze: 'all' },
+      ],
+    },
+    'performance-metrics': {
+      description: "Yesterday's figures of each function, before its requests are old enough to go.",
+      schedule: '30 0 * * *',
+      steps: [{ report: 'performance' }],
+    },
+    'usage-report': {
+      description: "Last month's use of each model, as rows and as a CSV.",
+      schedule: '0 6 1 * *',
+      steps: [{ report: 'usage' }],
+    },
+    'database-report': {
+      description: 'Bloat, dead rows, unused and missing indexes, slow queries.',
+      schedule: '0 6 * * 1',
+      steps: [{ report: 'database' }],
+    },
+  },
+
+  schedules: { retention: '0 1 * * *', backup: '0 3 * * *' },
+
+  // Recipients are not named here: the public keys come from the environment, so that each deployment has its own.
+  backup: { keep: { daily: 30, config: '90 days' }, increments: {} },
+
+  gdpr: {
+    subject: { table: 'auth.users', id: 'id', email: 'email' },
+    tables: {
+      profiles: { erase: 'delete' },
+      subscriptions: { erase: 'delete' },
+      // Secrets are of no use to the person, and of much use to a thief.
+      api_keys: { export: ['id', 'name', 'last_used_at', 'revoked_at', 'created_at'], erase: 'delete' },
+      connected_accounts: { export: ['id', 'provider', 'created_at'], erase: 'delete' },
+      conversations: { erase: 'delete' },
+      messages: { erase: 'delete' },
+      token_usage: { erase: 'delete' },
+      consents: { erase: 'delete' },
+      payments: { erase: { keep: 'tax law', until: '10 years', anonymise: ['billing_name'] } },
+      request_logs: { erase: { anonymise: ['user_id'] } },
+      error_logs: { erase: 'delete' },
+      audit_logs: { erase: { anonymise: ['user_id', 'ip_address'] } },
+      auth_attempts: { link: { column: 'email', to: 'email' }, erase: 'delete' },
+      // That a request was answered in time has to be shown later.
+      gdpr_requests: {
+        link: { column: 'requester_email', to: 'email' },
+        erase: { keep: 'accountability (GDPR Art. 5(2))', until: '3 years' },
+      },
+    },
+  },
+
+  webhooks: {
+    stripe: {
+      on: {
+        // The payment is marked as paid; an invoice that was never seen gets one.
+        'invoice.paid': async ({ data }, tx) => {
+          await tx.execute(
+            `insert into payments (user_id, stripe_invoice_id, amount_cents, currency, status, paid_at)
+             select s.user_id, invoice ->> 'id', (invoice ->> 'amount_paid')::int, invoice ->> 'currency', 'paid',
+               to_timestamp((invoice #>> '{status_transitions,paid_at}')::float8)
+             from (select $1::jsonb as invoice) event left join subscriptions s on s.stripe_customer_id = invoice ->> 'customer'
+             on conflict (stripe_invoice_id) do update
+               set status = 'paid', amount_cents = excluded.amount_cents, paid_at = excluded.paid_at`,
+            [JSON.stringify(data.object)],
+          )
+        },
+        'customer.subscription.updated': async ({ data }, tx) => {
+          await tx.execute(
+            `update subscriptions set status = case subscription ->> 'status' when 'active' then 'active' when 'canceled' then 'canceled' else 'past_due' end
+             from (select $1::jsonb as subscription) event where stripe_customer_id = subscription ->> 'customer'`,
+            [JSON.stringify(data.object)],
+          )
+        },
+      },
+    },
+  },
+})
