@@ -88,11 +88,26 @@ export default defineConfig({
   },
 
   // Recipients are not named here: the public keys come from the environment, so that each deployment has its own.
-  backup: { keep: { daily: 30, hourly: '7 days', config: '90 days' }, buckets: ['voice-notes'] },
+  backup: {
+    keep: { daily: 30, hourly: '7 days', config: '90 days' },
+    buckets: ['voice-notes'],
+    // Any moment of the last seven days can be restored.
+    increments: {},
+    drill: {
+      assertions: { 'sessions came back, none from the future': 'select count(*) > 0 and max(created_at) <= now() from session_logs' },
+    },
+  },
 
   gdpr: {
     subject: { table: 'auth.users', id: 'id', email: 'email' },
     tables: {
+      session_logs: { erase: 'delete' },
+      initial_prompt_logs: { erase: 'delete' },
+      prompt_logs: { erase: 'delete' },
+      spark_logs: { erase: 'delete' },
+      comparisons: { erase: 'delete' },
+      usage_logs: { erase: 'delete' },
+      error_logs: { erase: 'delete' },
       payment_logs: { erase: { keep: 'tax law', until: '10 years', anonymise: ['card_name'] } },
       // Columns that name a person without a foreign key.
       feedback_logs: { link: { column: 'contact_email', to: 'email' } },
