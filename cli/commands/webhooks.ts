@@ -99,9 +99,14 @@ function inboxState(given: string): InboxState {
   return state
 }
 
+const setAside: Record<string, string> = {
+  late: 'a later event of its object was applied before',
+  object_gone: 'what it is about no longer exists',
+}
+
 function outcome(entry: InboxEntry): string | null {
   if (entry.state === 'applied') return `applied ${time(entry.appliedAt)}`
-  if (entry.state === 'ignored') return 'no handler in the policy'
+  if (entry.state === 'ignored') return setAside[entry.error?.code ?? ''] ?? 'no handler in the policy'
   if (entry.state === 'dead') return `gave up: ${entry.error?.code ?? 'unknown'}`
   if (entry.error !== null) return `${entry.error.code}; again ${time(entry.nextAttemptAt)}`
   return entry.attempts === 0 ? 'waits to be applied, or for an earlier event of its object' : null

@@ -19,6 +19,10 @@ export type {
   ReportPolicy,
   RetentionRule,
   Schedule,
+  StripeHandlers,
+  StripeMirrorTable,
+  WebhookDelivery,
+  WebhookEvent,
   WebhookHandler,
 } from './schema.ts'
-export { databaseReport } from './schema.ts'
+export { databaseReport, onStripe } from './schema.ts'

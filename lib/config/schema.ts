@@ -53,4 +53,12 @@ export type {
 export { databaseReport, type ReportPeriod, type ReportPolicy } from './schema/reports.ts'
 export type { RetentionRule } from './schema/retention.ts'
 export type { MissedPolicy, Schedule } from './schema/schedules.ts'
-export type { WebhookHandler } from './schema/webhooks.ts'
+export type {
+  StripeHandlers,
+  StripeMirrorTable,
+  StripeThinEvent,
+  WebhookDelivery,
+  WebhookEvent,
+  WebhookHandler,
+} from './schema/webhooks.ts'
+export { onStripe } from './schema/webhooks.ts'

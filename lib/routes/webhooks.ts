@@ -1,28 +1,53 @@
 import { json, type Route, route } from '../http/index.ts'
 import { claimIfIdle } from '../jobs/index.ts'
-import { receiveWebhook } from '../webhooks/index.ts'
+import type { Context } from '../platform/context.ts'
+import { CaretakerError, hasCode } from '../platform/errors.ts'
+import { floodGuard, type Receipt, receiveWebhook, reportFlood } from '../webhooks/index.ts'
 import { type Wake, wakeWorker } from './wake-worker.ts'
 
 /** Vercel takes 4.5 MB, Netlify 6: the smaller of the two. */
 const bodyLimitBytes = 4_500_000
 
 /** Accept = verify, store, acknowledge. What an event means is worked out after the answer. */
-export const webhooks = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => [
-  route({
-    methods: ['POST'],
-    path: '/api/webhooks/:source',
-    summary: 'Take an event from a provider',
-    auth: 'signature',
-    limit: 'none',
-    body: 'bytes',
-    bodyLimitBytes,
-    async handle(ctx, { params, body, request, afterwards }) {
-      const receipt = await receiveWebhook(ctx, params.source as string, { headers: request.headers, body })
-      // Not durable on either host, and it need not be: the event is in the inbox, and every tick looks there.
-      // A policy without webhooks has no job for it; the event waits for one that has.
-      if (!receipt.duplicate && ctx.config.webhooks !== undefined)
-        afterwards(claimIfIdle(ctx, 'webhooks').then((claimed) => (claimed ? wake(ctx) : undefined)))
-      return json({ received: true, duplicate: receipt.duplicate })
-    },
-  }),
-]
+export const webhooks = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => {
+  const flood = floodGuard()
+
+  async function take(ctx: Context, source: string, input: Input): Promise<Response> {
+    const { request, body, afterwards } = input
+    const { pathname, search } = new URL(request.url)
+    let receipt: Receipt
+    try {
+      receipt = await receiveWebhook(ctx, source, { headers: request.headers, body, target: pathname + search })
+    } catch (error) {
+      if (!hasCode(error, 'signature_invalid')) throw error
+      const { retryAfterSeconds, report } = flood.refused(source, ctx.clock.now())
+      if (report) afterwards(reportFlood(ctx, source))
+      if (retryAfterSeconds === null) throw error
+      throw new CaretakerError('rate_limited', 'Too many requests whose signature is not accepted. Please wait before trying again.', {
+        retryAfterSeconds,
+      })
+    }
+    // Not durable on either host, and it need not be: the event is in the inbox, and every tick looks there.
+    // A policy without webhooks has no job for it; the event waits for one that has.
+    if (!receipt.duplicate && ctx.config.webhooks !== undefined)
+      afterwards(claimIfIdle(ctx, 'webhooks').then((claimed) => (claimed ? wake(ctx) : undefined)))
+    if (receipt.answer !== undefined) return new Response(receipt.answer.body, { headers: { 'content-type': receipt.answer.mediaType } })
+    return json({ received: true, duplicate: receipt.duplicate })
+  }
+
+  const common = { methods: ['POST'], auth: 'signature', limit: 'none', body: 'bytes', bodyLimitBytes } as const
+  return [
+    route({
+      ...common,
+      path: '/api/webhooks/:source',
+      summary: 'Take an event from a provider',
+      handle: (ctx, { params, ...input }) => take(ctx, params.source as string, input),
+    }),
+  ]
+}
+
+interface Input {
+  request: Request
+  body: Uint8Array
+  afterwards(work: Promise<unknown>): void
+}

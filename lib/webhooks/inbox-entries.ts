@@ -1,7 +1,8 @@
+import type { WebhookEvent } from '../config/index.ts'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { environmentCipher } from '../platform/field-cipher.ts'
-import { openPayload, type WebhookEvent } from './payload.ts'
+import { openPayload } from './payload.ts'
 import { type InboxEntry, type InboxState, selectEntries, selectEntry } from './queries.ts'
 
 export const inboxStates = ['received', 'applied', 'ignored', 'dead'] as const satisfies readonly InboxState[]
@@ -23,7 +24,7 @@ export async function showInbox(
   ctx: Context,
   id: string,
   options: { payload?: boolean } = {},
-): Promise<InboxEntry & { payload?: WebhookEvent }> {
+): Promise<InboxEntry & { payload?: WebhookEvent | null }> {
   const found = await selectEntry(ctx.db, id)
   if (found === undefined)
     throw new CaretakerError('not_found', `There is no webhook event "${id}" in the inbox. \`webhooks list\` shows what there is.`)

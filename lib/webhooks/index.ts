@@ -1,3 +1,4 @@
+export { floodGuard, reportFlood } from './flood.ts'
 export { inboxStates, listInbox, showInbox } from './inbox-entries.ts'
 export { planInbox, processInboxJob } from './process.ts'
 export { type InboxOutcome, type ProcessInput, processInbox } from './process-inbox.ts'

@@ -1,7 +1,5 @@
-import type { WebhookHandler } from '../config/index.ts'
+import type { WebhookEvent } from '../config/index.ts'
 import type { FieldCipher } from '../platform/field-cipher.ts'
-
-export type WebhookEvent = Parameters<WebhookHandler>[0]
 
 /**
  * The body as it is stored: sealed to its row, so that swapped between two rows it opens in neither. Not compressed:
@@ -11,9 +9,15 @@ export function sealPayload(cipher: FieldCipher, event: { source: string; eventI
   return cipher.seal(event.body, place(event))
 }
 
-/** The event as it was signed. */
-export function openPayload(cipher: FieldCipher, row: { source: string; eventId: string; payload: Uint8Array }): WebhookEvent {
+/** The event as it was signed, but for what the policy minimised; null when the payload was pruned. */
+export function openPayload(cipher: FieldCipher, row: { source: string; eventId: string; payload: Uint8Array }): WebhookEvent | null {
+  if (row.payload.byteLength === 0) return null
   return JSON.parse(new TextDecoder().decode(cipher.open(row.payload, place(row)))) as WebhookEvent
+}
+
+/** What the object of an event goes by in the database: a keyed hash. */
+export function objectTag(cipher: FieldCipher, source: string, objectId: string): Buffer {
+  return cipher.tag(`webhook object of ${source}`, objectId)
 }
 
 function place(row: { source: string; eventId: string }): string[] {

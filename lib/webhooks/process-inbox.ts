@@ -1,12 +1,16 @@
-import type { WebhookHandler } from '../config/index.ts'
+import type { WebhookDelivery, WebhookEvent, WebhookHandler } from '../config/index.ts'
+import { canonicalJson } from '../platform/audit.ts'
 import { type Context, remainingMs } from '../platform/context.ts'
 import type { Transaction } from '../platform/db.ts'
 import { CaretakerError, hasCode, sqlState } from '../platform/errors.ts'
 import { environmentCipher, type FieldCipher } from '../platform/field-cipher.ts'
 import { emitEvent } from '../platform/outbox.ts'
-import { handlersBySource } from './handlers.ts'
-import { openPayload, type WebhookEvent } from './payload.ts'
-import { type ClaimedEvent, claimEvent, countAttempt, ignoreUnhandled, markApplied, recordFailure } from './queries.ts'
+import type { CurrentObject } from './current-object.ts'
+import { type SourcePolicy, sourcePolicies } from './handlers.ts'
+import { minimise } from './minimise.ts'
+import { openPayload } from './payload.ts'
+import { type ClaimedEvent, claimEvent, countAttempt, ignoreUnhandled, lockObject, markApplied, recordFailure } from './queries.ts'
+import { isObject } from './sources/json.ts'
 
 /** Attempts before an event is a dead letter: with the delays below, about two and a half hours. */
 export const maxAttempts = 12
@@ -17,7 +21,7 @@ const handlerLimitMs = 25_000
 
 export interface InboxOutcome {
   applied: number
-  /** Kept and acknowledged: the policy has no handler for the type. */
+  /** Kept and acknowledged: the policy has no handler for the type, or the event came too late to say anything. */
   ignored: number
   /** Attempts that failed and will be repeated. */
   failed: number
@@ -42,7 +46,8 @@ export interface ProcessInput {
  * Applies due events with the policy's handlers, one transaction each: the claim, the handler's effects and the mark
  * stand or fall together, so a kill at any instant leaves an event either applied or due. Any number of workers may
  * run at once. An event whose handler throws, or ends the process, is due again after a growing delay, and dead after
- * twelve attempts.
+ * twelve attempts. An event that comes after a later one of its object, or that cannot be told from another of the same
+ * instant, gets the object as the provider has it now, where the provider can be asked.
  * @throws {CaretakerError} `database_unavailable`; `not_configured` without ENCRYPTION_KEY
  */
 export async function processInbox(ctx: Context, input: ProcessInput = {}): Promise<InboxOutcome> {
@@ -53,11 +58,11 @@ export async function processInbox(ctx: Context, input: ProcessInput = {}): Prom
   const outcome: InboxOutcome = { applied: 0, ignored: 0, failed: 0, dead: 0 }
   const goOn = () => !signal.aborted && remainingMs(ctx) > 1_000 && taken(outcome) < limit
 
-  for (const [source, handlers] of handlersBySource(ctx.config)) {
-    const types = [...handlers.keys()]
+  for (const [source, policy] of sourcePolicies(ctx.config)) {
+    const types = [...policy.handlers.keys()]
     if (goOn()) outcome.ignored += await ignoreUnhandled(ctx.db, { source, types, now: ctx.clock.now(), ids }, limit - taken(outcome))
     while (types.length > 0 && goOn()) {
-      const result = await applyNext(ctx, { cipher, source, handlers, ids, countFirst: input.afterDeath === true })
+      const result = await applyNext(ctx, { cipher, source, policy, ids, countFirst: input.afterDeath === true })
       if (result === 'none') break
       if (result !== 'taken') outcome[result]++
     }
@@ -70,53 +75,131 @@ function taken(outcome: InboxOutcome): number {
 }
 
 /** `taken`: another worker was faster. */
-type Result = 'applied' | 'failed' | 'dead' | 'none' | 'taken'
+type Result = keyof InboxOutcome | 'none' | 'taken'
 
 interface Work {
   cipher: FieldCipher
   source: string
-  handlers: ReadonlyMap<string, WebhookHandler>
+  policy: SourcePolicy
   ids: readonly string[] | null
   countFirst: boolean
 }
 
-async function applyNext(
-  ctx: Context,
-  { cipher, source, handlers, ids, countFirst }: Work,
-  /** The event whose attempt is counted already, and until when no other worker takes it. */
-  counted?: { id: string; until: Date },
-): Promise<Result> {
-  let claimed: ClaimedEvent | undefined
-  let suspect: ClaimedEvent | undefined
-  try {
-    const result = await ctx.db.transaction(
-      async (tx): Promise<Result> => {
-        const due = counted === undefined ? { now: ctx.clock.now(), ids } : { now: counted.until, ids: [counted.id] }
-        claimed = await claimEvent(tx, { source, types: [...handlers.keys()], ...due })
-        if (claimed === undefined) return counted === undefined ? 'none' : 'taken'
-        if (counted === undefined && (countFirst || claimed.attempts > 0)) {
-          suspect = claimed
-          return 'none'
-        }
-        const handler = handlers.get(claimed.type)
-        if (handler === undefined) throw new CaretakerError('internal', `An event of type ${claimed.type} was claimed that has no handler.`)
-        await runHandler(ctx, handler, openPayload(cipher, claimed), tx)
-        await markApplied(tx, claimed.id, claimed.attempts + (counted === undefined ? 1 : 0), ctx.clock.now())
-        return 'applied'
-      },
-      { statementTimeoutMs: handlerLimitMs },
-    )
-    if (suspect === undefined) return result
-  } catch (error) {
-    // A lost database is nobody's failed attempt: whether the commit arrived is known when it is back.
-    if (claimed === undefined || hasCode(error, 'database_unavailable')) throw error
-    return fail(ctx, claimed, claimed.attempts + (counted === undefined ? 1 : 0), error)
+/** What has been done for an event that the next transaction takes again. */
+interface Prepared {
+  id: string
+  /** Its attempt is counted already, and no other worker takes it before. */
+  countedUntil?: Date
+  /** The object as it is now, looked up when its progress stood there; undefined where it cannot be looked up. */
+  current?: { progress: number; found: CurrentObject | undefined }
+}
+
+/** Why a transaction ended without applying its event: something has to be done outside of it first. */
+type Wanted = { claimed: ClaimedEvent; count: true } | { claimed: ClaimedEvent; lookUp: WebhookEvent; progress: number }
+
+async function applyNext(ctx: Context, work: Work): Promise<Result> {
+  let prepared: Prepared | undefined
+  for (;;) {
+    const attempt: { claimed?: ClaimedEvent } = {}
+    const attemptsWith = (claimed: ClaimedEvent) => claimed.attempts + (prepared?.countedUntil === undefined ? 1 : 0)
+    try {
+      const result = await ctx.db.transaction((tx) => applyInTransaction(ctx, tx, work, prepared, attempt), {
+        statementTimeoutMs: handlerLimitMs,
+      })
+      if (typeof result === 'string') return result
+      const { claimed } = result
+      if ('count' in result) {
+        // Twelve attempts were begun and none of them came back to say how it ended.
+        if (claimed.attempts >= maxAttempts) return fail(ctx, claimed, claimed.attempts, new WorkerDied())
+        const until = new Date(ctx.clock.now().getTime() + retryDelayMs(claimed.attempts + 1))
+        if (!(await countAttempt(ctx.db, claimed, until))) return 'taken'
+        prepared = { id: claimed.id, countedUntil: until }
+      } else {
+        // Nobody is asked anything from inside a transaction.
+        const found = await (await work.policy.current?.())?.(ctx, work.source, result.lookUp)
+        prepared = { ...prepared, id: claimed.id, current: { progress: result.progress, found } }
+      }
+    } catch (error) {
+      // A lost database is nobody's failed attempt: whether the commit arrived is known when it is back.
+      if (attempt.claimed === undefined || hasCode(error, 'database_unavailable')) throw error
+      return fail(ctx, attempt.claimed, attemptsWith(attempt.claimed), error)
+    }
   }
-  // Twelve attempts were begun and none of them came back to say how it ended.
-  if (suspect.attempts >= maxAttempts) return fail(ctx, suspect, suspect.attempts, new WorkerDied())
-  const until = new Date(ctx.clock.now().getTime() + retryDelayMs(suspect.attempts + 1))
-  if (!(await countAttempt(ctx.db, suspect, until))) return 'taken'
-  return applyNext(ctx, { cipher, source, handlers, ids, countFirst }, { id: suspect.id, until })
+}
+
+async function applyInTransaction(
+  ctx: Context,
+  tx: Transaction,
+  { cipher, source, policy, ids, countFirst }: Work,
+  prepared: Prepared | undefined,
+  attempt: { claimed?: ClaimedEvent },
+): Promise<Result | Wanted> {
+  const now = ctx.clock.now()
+  const due = prepared === undefined ? { now, ids } : { now: prepared.countedUntil ?? now, ids: [prepared.id] }
+  const claimed = await claimEvent(tx, { source, types: [...policy.handlers.keys()], ...due })
+  if (claimed === undefined) return prepared === undefined ? 'none' : 'taken'
+  attempt.claimed = claimed
+  const counted = prepared?.countedUntil !== undefined
+  if (!counted && (countFirst || claimed.attempts > 0)) return { claimed, count: true }
+  const attempts = claimed.attempts + (counted ? 0 : 1)
+  const handler = policy.handlers.get(claimed.type)
+  if (handler === undefined) throw new CaretakerError('internal', `An event of type ${claimed.type} was claimed that has no handler.`)
+  const sent = openPayload(cipher, claimed)
+  if (sent === null) throw new CaretakerError('not_found', 'The payload of the event was pruned.')
+
+  const { objectTag } = claimed
+  if (objectTag === null) {
+    await runHandler(ctx, handler, sent, tx, { source, attempt: attempts, receivedAt: claimed.receivedAt, late: false, current: false })
+    await markApplied(tx, { id: claimed.id, attempts, at: now, state: 'applied', error: null })
+    return 'applied'
+  }
+
+  const progress = await lockObject(tx, source, objectTag)
+  let stateTag = stateOf(cipher, sent)
+  const late = claimed.position < progress.position
+  const tied = claimed.position === progress.position && progress.stateTag !== null && !progress.stateTag.equals(stateTag)
+  const thin = !isObject(sent.data?.object)
+  if ((late || tied || thin) && policy.current !== undefined && prepared?.current?.progress !== progress.position)
+    return { claimed, lookUp: sent, progress: progress.position }
+
+  const found = prepared?.current?.progress === progress.position ? prepared.current.found : undefined
+  const gone = found?.object === null && !claimed.type.endsWith('.deleted')
+  if (gone || (late && found === undefined && policy.late === 'skip')) {
+    const error = { code: gone ? 'object_gone' : 'late' }
+    await markApplied(tx, { id: claimed.id, attempts, at: now, state: 'ignored', error })
+    return 'ignored'
+  }
+  const object = found?.object ?? undefined
+  const event = object === undefined || thin ? sent : withObject(sent, object, policy.minimise)
+  if (object !== undefined) stateTag = stateOf(cipher, event)
+  await runHandler(ctx, handler, event, tx, {
+    source,
+    attempt: attempts,
+    receivedAt: claimed.receivedAt,
+    late,
+    current: found !== undefined,
+    ...(thin && object !== undefined ? { object } : {}),
+  })
+  const position = Math.max(claimed.position, found?.position ?? 0)
+  await markApplied(tx, {
+    id: claimed.id,
+    attempts,
+    at: now,
+    state: 'applied',
+    error: null,
+    progress: { source, objectTag, position, stateTag },
+  })
+  return 'applied'
+}
+
+/** What an event says of its object, as a keyed hash: of two events with the same one, it does not matter which came first. */
+function stateOf(cipher: FieldCipher, event: WebhookEvent): Buffer {
+  return cipher.tag('webhook object state', canonicalJson(event.data?.object ?? event))
+}
+
+function withObject(event: WebhookEvent, object: Record<string, unknown>, fields: readonly string[] | undefined): WebhookEvent {
+  const updated = { ...event, data: { ...event.data, object } }
+  return fields === undefined ? updated : (minimise(updated, fields) as WebhookEvent)
 }
 
 class WorkerDied extends Error {
@@ -124,7 +207,13 @@ class WorkerDied extends Error {
 }
 
 /** Runs the handler on a transaction that is closed to it afterwards, also when it is still at work by then. */
-async function runHandler(ctx: Context, handler: WebhookHandler, event: WebhookEvent, tx: Transaction): Promise<void> {
+async function runHandler(
+  ctx: Context,
+  handler: WebhookHandler,
+  event: WebhookEvent,
+  tx: Transaction,
+  delivery: WebhookDelivery,
+): Promise<void> {
   let open = true
   const guard = () => {
     if (!open)
@@ -150,7 +239,7 @@ async function runHandler(ctx: Context, handler: WebhookHandler, event: WebhookE
     )
   })
   try {
-    await Promise.race([handler(event, fenced), late])
+    await Promise.race([handler(event, fenced, delivery), late])
   } finally {
     clearTimeout(timer)
     open = false

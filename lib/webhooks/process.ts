@@ -1,7 +1,7 @@
 import type { Context } from '../platform/context.ts'
 import { sqlState } from '../platform/errors.ts'
 import type { JobPlan, JobVerb, PlanLine } from '../platform/job.ts'
-import { handlersBySource } from './handlers.ts'
+import { sourcePolicies } from './handlers.ts'
 import { type InboxOutcome, processInbox } from './process-inbox.ts'
 import { countOpen, type WaitingType } from './queries.ts'
 
@@ -26,10 +26,10 @@ export const processInboxJob: JobVerb = async (ctx, run) => {
 
 /** What waits in the inbox now, by type, and what died there. */
 export const planInbox: JobPlan = async (ctx) => {
-  const handlers = handlersBySource(ctx.config)
+  const policies = sourcePolicies(ctx.config)
   const open = await openEvents(ctx)
   return open.map((row): PlanLine => {
-    const handled = handlers.get(row.source)?.has(row.type) === true
+    const handled = policies.get(row.source)?.handlers.has(row.type) === true
     const line = { target: 'caretaker.inbox', count: row.count, unit: 'rows' as const }
     if (row.state === 'dead')
       return {

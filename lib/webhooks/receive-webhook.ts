@@ -1,45 +1,91 @@
-import { nearest } from '../config/index.ts'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError } from '../platform/errors.ts'
-import { environmentCipher } from '../platform/field-cipher.ts'
-import { sealPayload } from './payload.ts'
-import { insertEvent } from './queries.ts'
-import type { WebhookRequest } from './source.ts'
-import { sources } from './sources/index.ts'
+import { environmentCipher, type FieldCipher } from '../platform/field-cipher.ts'
+import { minimise } from './minimise.ts'
+import { objectTag, sealPayload } from './payload.ts'
+import { insertEvent, insertEvents, type NewEvent } from './queries.ts'
+import { type Answer, positionOf, type VerifiedEvent, type WebhookRequest } from './source.ts'
+import { openSource } from './sources/index.ts'
 
 export interface Receipt {
   accepted: true
-  /** The event was in the inbox already. */
+  /** Every event was in the inbox already. */
   duplicate: boolean
-  /** The provider's id of the event. */
-  id: string
+  /** The provider's ids of the events; most send one at a time. */
+  ids: string[]
+  /** What the provider wants to read, where it is not the JSON that all others get. */
+  answer?: Answer
 }
 
 /**
- * Verifies what a provider sent and stores it, encrypted, in the inbox. When this resolves the event is committed, and
- * only then may the provider be told so. Its effects happen later, in `processInbox`.
+ * Verifies what a provider sent and stores it, encrypted, in the inbox. When this resolves the events are committed, and
+ * only then may the provider be told so. Their effects happen later, in `processInbox`.
  * One round trip to the database, and none for a request that is refused.
- * @throws {CaretakerError} `not_found` (no such source), `not_configured`, `signature_invalid`, `bad_request`, or
- * `database_unavailable`: the provider sends it again.
+ * @throws {CaretakerError} `not_found` (no such source), `not_configured`, `unsupported_media_type`, `payload_too_large`,
+ * `signature_invalid`, `bad_request`, or `database_unavailable`: the provider sends it again.
  */
-export async function receiveWebhook(ctx: Context, sourceName: string, request: WebhookRequest): Promise<Receipt> {
-  const source = sources.get(sourceName)
-  if (source === undefined) {
-    const near = nearest(sourceName, sources.keys())
-    throw new CaretakerError('not_found', `There is no webhook source of that name.${near === undefined ? '' : ` Did you mean "${near}"?`}`)
-  }
+export async function receiveWebhook(ctx: Context, path: string, request: WebhookRequest): Promise<Receipt> {
+  const source = await openSource(ctx.config, path)
   const cipher = environmentCipher(ctx.env, 'The webhook inbox')
-  const event = source.verify(ctx, request)
+  checkForm(request, source)
+  const { events, answer } = source.verify(ctx, request)
+  const fields = source.minimise(ctx.config)
   const now = ctx.clock.now()
-  const stored = await insertEvent(ctx.db, {
-    source: source.name,
-    eventId: event.eventId,
-    type: event.type,
-    // Without a time of its own an event stands where it arrived.
-    occurredAt: event.occurredAt ?? now,
+  const rows = events.map((event) => newEvent(cipher, event, now, fields))
+  const [only] = rows
+  const stored = only !== undefined && rows.length === 1 ? Number(await insertEvent(ctx.db, only)) : await insertEvents(ctx.db, rows)
+  const duplicate = stored === 0 && rows.length > 0
+  return {
+    accepted: true,
+    duplicate,
+    ids: rows.map((row) => row.eventId),
+    ...(answer === undefined ? {} : { answer: answer({ duplicate }) }),
+  }
+}
+
+/** The row of one event, sealed. Shared with what fetches events that never arrived. */
+export function newEvent(cipher: FieldCipher, event: VerifiedEvent, now: Date, fields: readonly string[] | undefined): NewEvent {
+  const { source, eventId, type, objectId } = event
+  const reduced = fields === undefined || fields.length === 0 ? undefined : minimise(event.content, fields)
+  const body = reduced === undefined && event.bytes !== undefined ? event.bytes : Buffer.from(JSON.stringify(reduced ?? event.content))
+  // Without a time of its own an event stands where it arrived.
+  const occurredAt = event.occurredAt ?? now
+  return {
+    source,
+    eventId,
+    type,
+    occurredAt,
     receivedAt: now,
-    objectTag: event.objectId === undefined ? null : cipher.tag(`webhook object of ${source.name}`, event.objectId),
-    payload: sealPayload(cipher, { source: source.name, eventId: event.eventId, body: request.body }),
-  })
-  return { accepted: true, duplicate: !stored, id: event.eventId }
+    position: event.position ?? positionOf(occurredAt),
+    objectTag: objectId === undefined ? null : objectTag(cipher, source, objectId),
+    payload: sealPayload(cipher, { source, eventId, body }),
+  }
+}
+
+function checkForm(request: WebhookRequest, expected: { mediaTypes: readonly string[]; bodyLimitBytes?: number }): void {
+  const encoding = request.headers.get('content-encoding')
+  if (encoding !== null && encoding.toLowerCase() !== 'identity')
+    throw new CaretakerError(
+      'unsupported_media_type',
+      `The body is encoded as "${printable(encoding)}"; expected it as it was signed, without content-encoding.`,
+    )
+  const type = request.headers.get('content-type')
+  if (type !== null) {
+    const [mediaType = '', ...parameters] = type.split(';').map((part) => part.trim().toLowerCase())
+    if (!expected.mediaTypes.includes(mediaType))
+      throw new CaretakerError(
+        'unsupported_media_type',
+        `The body is "${printable(mediaType)}"; expected ${expected.mediaTypes.join(' or ')}.`,
+      )
+    const charset = parameters.find((parameter) => parameter.startsWith('charset='))?.slice('charset='.length)
+    if (charset !== undefined && !/^"?(utf-?8|us-ascii)"?$/.test(charset))
+      throw new CaretakerError('unsupported_media_type', `The body is in the character set "${printable(charset)}"; expected UTF-8.`)
+  }
+  const limit = expected.bodyLimitBytes
+  if (limit !== undefined && request.body.byteLength > limit)
+    throw new CaretakerError('payload_too_large', `The body has ${request.body.byteLength} bytes; accepted are ${limit}.`)
+}
+
+function printable(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, '?').slice(0, 60)
 }

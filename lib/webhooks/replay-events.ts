@@ -13,7 +13,7 @@ export interface Replayed {
 /**
  * Makes dead, ignored or waiting events due now, with their attempts counted anew: all of them or, when one cannot be,
  * none. `processInbox` applies them.
- * @throws {CaretakerError} `not_found`; `conflict` for an event that is applied: applying it again would repeat its effects
+ * @throws {CaretakerError} `not_found`; `conflict` for an event that is applied (again, its effects would be there twice) or whose payload was pruned
  */
 export function replayEvents(ctx: Context, ids: readonly string[]): Promise<Replayed[]> {
   return ctx.db.transaction(async (tx) => {
@@ -27,6 +27,8 @@ export function replayEvents(ctx: Context, ids: readonly string[]): Promise<Repl
           'conflict',
           `Event ${entry.eventId} (${entry.type}) was applied at ${entry.appliedAt?.toISOString() ?? 'an unknown time'}; replaying it would repeat its effects.`,
         )
+      if (entry.payload.byteLength === 0)
+        throw new CaretakerError('conflict', `Event ${entry.eventId} (${entry.type}) cannot be replayed: its payload was pruned.`)
       await makeDue(tx, entry.id, ctx.clock.now())
       replayed.push({ id: entry.id, source: entry.source, eventId: entry.eventId, type: entry.type })
     }

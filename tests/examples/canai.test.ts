@@ -149,7 +149,7 @@ describe('the CanAI example', () => {
         },
       },
     }
-    await test.db.transaction((tx) => handler?.(event, tx) ?? Promise.reject(new Error('no handler')))
+    await test.db.transaction((tx) => handler?.(event as never, tx, {} as never) ?? Promise.reject(new Error('no handler')))
     expect(
       await test.db.query(
         `select user_id, amount_cents, currency, status, extract(epoch from paid_at)::int as paid from payment_logs where stripe_invoice_id = 'in_new'`,

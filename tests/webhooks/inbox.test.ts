@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
-import { defineConfig, type WebhookHandler } from '../../lib/config/index.ts'
+import { defineConfig, type StripeHandlers, type WebhookHandler } from '../../lib/config/index.ts'
 import { fixedClock } from '../../lib/platform/clock.ts'
 import type { Context } from '../../lib/platform/context.ts'
 import type { Transaction } from '../../lib/platform/db.ts'
@@ -25,7 +25,7 @@ describe('the inbox', () => {
     const clock = fixedClock(start)
     const ctx = testContext(test.db, {
       clock,
-      config: defineConfig({ app: { name: 'Test' }, webhooks: { stripe: { on } } }),
+      config: defineConfig({ app: { name: 'Test' }, webhooks: { stripe: { on: on as unknown as StripeHandlers } } }),
       env: readEnv({ ENCRYPTION_KEY: encryptionKey, STRIPE_WEBHOOK_SECRET: secret }),
       deadline: new Date(clock.now().getTime() + 86_400_000),
       ...overrides,
@@ -52,8 +52,8 @@ describe('the inbox', () => {
     const seen: unknown[] = []
     const ctx = context({ [type]: async (event) => void seen.push(event) })
     const body = stripeEvent({ id: 'evt_once', type })
-    expect(await send(ctx, body)).toEqual({ accepted: true, duplicate: false, id: 'evt_once' })
-    expect(await send(ctx, body)).toEqual({ accepted: true, duplicate: true, id: 'evt_once' })
+    expect(await send(ctx, body)).toEqual({ accepted: true, duplicate: false, ids: ['evt_once'] })
+    expect(await send(ctx, body)).toEqual({ accepted: true, duplicate: true, ids: ['evt_once'] })
     expect(await processInbox(ctx)).toEqual({ applied: 1, ignored: 0, failed: 0, dead: 0 })
     expect(await send(ctx, body)).toMatchObject({ duplicate: true })
     expect(await processInbox(ctx)).toEqual({ applied: 0, ignored: 0, failed: 0, dead: 0 })
@@ -250,7 +250,7 @@ describe('the inbox', () => {
     await vi.waitFor(async () =>
       expect(
         await test.db.query(
-          `select from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())`,
+          `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%caretaker.inbox_objects%'`,
         ),
       ).toHaveLength(1),
     )

@@ -21,7 +21,9 @@ function verify(given: { body?: string | Uint8Array; header?: string | null; sec
     app: { name: 'Test' },
     webhooks: { stripe: given.tolerance === undefined ? {} : { toleranceSeconds: given.tolerance } },
   })
-  return stripe.verify({ clock, config, env: readEnv({ STRIPE_WEBHOOK_SECRET: given.secrets ?? secret }) }, { headers, body: bytes })
+  const request = { headers, body: bytes }
+  const [event] = stripe.verify({ clock, config, env: readEnv({ STRIPE_WEBHOOK_SECRET: given.secrets ?? secret }) }, request).events
+  return { eventId: event?.eventId, type: event?.type, occurredAt: event?.occurredAt, objectId: event?.objectId }
 }
 
 const refused = (given: Parameters<typeof verify>[0]) => {

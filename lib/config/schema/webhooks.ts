@@ -1,16 +1,104 @@
+import type Stripe from 'stripe'
 import * as z from 'zod/mini'
 import type { Transaction } from '../../platform/db.ts'
+import { duration } from './primitives.ts'
 
-type AnyEvent = { id: string; type: string; created: number; data: { object: Record<string, unknown> } }
+/** What a handler is told beside the event. */
+export interface WebhookDelivery {
+  readonly source: string
+  /** 1 the first time; more after a failure. */
+  readonly attempt: number
+  readonly receivedAt: Date
+  /** A later event of the same object was applied before this one. */
+  readonly late: boolean
+  /** Late, or notifying only: the object was fetched from the provider, and is as it is now rather than as it was sent. */
+  readonly current: boolean
+  /** The object a thin event is about, where it could be fetched. */
+  readonly object?: Readonly<Record<string, unknown>>
+}
+
+type Handler<Event> = (event: Event, tx: Transaction, delivery: WebhookDelivery) => Promise<void>
+
+/** An event of any source: what was signed, parsed. */
+export type WebhookEvent = Record<string, unknown> & {
+  id: string
+  type: string
+  created: number
+  data: { object: Record<string, unknown> }
+}
 /** Runs in the transaction that marks the event as applied: its effects happen exactly once. */
-export type WebhookHandler = (event: AnyEvent, tx: Transaction) => Promise<void>
-const handler = z.custom<WebhookHandler>((value) => typeof value === 'function', 'expected a function (event, tx) => Promise<void>')
+export type WebhookHandler = Handler<WebhookEvent>
+
+/** As Stripe's types have it; what an endpoint's other API version adds is there too, unknown. */
+type StripeEvents = { [E in Stripe.Event as E['type']]: Omit<E, 'data'> & { data: E['data'] & { object: Record<string, unknown> } } }
+
+/** A thin event: it names its object and does not hold it (https://docs.stripe.com/event-destinations). */
+export interface StripeThinEvent {
+  id: string
+  object: 'v2.core.event'
+  type: string
+  created: string
+  livemode: boolean
+  context?: string
+  related_object?: { id: string; type: string; url: string } | null
+}
+
+/** Handlers by Stripe's type of event, each with Stripe's own type of it. */
+export type StripeHandlers = { [T in keyof StripeEvents]?: Handler<StripeEvents[T]> } & {
+  [thin: `v${number}.${string}`]: Handler<StripeThinEvent>
+}
+
+/** A handler written away from the policy, with the type of its event: `on: { ...onStripe('invoice.paid', async (event, tx) => …) }`. */
+export function onStripe<T extends keyof StripeEvents>(type: T, handler: Handler<StripeEvents[T]>): Pick<StripeHandlers, T> {
+  return { [type]: handler } as Pick<StripeHandlers, T>
+}
+
+const handlers = z.record(
+  z.string(),
+  z.custom<WebhookHandler>((value) => typeof value === 'function', 'expected a function (event, tx) => Promise<void>'),
+)
+const stripeHandlers = handlers as unknown as z.ZodMiniType<StripeHandlers, StripeHandlers>
+
+/** `customer_email`, `data.object.customer_email`, `data.object.lines.*.description`; `**.email` at any depth. */
+const field = z
+  .string()
+  .check(
+    z.regex(
+      /^(\*\*|\*|[^.*\s]+)(\.(\*|[^.*\s]+))*$/,
+      'expected a path such as "data.object.customer_email", with * for any one name and ** in front for any depth',
+    ),
+  )
+
+const receiving = {
+  /** Fields that are stored as null: what nobody needs is not kept. */
+  minimise: z.optional(z.array(field)),
+  /** Events of an object that come after a later one of it was applied: apply them, told so (the default), or set them aside. */
+  late: z.optional(z.enum(['apply', 'skip'])),
+}
+
+const tolerance = z.optional(z.int().check(z.gte(1), z.lte(3600)))
+
+const mirror = z.union([
+  z.literal(true),
+  z.array(z.enum(['customers', 'subscriptions', 'invoices', 'payments'])).check(z.minLength(1, 'expected at least one table')),
+])
 
 export const webhooks = z.strictObject({
+  /** How long the inbox keeps what is done: payloads 30 days, entries (by which repeats are known) 90 days, unless said. */
+  keep: z.optional(z.strictObject({ payloads: z.optional(duration), entries: z.optional(duration) })),
   stripe: z.optional(
     z.strictObject({
-      on: z.optional(z.record(z.string(), handler)),
-      toleranceSeconds: z.optional(z.int().check(z.gte(1), z.lte(3600))),
+      ...receiving,
+      on: z.optional(stripeHandlers),
+      toleranceSeconds: tolerance,
+      /** Tables that follow Stripe's: all four, or the ones named. */
+      mirror: z.optional(mirror),
+      /** Ask Stripe every hour for events that never arrived. Default true, where STRIPE_SECRET_KEY is set. */
+      reconcile: z.optional(z.boolean()),
+      /** Events of connected accounts, which anybody may cause who has one: only handlers named here see them. */
+      connect: z.optional(z.strictObject({ on: z.optional(stripeHandlers), mirror: z.optional(mirror) })),
     }),
   ),
 })
+
+export type StripeMirrorTable = Exclude<z.output<typeof mirror>, true>[number]

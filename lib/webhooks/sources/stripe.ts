@@ -1,7 +1,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
-import type { Context } from '../../platform/context.ts'
 import { CaretakerError } from '../../platform/errors.ts'
-import type { VerifiedEvent, WebhookRequest, WebhookSource } from '../source.ts'
+import { positionOf, type VerifiedEvent, type VerifyContext, type WebhookSource } from '../source.ts'
+import { instant, isObject, type JsonObject, parseJsonObject, word } from './json.ts'
 
 // https://docs.stripe.com/webhooks#verify-manually: HMAC-SHA256 over "TIMESTAMP.BODY", in hex, as v1 of Stripe-Signature.
 
@@ -11,7 +11,8 @@ const longestHeader = 4_096
 const shortestSecret = 8
 
 export const stripe: WebhookSource = {
-  name: 'stripe',
+  mediaTypes: ['application/json'],
+  minimise: (config) => config.webhooks?.stripe?.minimise,
   verify(ctx, request) {
     const secrets = secretsOf(ctx)
     const { timestamp, signatures } = parseSignatureHeader(request.headers.get('stripe-signature'))
@@ -21,11 +22,11 @@ export const stripe: WebhookSource = {
     if (age > tolerance) throw invalid(`its timestamp is ${age} seconds old, accepted are ${tolerance}`)
     if (-age > tolerance) throw invalid(`its timestamp is ${-age} seconds ahead, accepted are ${tolerance}`)
     if (!matches(request.body, timestamp, signatures, secrets)) throw invalid('no v1 signature matches the body')
-    return readEvent(request)
+    return { events: [{ ...readStripeEvent(parseJsonObject(request.body, 'a Stripe event')), bytes: request.body }] }
   },
 }
 
-function secretsOf(ctx: Pick<Context, 'env'>): string[] {
+function secretsOf(ctx: VerifyContext): string[] {
   const secrets = (ctx.env.STRIPE_WEBHOOK_SECRET ?? '')
     .split(',')
     .map((secret) => secret.trim())
@@ -78,51 +79,47 @@ function matches(body: Uint8Array, timestamp: number, signatures: readonly Buffe
   return matched
 }
 
-function readEvent(request: WebhookRequest): VerifiedEvent {
-  const event = parseObject(request.body)
-  return { eventId: word(event, 'id'), type: word(event, 'type'), occurredAt: instant(event.created), objectId: objectId(event) }
-}
-
-function parseObject(body: Uint8Array): Record<string, unknown> {
-  let parsed: unknown
-  try {
-    parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
-  } catch {
-    throw new CaretakerError('bad_request', `The body (${body.byteLength} bytes) is signed but is not JSON; expected a Stripe event.`)
+/**
+ * What the inbox needs to know of a Stripe event, snapshot or thin. Events of a connected account, which its owner can
+ * cause at will, are a source of their own: no handler for the platform's events sees them.
+ */
+export function readStripeEvent(event: JsonObject): VerifiedEvent {
+  const thin = event.object === 'v2.core.event'
+  const occurredAt = instant(event.created)
+  const type = word(event, 'type')
+  const object = isObject(event.data) && isObject(event.data.object) ? event.data.object : undefined
+  const about = object ?? (isObject(event.related_object) ? event.related_object : undefined)
+  const connected = thin ? /\bacct_/.test(String(event.context ?? '')) : event.account !== undefined && event.account !== null
+  return {
+    source: connected ? 'stripe-connect' : 'stripe',
+    eventId: word(event, 'id'),
+    type,
+    occurredAt,
+    objectId: typeof about?.id === 'string' && about.id !== '' ? about.id : undefined,
+    ...(occurredAt === undefined ? {} : { position: positionOf(occurredAt, thin ? 0 : stateRank(type, object)) }),
+    content: event,
   }
-  if (!isObject(parsed)) throw new CaretakerError('bad_request', 'The body is signed but is not a JSON object; expected a Stripe event.')
-  return parsed
 }
 
-function word(event: Record<string, unknown>, field: string): string {
-  const value = event[field]
-  if (typeof value !== 'string' || !/^[\x21-\x7e]{1,255}$/.test(value))
-    throw new CaretakerError(
-      'bad_request',
-      `The event's "${field}" is ${typeof value === 'string' ? 'not a name' : 'missing'}; expected 1 to 255 printable characters.`,
-    )
-  return value
+/**
+ * Events of one second are common (an invoice is created, finalised and paid in one), and their order is not sent. Where
+ * objects move one way only, the state says it. https://docs.stripe.com/billing/subscriptions/overview and the
+ * life cycles of invoices, payment intents, charges, refunds and Checkout sessions.
+ */
+const stateRanks: Record<string, Record<string, number>> = {
+  invoice: { draft: 2, open: 4, uncollectible: 6, paid: 8, void: 8 },
+  subscription: { incomplete: 2, incomplete_expired: 10, canceled: 10 },
+  payment_intent: { succeeded: 10, canceled: 10 },
+  charge: { pending: 2 },
+  refund: { pending: 2, requires_action: 4, succeeded: 8, failed: 10, canceled: 10 },
+  'checkout.session': { open: 2, complete: 8, expired: 8 },
 }
+const unknownRank = 6
 
-/** Snapshot events give seconds, thin events an ISO 8601 text. */
-function instant(created: unknown): Date | undefined {
-  const date = typeof created === 'number' ? new Date(created * 1000) : typeof created === 'string' ? new Date(created) : undefined
-  const year = date?.getUTCFullYear() ?? Number.NaN
-  return year >= 1970 && year <= 9999 ? date : undefined
-}
-
-function objectId(event: Record<string, unknown>): string | undefined {
-  const about =
-    isObject(event.data) && isObject(event.data.object)
-      ? event.data.object
-      : isObject(event.related_object)
-        ? event.related_object
-        : undefined
-  return typeof about?.id === 'string' && about.id !== '' ? about.id : undefined
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
+function stateRank(type: string, object: JsonObject | undefined): number {
+  if (type.endsWith('.created')) return 0
+  if (type.endsWith('.deleted')) return 14
+  return stateRanks[String(object?.object)]?.[String(object?.status)] ?? unknownRank
 }
 
 function invalid(why: string): CaretakerError {
