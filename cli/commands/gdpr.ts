@@ -237,6 +237,8 @@ function describePlan(plan: PlanOutcome): string {
         .join('\n'),
     )
   parts.push(plan.files === null ? 'Files: Supabase is not configured, none are looked for.' : `Files in Storage: ${plan.files}.`)
+  for (const { name, byHand } of plan.processors)
+    parts.push(byHand === null ? `${name} is told to erase the person.` : `${name} must be asked by hand: ${byHand}.`)
   if (plan.authUser) parts.push('The Auth user is deleted through Supabase Auth.')
   if (plan.warnings.length > 0) parts.push(plan.warnings.map((line) => `Warning: ${line}`).join('\n'))
   parts.push(

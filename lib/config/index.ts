@@ -14,6 +14,7 @@ export type {
   MissedPolicy,
   Policy,
   PolicyInput,
+  ProcessorPolicy,
   ReindexTarget,
   ReportPeriod,
   ReportPolicy,

@@ -2,6 +2,7 @@ import * as z from 'zod/mini'
 import { backup } from './schema/backup.ts'
 import { gdpr } from './schema/gdpr.ts'
 import { health } from './schema/health.ts'
+import { history } from './schema/history.ts'
 import { job } from './schema/jobs.ts'
 import { name, tables, url } from './schema/primitives.ts'
 import { referencesOfJobs } from './schema/references.ts'
@@ -24,6 +25,7 @@ const parts = z.strictObject({
   jobs: z.optional(z.record(z.string(), job)),
   /** When built-in jobs run, where not at their default. `false` turns one off. */
   schedules: z.optional(z.record(z.string(), z.union([schedule, z.literal(false)]))),
+  history: z.optional(history),
   backup: z.optional(backup),
   gdpr: z.optional(gdpr),
   webhooks: z.optional(webhooks),
@@ -39,6 +41,7 @@ export const policySchema = parts.check((policy) => {
 export type PolicyInput = z.input<typeof policySchema>
 /** A policy that satisfied the schema. */
 export type Policy = z.output<typeof policySchema>
+export type { ProcessorPolicy } from './schema/gdpr.ts'
 export type { HealthCheckPolicy } from './schema/health.ts'
 export type {
   AppContext,

@@ -34,6 +34,7 @@ const count = (fallback: number) =>
     z._default(z.string().check(z.regex(/^[1-9]\d{0,4}$/, 'expected a whole number from 1 to 99999')), String(fallback)),
     z.transform((value: string) => Number(value)),
   ) as unknown as z.ZodMiniType<number>
+const onOff = () => z.optional(z.enum(['on', 'off'], 'expected on or off'))
 const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 const level = () => z._default(z.enum(levels, `expected ${levels.join(', ')}`), 'info') as unknown as z.ZodMiniType<string>
 
@@ -88,6 +89,12 @@ export const variables = {
   CARETAKER_ENVIRONMENT: variable('Caretaker', 'production, staging or development. Default: what the host says.', text(), {
     aliases: ['VERCEL_ENV', 'CONTEXT', 'NODE_ENV'],
   }),
+  CARETAKER_DEPLOYMENT: variable(
+    'Caretaker',
+    'Which deployment this is, where several with policies of their own work on one database. Default: what the host calls it.',
+    text(),
+    { aliases: ['VERCEL_PROJECT_ID', 'SITE_ID'] },
+  ),
   APP_VERSION: variable(
     'Caretaker',
     'The release shown in /health. Default: the commit the host deployed, else the version of package.json.',
@@ -123,13 +130,26 @@ export const variables = {
   OPENAI_API_KEY: variable('Providers', 'OpenAI, for its health check.', secret()),
   HUME_API_KEY: variable('Providers', 'Hume AI, for its health check.', secret()),
   MEMBERSTACK_SECRET_KEY: variable('Providers', 'Memberstack, for its health check and erasures.', secret()),
+  GDPR_PROCESSOR_SECRET: variable('Providers', 'whsec_…: signs the calls to processors that the policy names by URL.', secret()),
   MAKE_COM_WEBHOOK_URL: variable('Providers', 'Make.com scenario.', httpUrl()),
   TASKMASTER_WEBHOOK_URL: variable('Providers', 'TaskMaster.', httpUrl()),
   GOOGLE_CLIENT_ID: variable('Providers', 'Google OAuth client, for its health check.', text()),
   GOOGLE_CLIENT_SECRET: variable('Providers', 'Google OAuth secret.', secret()),
 
   SENTRY_DSN: variable('Observability', 'Errors are sent there; without it the Sentry client is never loaded.', sentryDsn()),
+  SENTRY_CRONS: variable('Observability', 'on or off: check-ins of jobs at Sentry Crons, where SENTRY_DSN is set. Default on.', onOff()),
+  HEARTBEAT_URL: variable(
+    'Observability',
+    'Called by every tick, as healthchecks.io wants it; with {job} in it also by every job under its own name.',
+    httpUrl(),
+  ),
   POSTHOG_API_KEY: variable('Observability', 'PostHog project key.', secret()),
+  POSTHOG_PERSONAL_API_KEY: variable(
+    'Observability',
+    'A personal key that may read and delete persons: for exports and erasures.',
+    secret(),
+  ),
+  POSTHOG_PROJECT_ID: variable('Observability', "The project's number, with it.", text()),
   POSTHOG_HOST: variable('Observability', 'Default https://us.i.posthog.com.', httpUrl()),
   SLACK_WEBHOOK_URL: variable('Observability', 'Incoming webhook for alerts.', httpUrl()),
   GITHUB_TOKEN: variable('Observability', 'For repository_dispatch.', secret()),

@@ -1,5 +1,8 @@
 import * as z from 'zod/mini'
-import { duration, name, table } from './primitives.ts'
+import { duration, name, table, url } from './primitives.ts'
+
+const columnOfTable = z.string().check(z.regex(/^[^\s."]+(\.[^\s."]+){1,2}$/, 'expected "table.column" or "schema.table.column"'))
+const processorName = z.string().check(z.regex(/^[a-z0-9][a-z0-9-]{0,40}$/, 'expected lower-case letters, digits and hyphens'))
 
 const erase = z.union([
   z.literal('delete'),
@@ -7,6 +10,23 @@ const erase = z.union([
   /** Kept on a legal basis until a date; the named columns are emptied at once. */
   z.strictObject({ keep: name, until: duration, anonymise: z.optional(z.array(name)) }),
 ])
+
+/** Third parties that can be asked for a person's data and told to erase it, by their own interfaces. */
+export const processorNames = ['stripe', 'posthog', 'sendgrid', 'twilio', 'memberstack'] as const
+
+const processor = z.union([
+  z.enum(processorNames),
+  z.strictObject({
+    processor: z.enum(processorNames),
+    /** Where the person's rows hold their id (or telephone number) there: `table.column`. Default: found by address or user id. */
+    ids: z.optional(z.union([columnOfTable, z.array(columnOfTable)])),
+  }),
+  /** A service with an interface of its own: it gets signed calls. */
+  z.strictObject({ name: processorName, url }),
+  /** One that somebody has to ask by hand: the receipt and the event name it. */
+  z.strictObject({ name: processorName, manual: name }),
+])
+export type ProcessorPolicy = z.output<typeof processor>
 
 export const gdpr = z.strictObject({
   /** The table a person is a row of. `id` is its key column where it has no single-column primary key. */
@@ -24,7 +44,15 @@ export const gdpr = z.strictObject({
       }),
     ),
   ),
-  processors: z.optional(z.array(name)),
+  /** Who else holds data of the people: they are asked for an export, and told of an erasure (Art. 19). */
+  processors: z.optional(
+    z.array(processor).check(
+      z.refine((list) => {
+        const names = list.map((one) => (typeof one === 'string' ? one : 'processor' in one ? one.processor : one.name))
+        return new Set(names).size === names.length
+      }, 'expected each processor once'),
+    ),
+  ),
   /** How requests are handled. */
   requests: z.optional(
     z.strictObject({

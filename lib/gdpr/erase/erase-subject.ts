@@ -15,6 +15,7 @@ import { deleteAuthUser, requireSameProject } from './auth-user.ts'
 import { eraseRows, isNothing } from './erase-rows.ts'
 import { finish, makeReceipt } from './finish.ts'
 import { type ErasePlan, planErasure, refuseBlocked, staticBlockers } from './plan.ts'
+import { identify, plannedProcessors, processors } from './processors.ts'
 import { addRows, findFinishedErasure, findOpenErasure, noteWaiting, type Progress, saveProgress } from './progress.ts'
 import type { SignedReceipt } from './receipt.ts'
 import { retrying } from './retry.ts'
@@ -36,7 +37,15 @@ export interface AlreadyErased {
   receipt: unknown
 }
 
-export type PlanOutcome = ({ status: 'planned'; files: number | null; authUser: boolean } & ErasePlan) | AlreadyErased
+export type PlanOutcome =
+  | ({
+      status: 'planned'
+      files: number | null
+      authUser: boolean
+      /** `byHand`: why it cannot be told by its interface; null where it can. */
+      processors: { name: string; byHand: string | null }[]
+    } & ErasePlan)
+  | AlreadyErased
 
 /**
  * What erasing the person would do: counts a table, what stays and why, what is in the way. Changes nothing.
@@ -49,7 +58,13 @@ export async function planSubjectErasure(ctx: Context, { subject: named }: Erase
   const plan = await ctx.db.transaction((tx) => planErasure(tx, map, subject.id), { isolation: 'repeatable read', readOnly: true })
   const supabase = await supabaseIfConfigured(ctx)
   const files = supabase === undefined ? null : (await listFiles(ctx, supabase, map, requirePolicy(ctx), subject.id)).length
-  return { status: 'planned', files, authUser: supabase !== undefined && deletedByAuth(map), ...plan }
+  return {
+    status: 'planned',
+    files,
+    authUser: supabase !== undefined && deletedByAuth(map),
+    processors: await plannedProcessors(ctx),
+    ...plan,
+  }
 }
 
 /**
@@ -100,15 +115,16 @@ export async function eraseSubject(ctx: Context, input: EraseInput): Promise<Era
       requestId: request?.id,
       progress: request?.progress ?? { tags },
       say: input.onProgress ?? (() => undefined),
+      keep: (progress) => keep(erasure, progress),
     }
     const requestedAt = request?.receivedAt ?? ctx.clock.now()
     try {
       // Without a checkpoint the row that everything hangs from must be the last to go.
       const steps = recorded
-        ? [rows, files, authUser, exports, tombstone]
+        ? [identify, rows, files, authUser, exports, tombstone, processors]
         : viaAuth
-          ? [rows, files, tombstone, authUser]
-          : [refusals, files, tombstone, rows]
+          ? [identify, rows, files, tombstone, processors, authUser]
+          : [refusals, identify, files, tombstone, processors, rows]
       for (const step of steps) await step(erasure)
       return await finish(ctx, request?.id, makeReceipt(erasure, requestedAt), erasure.progress, key, id)
     } catch (error) {
@@ -160,6 +176,8 @@ export interface Erasure {
   requestId: string | undefined
   progress: Progress
   say: (message: string) => void
+  /** Adds to the checkpoint, where there is one. */
+  keep: (progress: Partial<Progress>) => Promise<void>
 }
 
 async function keep(erasure: Erasure, progress: Partial<Progress>): Promise<void> {

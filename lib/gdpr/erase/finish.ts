@@ -33,6 +33,7 @@ export function makeReceipt(erasure: Erasure, requestedAt: Date): Receipt {
     references: counted(done.cut).map(([constraint, rows]) => ({ constraint, rows })),
     files: { removed: progress.files ?? 0 },
     authUser: progress.authUser ?? 'not-applicable',
+    processors: Object.entries(progress.processors ?? {}).map(([name, outcome]) => ({ name, ...outcome })),
     tombstone: progress.tombstone ?? null,
     notReached: notReached(erasure),
   }
@@ -45,7 +46,8 @@ function notReached({ ctx, map, supabase, viaAuth, requestId, progress }: Erasur
     lines.push('Files in Supabase Storage: Supabase is not configured.')
   if (map.root === 'auth.users' && !viaAuth)
     lines.push('Sessions that Supabase Auth holds in memory: the user was deleted by SQL, because Supabase is not configured.')
-  for (const processor of policy.processors ?? []) lines.push(`${processor}: not asked; erase the person there by hand.`)
+  for (const [name, outcome] of Object.entries(progress.processors ?? {}))
+    if (outcome.status === 'by-hand') lines.push(`${name}: not asked (${outcome.why}); erase the person there by hand.`)
   if (progress.tombstone === undefined || progress.tombstone === null)
     lines.push('Backups: no object store is configured, so nothing tells a restore to erase this person again.')
   else lines.push('Backups made before: put beyond use; a restore erases this person again before it is opened.')
@@ -86,7 +88,8 @@ export async function finish(
     ])
     // What was asked by mail and not confirmed names the person too.
     await tx.execute(`delete from caretaker.gdpr_requests where state = 'received' and subject = $1`, [subject])
-    await emitEvent(tx, 'gdpr.erased', { request: requestId })
+    const byHand = receipt.processors.filter(({ status }) => status === 'by-hand').map(({ name }) => name)
+    await emitEvent(tx, 'gdpr.erased', { request: requestId, ...(byHand.length > 0 ? { byHand } : {}) })
     await appendAudit(
       tx,
       { actor: byWhom(ctx), clock: ctx.clock },

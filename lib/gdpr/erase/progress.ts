@@ -2,14 +2,18 @@ import type { Context } from '../../platform/context.ts'
 import type { Queryable } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { ErasedRows } from './erase-rows.ts'
+import type { ProcessorOutcome } from './processors.ts'
 
-/** How far an erasure is: `gdpr_requests.checkpoint` while it runs. No personal data beside the keyed hashes. */
+/** How far an erasure is: `gdpr_requests.checkpoint` while it runs. No personal data beside the keyed hashes and what is sealed. */
 export interface Progress {
   tags: string[]
   rows?: ErasedRows
   files?: number
   authUser?: 'deleted' | 'absent' | 'not-applicable'
   exports?: number
+  /** What the processors know the person by, sealed with the field key until all of them have answered. */
+  person?: string
+  processors?: Record<string, ProcessorOutcome>
   tombstone?: string | null
 }
 

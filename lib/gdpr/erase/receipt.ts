@@ -1,5 +1,6 @@
 import { createHash, createHmac, hkdfSync, timingSafeEqual } from 'node:crypto'
 import { canonicalJson } from '../../platform/audit.ts'
+import type { ProcessorOutcome } from './processors.ts'
 
 /** What an erasure did, without personal data: kept by the operator, given to the person, shown to the regulator. */
 export interface Receipt {
@@ -18,6 +19,8 @@ export interface Receipt {
   references: { constraint: string; rows: number }[]
   files: { removed: number }
   authUser: 'deleted' | 'absent' | 'not-applicable'
+  /** Third parties: what each has erased, what stays there, and who must be asked by hand. */
+  processors: ({ name: string } & ProcessorOutcome)[]
   /** Where a restore finds that this person must be erased again; null where no object store is configured. */
   tombstone: string | null
   /** What this erasure did not reach, in sentences. */

@@ -11,11 +11,12 @@ import { emitEvent } from '../../platform/outbox.ts'
 import { databaseRefusal } from '../database-refusal.ts'
 import type { MapTable, SubjectMap } from '../map/subject-map.ts'
 import { readSubjectMap, requirePolicy } from '../policy.ts'
+import { identifyPerson, type Person, processorsOf, reach } from '../processors/index.ts'
 import { byWhom, openRequest, subjectTags } from '../requests/open-request.ts'
 import { isInstalled } from '../requests/request.ts'
 import { keySets, rowsOf, subjectSetting } from '../rows/membership.ts'
 import { listFiles, supabaseIfConfigured } from '../storage-files.ts'
-import { findSubject } from '../subject.ts'
+import { findSubject, type Subject } from '../subject.ts'
 import { withSubjectLock } from '../subject-lock.ts'
 import { type Archive, type ArchivedFile, openArchive } from './archive.ts'
 import { jsonArray } from './json-lines.ts'
@@ -61,7 +62,7 @@ export async function exportSubject(ctx: Context, input: ExportInput): Promise<E
   return withSubjectLock(ctx, { table: map.root, id: subject.id }, async () => {
     const request = unrecorded === null ? await openRequest(ctx, 'export', subject.id, tags) : undefined
     const written = await toDestination(input.out, (out) =>
-      writeArchive(ctx, map, subject.id, out, input.onProgress ?? (() => undefined)),
+      writeArchive(ctx, map, subject, out, input.onProgress ?? (() => undefined)),
     ).catch((error: unknown) => {
       throw databaseRefusal(error, 'export')
     })
@@ -90,7 +91,7 @@ async function toDestination(out: string | Writable, write: (out: Writable) => P
 async function writeArchive(
   ctx: Context,
   map: SubjectMap,
-  subjectId: string,
+  subject: Subject,
   out: Writable,
   say: (message: string) => void,
 ): Promise<Written> {
@@ -100,13 +101,16 @@ async function writeArchive(
   const tables: PageTable[] = []
   const exported = [...map.tables.values()].filter(({ exportColumns }) => exportColumns.length > 0)
   const name = fileNames()
+  const asked = processorsOf(requirePolicy(ctx))
+  let people: Record<string, Person> = {}
   await ctx.db.session(async (session) => {
     await session.execute('begin isolation level repeatable read read only')
     // The pooler's two minutes are too short for a person with a million rows; policies must not hide rows from their owner.
     await session.execute(
       `set local statement_timeout = 0; set local row_security = off; set local timezone = 'UTC'; set local datestyle = 'ISO'; set local intervalstyle = 'iso_8601'`,
     )
-    await session.query(`select set_config('${subjectSetting}', $1, true)`, [subjectId])
+    people = await identifyPerson(session, map, subject, asked)
+    await session.query(`select set_config('${subjectSetting}', $1, true)`, [subject.id])
     for (const [n, table] of exported.entries()) {
       say(`${table.key} (${n + 1}/${exported.length})`)
       const entry = await writeTable(session, archive, map, table, name(table.key))
@@ -116,10 +120,17 @@ async function writeArchive(
     await session.execute('commit')
   })
   const notIncluded = leftOut(ctx, map)
-  const stored = await writeStoredFiles(ctx, archive, map, subjectId, say, notIncluded)
+  const stored = await writeStoredFiles(ctx, archive, map, subject.id, say, notIncluded)
   files.push(...stored)
+  const theirs = await writeProcessors(ctx, archive, people, say, notIncluded)
+  files.push(...theirs)
   const app = ctx.config.app.name
-  files.push(await archive.add('index.html', renderPage({ app, created, tables, files: stored.map(({ path }) => path), notIncluded })))
+  files.push(
+    await archive.add(
+      'index.html',
+      renderPage({ app, created, tables, files: [...stored, ...theirs].map(({ path }) => path), notIncluded }),
+    ),
+  )
   const manifest = {
     format: 'caretaker.gdpr.export/1',
     app,
@@ -177,7 +188,7 @@ function fileNames(): (key: string) => string {
   }
 }
 
-function leftOut(ctx: Context, map: SubjectMap): { what: string; why: string }[] {
+function leftOut(_ctx: Context, map: SubjectMap): { what: string; why: string }[] {
   const lines: { what: string; why: string }[] = []
   for (const { key, table, exportColumns } of map.tables.values()) {
     if (exportColumns.length === 0) lines.push({ what: key, why: 'the policy does not export it' })
@@ -188,8 +199,6 @@ function leftOut(ctx: Context, map: SubjectMap): { what: string; why: string }[]
         why: table.schema === 'auth' ? 'credentials and internal fields of Supabase Auth' : 'the policy does not export these columns',
       })
   }
-  for (const processor of requirePolicy(ctx).processors ?? [])
-    lines.push({ what: processor, why: 'this export does not ask third parties' })
   return lines
 }
 
@@ -219,6 +228,51 @@ async function writeStoredFiles(
       continue
     }
     written.push(await archive.add(`files/${archivePath(bucket)}/${archivePath(path)}`, Readable.fromWeb(data.stream() as ReadableStream)))
+  }
+  return written
+}
+
+/** What third parties hold, a file each. One that does not answer is named instead of failing the whole export. */
+async function writeProcessors(
+  ctx: Context,
+  archive: Archive,
+  people: Record<string, Person>,
+  say: (message: string) => void,
+  notIncluded: { what: string; why: string }[],
+): Promise<ArchivedFile[]> {
+  const written: ArchivedFile[] = []
+  for (const named of processorsOf(requirePolicy(ctx))) {
+    const processor = await reach(ctx, named)
+    const person = people[named.name]
+    if (typeof processor === 'string' || person === undefined) {
+      notIncluded.push({ what: named.name, why: typeof processor === 'string' ? processor : 'nothing leads to the person there' })
+      continue
+    }
+    say(named.name)
+    const records = processor.export(ctx, person)[Symbol.asyncIterator]()
+    // The first answer is awaited before the file is begun: a file in a ZIP cannot be taken back.
+    const first = await records.next().catch((error: unknown) => error as Error)
+    if (first instanceof Error) {
+      notIncluded.push({ what: named.name, why: first instanceof CaretakerError ? first.detail : 'it did not answer as expected' })
+      continue
+    }
+    if (first.done === true) continue
+    let broken: unknown
+    async function* lines(): AsyncGenerator<string> {
+      yield `[${JSON.stringify((first as IteratorYieldResult<unknown>).value)}`
+      try {
+        for (let next = await records.next(); next.done !== true; next = await records.next()) yield `,\n${JSON.stringify(next.value)}`
+      } catch (error) {
+        broken = error
+      }
+      yield ']\n'
+    }
+    written.push(await archive.add(`processors/${named.name}.json`, Readable.from(lines())))
+    if (broken !== undefined)
+      notIncluded.push({
+        what: `${named.name}: what comes after the records in its file`,
+        why: broken instanceof CaretakerError ? broken.detail : 'it stopped answering',
+      })
   }
   return written
 }

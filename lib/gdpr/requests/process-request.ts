@@ -75,7 +75,7 @@ export async function processRequestsJob(ctx: Context, run: JobRun): Promise<Job
   await forgetUnconfirmed(ctx)
   const expired = await expireExportFiles(ctx)
   for (const { id } of await waitingRequests(ctx)) {
-    if (run.shouldHandOver()) return { status: 'hand-over' }
+    if (run.shouldHandOver()) return { status: 'hand-over', ...(done.length > 0 ? { progress: true as const } : {}) }
     try {
       await processRequest(ctx, id, run)
       done.push(id)

@@ -101,8 +101,8 @@ describe('exportSubject', () => {
     expect(manifest.notIncluded).toEqual([
       { what: 'public.loose', why: expect.any(String) },
       { what: 'public.payments: user_id, card_name', why: expect.any(String) },
-      { what: 'stripe', why: expect.any(String) },
       { what: 'files in bucket voice', why: 'Supabase is not configured' },
+      { what: 'stripe', why: 'STRIPE_SECRET_KEY is not set' },
     ])
     expect(files.has('data/public.loose.json')).toBe(false)
   })
