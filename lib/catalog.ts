@@ -1,6 +1,6 @@
 import type { JobStep, Policy, Schedule } from './config/index.ts'
 import { nearest } from './config/index.ts'
-import { assertSchedule, type Job, type JobSchedule } from './jobs/index.ts'
+import { type Job, type Pruning, resolveSchedule } from './jobs/index.ts'
 import { CaretakerError } from './platform/errors.ts'
 
 /*
@@ -40,7 +40,7 @@ const builtIn: readonly BuiltIn[] = [
            where i.state = 'received' and i.next_attempt_at <= now() and not exists (
              select from caretaker.inbox earlier
              where earlier.state = 'received' and earlier.object_tag = i.object_tag and earlier.next_attempt_at > now()
-               and (earlier.occurred_at, earlier.id) < (i.occurred_at, i.id))
+               and (earlier.position, earlier.id) < (i.position, i.id))
          ) as waits`,
       ),
   },
@@ -115,7 +115,18 @@ const builtIn: readonly BuiltIn[] = [
     run: async (ctx) => (await import('./backup/index.ts')).configVersionJob(ctx, deploymentOf(ctx.config)),
     plan: async (ctx) => (await import('./backup/index.ts')).planConfigVersion(ctx, deploymentOf(ctx.config)),
   },
+  {
+    name: 'housekeeping',
+    description: "Delete what `history` no longer keeps of Caretaker's own runs, events and counters",
+    schedule: '15 4 * * *',
+    on: () => true,
+    run: async (ctx, run) => (await import('./jobs/index.ts')).housekeepingJob(ctx, run, prunings),
+    plan: async (ctx) => (await import('./jobs/index.ts')).planHousekeeping(ctx, prunings),
+  },
 ]
+
+/** What of the other domains' own tables housekeeping deletes, beside the ledger's. */
+const prunings: readonly Pruning[] = []
 
 /**
  * Every job of the policy: the built-in ones whose part is there, then the app's own.
@@ -138,24 +149,20 @@ export function jobs(policy: Policy): Job[] {
       `schedules.${name}: there is no job of that name${near === undefined ? '' : `; did you mean "${near}"?`}`,
     )
   }
-  const schedule = (name: string, otherwise: Schedule | null | undefined): JobSchedule | null => {
+  const schedule = (name: string, otherwise: Schedule | null | undefined): Pick<Job, 'schedule' | 'heartbeat'> => {
     const wanted = policy.schedules?.[name] ?? otherwise ?? null
-    if (wanted === null || wanted === false) return null
-    const full = typeof wanted === 'string' ? { cron: wanted } : wanted
-    const resolved: JobSchedule = {
-      cron: full.cron,
-      timezone: full.timezone ?? policy.app.timezone ?? 'UTC',
-      missed: full.missed ?? 'last',
+    if (wanted === null || wanted === false) return { schedule: null }
+    return {
+      schedule: resolveSchedule(name, wanted, policy.app.timezone ?? 'UTC'),
+      ...(typeof wanted === 'string' || wanted.heartbeat === undefined ? {} : { heartbeat: wanted.heartbeat }),
     }
-    assertSchedule(name, resolved)
-    return resolved
   }
   return [
-    ...builtIn.filter((job) => job.on(policy)).map(({ on: _on, ...job }) => ({ ...job, schedule: schedule(job.name, job.schedule) })),
+    ...builtIn.filter((job) => job.on(policy)).map(({ on: _on, ...job }) => ({ ...job, ...schedule(job.name, job.schedule) })),
     ...own.map(([name, job]) => ({
       name,
       description: job.description ?? job.steps.map(describeStep).join(', '),
-      schedule: schedule(name, job.schedule),
+      ...schedule(name, job.schedule),
       ...steps(job.steps),
     })),
   ]

@@ -13,11 +13,13 @@ import { sourceScope } from './supabase.ts'
 export async function backupJob(ctx: Context, run: JobRun, deployment?: Deployment): Promise<JobOutcome> {
   // Files first, while neither a snapshot nor a slot is held for this: they may take longer than all the rest.
   const begins = run.checkpoint === null
-  if (begins && !(await prefetchFiles(ctx, { shouldStop: () => run.shouldHandOver() }))) return { status: 'hand-over' }
+  if (begins && !(await prefetchFiles(ctx, { shouldStop: () => run.shouldHandOver() })))
+    return { status: 'hand-over', progress: true }
   // Before the snapshot: what commits later is in the increments then. Never a reason not to back up.
   if (begins) await openIncrements(ctx)
   const report = await sharedBackup(ctx, run)
-  if (report === 'hand-over') return { status: 'hand-over' }
+  // Its progress is in the dump's own tables.
+  if (report === 'hand-over') return { status: 'hand-over', progress: true }
   if (deployment !== undefined) await versionConfigToo(ctx, deployment)
   // Only after a good one: a day of failures must not eat the copies there are.
   const pruned = await pruneBackups(ctx)

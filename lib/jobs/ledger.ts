@@ -1,9 +1,12 @@
+import type { Actor } from '../platform/actor.ts'
 import { appendAudit } from '../platform/audit.ts'
 import type { Context } from '../platform/context.ts'
 import type { Queryable, Row } from '../platform/db.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
+import { deploymentName } from './time.ts'
 
-export type RunState = 'queued' | 'dispatched' | 'running' | 'done' | 'failed' | 'skipped'
+export const runStates = ['queued', 'dispatched', 'running', 'done', 'failed', 'skipped'] as const
+export type RunState = (typeof runStates)[number]
 export type RunKind = 'planned' | 'caught-up' | 'manual'
 
 /** A row of `caretaker.runs`. */
@@ -13,6 +16,11 @@ export interface Run extends Row {
   slot: Date
   kind: RunKind
   state: RunState
+  /** Who asked for it. */
+  actor: Actor
+  /** Whose policy it stands for, where several deployments work on one database. */
+  deployment: string
+  /** Takings so far, hand-overs included. */
   attempt: number
   dispatch: number
   params: Record<string, unknown>
@@ -20,12 +28,17 @@ export interface Run extends Row {
   result: Record<string, unknown> | null
   error: { code: string; detail: string } | null
   queued_at: Date
+  /** Hand-overs in a row that got nothing done. */
+  fruitless: number
+  /** When it was found waiting past its start grace, or at work past its run grace; null while it was not. */
+  overdue_at: Date | null
+  overran_at: Date | null
   started_at: Date | null
   finished_at: Date | null
 }
 
-export const runColumns =
-  'id, job, slot, kind, state, attempt, dispatch, params, checkpoint, result, error, queued_at, started_at, finished_at'
+export const runColumns = `id, job, slot, kind, state, actor, deployment, attempt, dispatch, params, checkpoint, result, error, queued_at,
+  fruitless, overdue_at, overran_at, started_at, finished_at`
 
 export interface Claim {
   run: Run
@@ -43,16 +56,13 @@ export async function claimSlot(
 ): Promise<Claim> {
   return ledger(async () => {
     const [made] = await ctx.db.query<Run>(
-      `insert into caretaker.runs (job, slot, kind, params, actor) values ($1, $2::timestamptz, $3, $4::jsonb, $5::jsonb)
-       on conflict (job, slot) do nothing returning ${runColumns}`,
-      [claim.job, claim.slot, claim.kind, JSON.stringify(claim.params ?? {}), JSON.stringify(ctx.actor)],
+      `insert into caretaker.runs (job, slot, kind, params, actor, deployment)
+       values ($1, $2::timestamptz, $3, $4::jsonb, $5::jsonb, $6) on conflict (job, slot) do nothing returning ${runColumns}`,
+      [claim.job, claim.slot, claim.kind, JSON.stringify(claim.params ?? {}), JSON.stringify(ctx.actor), deploymentName(ctx)],
     )
     if (made !== undefined) return { run: made, claimed: true }
-    const [existing] = await ctx.db.query<Run>(`select ${runColumns} from caretaker.runs where job = $1 and slot = $2::timestamptz`, [
-      claim.job,
-      claim.slot,
-    ])
-    if (existing === undefined)
+    const existing = await findSlot(ctx.db, claim.job, claim.slot)
+    if (existing === null)
       throw new CaretakerError(
         'conflict',
         `The slot ${claim.slot.toISOString()} of ${claim.job} was claimed and removed at the same time; try again.`,
@@ -66,8 +76,9 @@ export async function claimManually(ctx: Context, job: string, params: Record<st
   return ledger(() =>
     ctx.db.transaction(async (tx) => {
       const [run] = await tx.query<Run>(
-        `insert into caretaker.runs (job, slot, kind, params, actor) values ($1, clock_timestamp(), 'manual', $2::jsonb, $3::jsonb) returning ${runColumns}`,
-        [job, JSON.stringify(params), JSON.stringify(ctx.actor)],
+        `insert into caretaker.runs (job, slot, kind, params, actor, deployment)
+         values ($1, clock_timestamp(), 'manual', $2::jsonb, $3::jsonb, $4) returning ${runColumns}`,
+        [job, JSON.stringify(params), JSON.stringify(ctx.actor), deploymentName(ctx)],
       )
       await appendAudit(tx, ctx, { action: 'job.requested', target: job })
       return run as Run
@@ -81,13 +92,18 @@ export async function claimManually(ctx: Context, job: string, params: Record<st
  */
 export async function claimIfIdle(ctx: Context, job: string): Promise<boolean> {
   const inserted = await ctx.db.execute(
-    `insert into caretaker.runs (job, slot, kind, actor)
-     select $1, clock_timestamp(), 'planned', $2::jsonb
+    `insert into caretaker.runs (job, slot, kind, actor, deployment)
+     select $1, clock_timestamp(), 'planned', $2::jsonb, $3
      where not exists (select from caretaker.runs where job = $1 and state in ('queued', 'dispatched'))
      on conflict (job, slot) do nothing`,
-    [job, JSON.stringify(ctx.actor)],
+    [job, JSON.stringify(ctx.actor), deploymentName(ctx)],
   )
   return inserted > 0
+}
+
+export async function findSlot(db: Queryable, job: string, slot: Date): Promise<Run | null> {
+  const [run] = await db.query<Run>(`select ${runColumns} from caretaker.runs where job = $1 and slot = $2::timestamptz`, [job, slot])
+  return run ?? null
 }
 
 export async function findRun(db: Queryable, id: string): Promise<Run | null> {
@@ -96,11 +112,12 @@ export async function findRun(db: Queryable, id: string): Promise<Run | null> {
 }
 
 /** The newest runs first. */
-export async function listRuns(ctx: Context, filter: { job?: string; limit: number }): Promise<Run[]> {
+export async function listRuns(ctx: Context, filter: { job?: string; state?: RunState; limit: number }): Promise<Run[]> {
   return ledger(() =>
     ctx.db.query<Run>(
-      `select ${runColumns} from caretaker.runs where ($1::text is null or job = $1) order by queued_at desc, slot desc limit $2::int`,
-      [filter.job ?? null, filter.limit],
+      `select ${runColumns} from caretaker.runs where ($1::text is null or job = $1) and ($2::text is null or state = $2)
+       order by queued_at desc, slot desc limit $3::int`,
+      [filter.job ?? null, filter.state ?? null, filter.limit],
     ),
   )
 }

@@ -2,12 +2,14 @@ import type { Context } from '../platform/context.ts'
 import { remainingMs } from '../platform/context.ts'
 import { CaretakerError, hasCode } from '../platform/errors.ts'
 import type { JobRun } from '../platform/job.ts'
-import { describeError } from '../platform/log.ts'
-import { emitEvent } from '../platform/outbox.ts'
+import { openCheckIn } from './check-in.ts'
+import { dispatch, isForeign } from './dispatch.ts'
 import type { Job } from './job.ts'
 import { ledger, type Run, runColumns } from './ledger.ts'
 import type { JobWithMetadata, PgBoss } from './pg-boss.ts'
-import { bossDatabase, heartbeatSeconds, openQueue, queueName, retryLimit } from './queue.ts'
+import { heartbeatSeconds, openQueue, queueName, retryLimit } from './queue.ts'
+import { type Ending, endingOf, fail, isFinal, type Lease, publicError, settle } from './settle.ts'
+import { supervise } from './supervise.ts'
 
 export interface WorkReport {
   /** Runs brought to an end, failed ones included. */
@@ -45,11 +47,12 @@ export async function work(ctx: Context, jobs: readonly Job[], options: WorkOpti
           return report
         }
         if (options.until !== undefined && (await hasEnded(ctx, options.until))) return report
-        await dispatch(ctx, boss)
+        const others = await dispatch(ctx, boss, jobs)
         const [job] = await boss.fetch<{ runId: string; dispatch: number }>(queueName, {
           includeMetadata: true,
           // A run whose job is busy must not keep the runs of other jobs behind it waiting.
           groupConcurrency: 1,
+          ignoreGroups: others,
         })
         if (job !== undefined) {
           await take(ctx, boss, jobs, job, report, options)
@@ -59,7 +62,11 @@ export async function work(ctx: Context, jobs: readonly Job[], options: WorkOpti
         if (options.until === undefined && !(await mayHaveDied(ctx, firstSeen))) return report
         // Somebody else's run is open: wait for its heartbeat to come or to lapse, then look again.
         await pause(ctx.signal, options.until === undefined ? 1_000 : 250)
-        await supervise(ctx, boss)
+        for (const run of await supervise(ctx, boss)) {
+          report.finished++
+          report.failed++
+          await openCheckIn(ctx, findKnown(jobs, run), run).end('error')
+        }
       }
     } finally {
       await boss.stop({ graceful: false, close: false })
@@ -82,53 +89,6 @@ async function assist(ctx: Context, jobs: readonly Job[], options: WorkOptions):
   return false
 }
 
-/**
- * Gives jobs of dead workers back to the queue, closes the runs whose last attempt died with its worker, and queues
- * those anew that the queue knows nothing of (it was restored without its schema, or made anew).
- */
-export async function supervise(ctx: Context, boss: PgBoss): Promise<void> {
-  await boss.supervise(queueName)
-  const open = await ctx.db.query<Run>(
-    `select ${runColumns} from caretaker.runs
-     where state in ('dispatched', 'running') and coalesce(heartbeat_at, queued_at) < now() - make_interval(secs => $1::int) limit 100`,
-    [2 * heartbeatSeconds],
-  )
-  for (const run of open) {
-    const [queued] = await boss.findJobs(queueName, { id: dispatchId(run) })
-    if (queued === undefined) {
-      await requeue(ctx, run)
-      continue
-    }
-    if (queued.state !== 'failed' && queued.state !== 'cancelled') continue
-    await closeFailed(ctx, run, {
-      code: 'job_failed',
-      detail: `The worker died in each of ${run.attempt} attempts.`,
-    })
-  }
-}
-
-/** The queue job's id: the run's own with the dispatch number folded into its last group, so that a second send is none. */
-function dispatchId(run: Pick<Run, 'id' | 'dispatch'>): string {
-  const tail = (BigInt(`0x${run.id.slice(24)}`) ^ BigInt(run.dispatch)).toString(16).padStart(12, '0')
-  return `${run.id.slice(0, 24)}${tail}`
-}
-
-async function dispatch(ctx: Context, boss: PgBoss): Promise<void> {
-  await ctx.db.transaction(async (tx) => {
-    const queued = await tx.query<Run>(
-      `select ${runColumns} from caretaker.runs where state = 'queued' order by queued_at limit 100 for update skip locked`,
-    )
-    for (const run of queued) {
-      await boss.send(
-        queueName,
-        { runId: run.id, dispatch: run.dispatch },
-        { id: dispatchId(run), singletonKey: run.job, group: { id: run.job }, db: bossDatabase(tx) },
-      )
-      await tx.execute(`update caretaker.runs set state = 'dispatched', heartbeat_at = now() where id = $1::uuid`, [run.id])
-    }
-  })
-}
-
 async function take(
   ctx: Context,
   boss: PgBoss,
@@ -149,8 +109,9 @@ async function take(
     await boss.complete(queueName, lease)
     return
   }
-  const job = jobs.find((candidate) => candidate.name === run.job)
+  const job = findKnown(jobs, run)
   const log = ctx.log.child({ job: run.job, slot: run.slot, run: run.id, attempt: run.attempt })
+  const checkIn = openCheckIn({ ...ctx, log }, job, run)
   const lost = new AbortController()
   const beat = setInterval(
     () => {
@@ -162,18 +123,29 @@ async function take(
     (heartbeatSeconds * 1_000) / 3,
   )
   options.onRun?.(run, 'started')
-  try {
-    if (job === undefined) throw new CaretakerError('job_unknown', `The policy has no job "${run.job}" any more.`)
-    const context: Context = { ...ctx, log, actor: { type: 'system', job: run.job }, signal: AbortSignal.any([ctx.signal, lost.signal]) }
-    const outcome = await job.run(context, handle(context, run, options))
-    lost.signal.throwIfAborted()
-    await settle(ctx, boss, run, lease, outcome)
-    if (outcome.status === 'hand-over') report.handedOver++
+  /** Ends the taking; what is told to others is told after the transaction. */
+  const conclude = async (ending: Ending) => {
+    const state = await settle(ctx, boss, run, lease, ending)
+    clearInterval(beat)
+    if (state === 'queued') report.handedOver++
     else report.finished++
-    options.onRun?.(
-      { ...run, result: outcome.status === 'done' ? outcome.result : null },
-      outcome.status === 'done' ? 'done' : 'handed over',
-    )
+    if (state === 'failed') report.failed++
+    if (state !== 'queued') await checkIn.end(state === 'done' ? 'ok' : 'error')
+    const result = ending.status === 'done' ? ending.result : null
+    options.onRun?.({ ...run, result }, state === 'queued' ? 'handed over' : state)
+  }
+  try {
+    if (job === undefined) {
+      // Fetched in the moment in which its own deployment asked for it.
+      if (await isForeign(ctx, jobs, run)) return await conclude({ status: 'interrupted' })
+      throw new CaretakerError('job_unknown', `The policy has no job "${run.job}" any more.`)
+    }
+    checkIn.begin()
+    const context: Context = { ...ctx, log, actor: { type: 'system', job: run.job }, signal: AbortSignal.any([ctx.signal, lost.signal]) }
+    const taking = handle(context, run, options)
+    const outcome = await job.run(context, taking)
+    lost.signal.throwIfAborted()
+    await conclude(endingOf(outcome, run.checkpoint, taking.checkpoint))
   } catch (error) {
     if (hasCode(error, 'lease_lost')) {
       log.warn('lost the lease; another worker has this run')
@@ -182,31 +154,29 @@ async function take(
     if (ctx.signal.aborted) {
       // It was stopped, it did not fail: no attempt is used up, and the next worker goes on from the checkpoint.
       log.info({ err: error }, 'run interrupted')
-      const given = await settle(ctx, boss, run, lease, { status: 'hand-over' }).then(
-        () => true,
-        (cause: unknown) => {
-          if (!hasCode(cause, 'lease_lost')) throw cause
-          return false
-        },
-      )
-      if (!given) return
-      report.handedOver++
-      options.onRun?.(run, 'handed over')
+      await conclude({ status: 'interrupted' }).catch((cause: unknown) => {
+        if (!hasCode(cause, 'lease_lost')) throw cause
+      })
       return
     }
     log.error({ err: error }, 'run failed')
     ctx.sentry.capture(error, { requestId: run.id, tags: { job: run.job } })
     const described = publicError(error)
-    const last = taken.retryCount >= retryLimit || final(error)
-    await fail(ctx, boss, run, lease, described, last)
-    if (last) {
+    const last = taken.retryCount >= retryLimit || isFinal(error)
+    const mine = await fail(ctx, boss, run, lease, described, last)
+    if (last && mine) {
       report.finished++
       report.failed++
+      await checkIn.end('error')
     }
     options.onRun?.({ ...run, error: described }, 'failed')
   } finally {
     clearInterval(beat)
   }
+}
+
+function findKnown(jobs: readonly Job[], run: Pick<Run, 'job'>): Job | undefined {
+  return jobs.find(({ name }) => name === run.job)
 }
 
 function handle(ctx: Context, run: Run, options: WorkOptions): JobRun {
@@ -231,91 +201,6 @@ function handle(ctx: Context, run: Run, options: WorkOptions): JobRun {
     shouldHandOver: () => ctx.signal.aborted || remainingMs(ctx) < handOverMarginMs,
     callForHelp: async () => options.wake?.(ctx),
   }
-}
-
-async function settle(
-  ctx: Context,
-  boss: PgBoss,
-  run: Run,
-  lease: Lease,
-  outcome: { status: 'done'; result: Record<string, unknown> } | { status: 'hand-over' },
-): Promise<void> {
-  await ctx.db.transaction(async (tx) => {
-    const settled =
-      outcome.status === 'done'
-        ? await tx.execute(
-            `update caretaker.runs set state = 'done', result = $3::jsonb, error = null, finished_at = clock_timestamp() where id = $1::uuid and attempt = $2::int and state = 'running'`,
-            [run.id, run.attempt, JSON.stringify(outcome.result)],
-          )
-        : await tx.execute(
-            `update caretaker.runs set state = 'queued', dispatch = dispatch + 1 where id = $1::uuid and attempt = $2::int and state = 'running'`,
-            [run.id, run.attempt],
-          )
-    if (settled === 0) throw new CaretakerError('lease_lost', `Another worker has taken over ${run.job}.`)
-    await boss.complete(queueName, lease, null, { db: bossDatabase(tx) })
-  })
-}
-
-async function fail(ctx: Context, boss: PgBoss, run: Run, lease: Lease, error: RunError, last: boolean): Promise<void> {
-  await ctx.db.transaction(async (tx) => {
-    if (last) {
-      const closed = await markFailed(tx, run, error)
-      if (closed) await boss.complete(queueName, lease, error, { db: bossDatabase(tx) })
-      return
-    }
-    const kept = await tx.execute(
-      `update caretaker.runs set state = 'dispatched', error = $3::jsonb, heartbeat_at = now() where id = $1::uuid and attempt = $2::int and state = 'running'`,
-      [run.id, run.attempt, JSON.stringify(error)],
-    )
-    if (kept > 0) await boss.fail(queueName, lease, error, { db: bossDatabase(tx) })
-  })
-}
-
-async function requeue(ctx: Context, run: Run): Promise<void> {
-  await ctx.db.execute(
-    `update caretaker.runs set state = 'queued', dispatch = dispatch + 1
-     where id = $1::uuid and dispatch = $2::int and attempt = $3::int and state in ('dispatched', 'running')`,
-    [run.id, run.dispatch, run.attempt],
-  )
-}
-
-async function closeFailed(ctx: Context, run: Run, error: RunError): Promise<void> {
-  await ctx.db.transaction((tx) => markFailed(tx, run, run.error ?? error))
-}
-
-async function markFailed(tx: Parameters<Parameters<Context['db']['transaction']>[0]>[0], run: Run, error: RunError): Promise<boolean> {
-  const closed = await tx.execute(
-    `update caretaker.runs set state = 'failed', error = $3::jsonb, finished_at = clock_timestamp()
-     where id = $1::uuid and attempt = $2::int and state in ('dispatched', 'running')`,
-    [run.id, run.attempt, JSON.stringify(error)],
-  )
-  if (closed > 0) await emitEvent(tx, 'job.failed', { job: run.job, slot: run.slot, run: run.id, error })
-  return closed > 0
-}
-
-interface Lease {
-  id: string
-  retryCount: number
-}
-
-interface RunError {
-  code: string
-  detail: string
-}
-
-/** What the ledger may keep of an error: coded ones in full, others by their kind, because their text may quote rows. */
-function publicError(error: unknown): RunError {
-  if (error instanceof CaretakerError) return { code: error.code, detail: error.detail }
-  const described = describeError(error)
-  return { code: 'job_failed', detail: `${String(described.type)}: ${String(described.message)}` }
-}
-
-/** Errors that the same attempt would only repeat. */
-function final(error: unknown): boolean {
-  return (
-    error instanceof CaretakerError &&
-    ['policy_invalid', 'not_configured', 'job_unknown', 'invalid_input', 'env_invalid'].includes(error.code)
-  )
 }
 
 async function heartbeat(ctx: Context, boss: PgBoss, run: Run, lease: Lease): Promise<boolean> {

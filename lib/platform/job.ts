@@ -25,10 +25,17 @@ export interface JobRun {
   callForHelp(): Promise<void>
 }
 
-/** Counts a job reports: rows deleted, tables vacuumed, bytes written. No personal data: it is kept and shown. */
+/**
+ * Counts a job reports: rows deleted, tables vacuumed, bytes written. No personal data: it is kept and shown.
+ * `rows`, `bytes` and `batches` are columns of the history, if they are numbers.
+ */
 export type JobResult = Record<string, unknown>
 
-export type JobOutcome = { status: 'done'; result: JobResult } | { status: 'hand-over' }
+/**
+ * A hand-over after which the checkpoint is what it was before got nothing done; after ten of them in a row the run fails.
+ * `progress` says that the work went on though the checkpoint does not show it.
+ */
+export type JobOutcome = { status: 'done'; result: JobResult } | { status: 'hand-over'; progress?: true }
 
 /** What a job does when a worker takes it. Throws to fail: the engine retries as the job's policy says. */
 export type JobVerb = (ctx: Context, run: JobRun) => Promise<JobOutcome>

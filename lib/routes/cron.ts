@@ -1,6 +1,6 @@
 import { findJob, jobs } from '../catalog.ts'
 import { json, type Route, route } from '../http/index.ts'
-import { claimManually, claimSlot, currentSlot, type Job, nextSlots, tick } from '../jobs/index.ts'
+import { checkInTick, fire, type Job, needsTick, type TickReport, tick } from '../jobs/index.ts'
 import type { Context } from '../platform/context.ts'
 import { type Wake, wakeWorker } from './wake-worker.ts'
 
@@ -16,32 +16,25 @@ export const cron = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => [
       const all = jobs(ctx.config)
       if (params.job === 'tick') return json(await runTick(ctx, all, wake), { status: 202 })
       const job = findJob(all, params.job as string)
-      const slot = firingSlot(job, ctx.clock.now())
-      const claim =
-        slot === null
-          ? { run: await claimManually(ctx, job.name), claimed: true }
-          : await claimSlot(ctx, { job: job.name, slot, kind: 'planned' })
-      if (claim.claimed) await wake(ctx)
-      const { id, state } = claim.run
-      return json({ job: job.name, slot: claim.run.slot, run: id, state, claimed: claim.claimed }, { status: claim.claimed ? 202 : 200 })
+      const { run, claimed } = await fire(ctx, job)
+      // Where no clock calls every minute, each firing of a job looks after the others too.
+      if (await needsTick(ctx)) await runTick(ctx, all, wake)
+      else if (claimed) await wake(ctx)
+      return json({ job: job.name, slot: run.slot, run: run.id, state: run.state, claimed }, { status: claimed ? 202 : 200 })
     },
   }),
 ]
 
-/** One tick of the clock: what every host's minute schedule does. */
-export async function runTick(ctx: Context, all: readonly Job[], wake: Wake = wakeWorker) {
-  const report = await tick(ctx, all)
+/** One tick of the clock: what every host's minute schedule does. Its own watchers are told how it went. */
+export async function runTick(ctx: Context, all: readonly Job[], wake: Wake = wakeWorker): Promise<TickReport> {
+  let report: TickReport
+  try {
+    report = await tick(ctx, all)
+  } catch (error) {
+    await checkInTick(ctx, 'error')
+    throw error
+  }
   if (report.wake) await wake(ctx)
+  await checkInTick(ctx, report.troubled.length === 0 ? 'ok' : 'error')
   return report
-}
-
-/**
- * The slot a firing stands for. Hosts fire late, and a little early: within 30 seconds before a planned instant the
- * firing is for that one.
- */
-export function firingSlot(job: Job, now: Date): Date | null {
-  if (job.schedule === null) return null
-  const [next] = nextSlots(job.schedule, now, 1)
-  if (next !== undefined && next.getTime() - now.getTime() <= 30_000) return next
-  return currentSlot(job.schedule, now)
 }

@@ -1,7 +1,7 @@
 import * as z from 'zod/mini'
 import { findJob, jobs } from '../catalog.ts'
 import { json, type Route, route } from '../http/index.ts'
-import { claimManually, listRuns, nextSlots } from '../jobs/index.ts'
+import { claimManually, listRuns, nextSlots, runStates } from '../jobs/index.ts'
 import { type Wake, wakeWorker } from './wake-worker.ts'
 
 /** What an operator sees and does over HTTP. */
@@ -32,10 +32,17 @@ export const ops = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => [
     limit: 'standard',
     query: z.object({
       job: z.optional(z.string()),
+      state: z.optional(z.enum(runStates)),
       limit: z._default(z.string().check(z.regex(/^([1-9]\d{0,2}|1000)$/, 'expected a whole number from 1 to 1000')), '50'),
     }),
     async handle(ctx, { query }) {
-      return json({ runs: await listRuns(ctx, { ...(query.job === undefined ? {} : { job: query.job }), limit: Number(query.limit) }) })
+      const { job, state, limit } = query
+      const runs = await listRuns(ctx, {
+        ...(job === undefined ? {} : { job }),
+        ...(state === undefined ? {} : { state }),
+        limit: Number(limit),
+      })
+      return json({ runs })
     },
   }),
   route({

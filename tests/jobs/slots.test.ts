@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { assertSchedule, currentSlot, nextSlots, slotsBetween } from '../../lib/jobs/index.ts'
+import { currentSlot, nextSlots, resolveSchedule, slotsBetween } from '../../lib/jobs/index.ts'
 
 const utc = (cron: string) => ({ cron, timezone: 'UTC' })
 const iso = (dates: (Date | null)[]) => dates.map((date) => date?.toISOString())
@@ -32,7 +32,9 @@ describe('slots', () => {
   })
 
   it('refuse a zone that does not exist', () => {
-    expect(() => assertSchedule('backup', { cron: '0 3 * * *', timezone: 'Europe/Berlinn' })).toThrow(/backup.*Europe\/Berlinn/)
-    expect(() => assertSchedule('backup', { cron: '61 3 * * *', timezone: 'UTC' })).toThrow(/61 3/)
+    const refused = (cron: string, zone = 'UTC') => expect(() => resolveSchedule('backup', cron, zone))
+    refused('0 3 * * *', 'Europe/Berlinn').toThrow(/backup.*Europe\/Berlinn/)
+    refused('61 3 * * *').toThrow(/61 3/)
+    refused('0 0 31 2 *').toThrow(/0 0 31 2.*expected a date that comes/)
   })
 })

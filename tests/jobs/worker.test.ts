@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest'
-import { claimSlot, findRun, type Job, tick, work } from '../../lib/jobs/index.ts'
+import type { Schedule } from '../../lib/config/index.ts'
+import { claimSlot, findRun, type Job, resolveSchedule, tick, work } from '../../lib/jobs/index.ts'
 import { fixedClock } from '../../lib/platform/clock.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { JobVerb } from '../../lib/platform/job.ts'
@@ -8,11 +9,13 @@ import { useTestDatabase } from '../support/database.ts'
 
 const test = useTestDatabase()
 
+const planned = (schedule: Schedule) => resolveSchedule('sweep', schedule, 'UTC')
+
 function job(run: JobVerb, more: Partial<Job> = {}): Job {
   return {
     name: 'sweep',
     description: '',
-    schedule: { cron: '0 2 * * *', timezone: 'UTC', missed: 'last' },
+    schedule: planned('0 2 * * *'),
     run,
     plan: async () => [],
     ...more,
@@ -152,7 +155,7 @@ describe('tick', () => {
   ] as const)('catches up on three missed days as the policy "%s" says', async (missed, expected) => {
     const clock = fixedClock('2026-11-21T12:00:00Z')
     const ctx = testContext(test.db, { clock })
-    const jobs = [job(noop, { schedule: { cron: '0 2 * * *', timezone: 'UTC', missed } })]
+    const jobs = [job(noop, { schedule: planned({ cron: '0 2 * * *', missed }) })]
     await tick(ctx, jobs)
     clock.advance(3 * 86_400_000)
     await tick(ctx, jobs)
@@ -164,20 +167,26 @@ describe('tick', () => {
     expect(await states()).toHaveLength(3)
   })
 
-  it('starts afresh when a schedule changes', async () => {
+  it('sees to the slots of a schedule until the moment it changes, and not to earlier ones of the new', async () => {
     const clock = fixedClock('2026-11-21T12:00:00Z')
     const ctx = testContext(test.db, { clock })
     await tick(ctx, [job(noop)])
     clock.advance(86_400_000 * 2)
-    await tick(ctx, [job(noop, { schedule: { cron: '0 4 * * *', timezone: 'UTC', missed: 'all' } })])
-    expect(await states()).toEqual([])
+    await tick(ctx, [job(noop, { schedule: planned('0 4 * * *') })])
+    expect(await states()).toEqual([
+      { slot: new Date('2026-11-22T02:00:00Z'), state: 'skipped', kind: 'caught-up' },
+      { slot: new Date('2026-11-23T02:00:00Z'), state: 'queued', kind: 'caught-up' },
+    ])
+    clock.advance(86_400_000)
+    await tick(ctx, [job(noop, { schedule: planned('0 4 * * *') })])
+    expect((await states()).slice(2)).toEqual([{ slot: new Date('2026-11-24T04:00:00Z'), state: 'queued', kind: 'caught-up' }])
   })
 
   it('owes nothing for the time in which the policy had no such job', async () => {
     const clock = fixedClock('2026-11-21T12:00:00Z')
     const ctx = testContext(test.db, { clock })
-    const daily = job(noop, { schedule: { cron: '0 2 * * *', timezone: 'UTC', missed: 'all' } })
-    const other = job(noop, { name: 'other', schedule: { cron: '0 0 1 1 *', timezone: 'UTC', missed: 'last' } })
+    const daily = job(noop, { schedule: planned({ cron: '0 2 * * *', missed: 'all' }) })
+    const other = job(noop, { name: 'other', schedule: planned('0 0 1 1 *') })
     await tick(ctx, [daily, other])
     for (let day = 0; day < 3; day++) {
       clock.advance(86_400_000)
@@ -193,7 +202,7 @@ describe('tick', () => {
   it('catches up on everything after a standstill, with several hosts at once', async () => {
     const clock = fixedClock('2026-11-21T12:00:00Z')
     const ctx = testContext(test.db, { clock })
-    const all = ['a', 'b', 'c'].map((name) => job(noop, { name, schedule: { cron: '0 2 * * *', timezone: 'UTC', missed: 'all' } }))
+    const all = ['a', 'b', 'c'].map((name) => job(noop, { name, schedule: planned({ cron: '0 2 * * *', missed: 'all' }) }))
     await tick(ctx, all)
     clock.advance(3 * 86_400_000)
     await Promise.all([tick(ctx, all), tick(ctx, all.toReversed()), tick(ctx, all)])
