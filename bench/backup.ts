@@ -68,7 +68,7 @@ import { systemClock } from '${import.meta.dirname}/../lib/platform/clock.ts'
 import { createLog } from '${import.meta.dirname}/../lib/platform/log.ts'
 import { readEnv } from '${import.meta.dirname}/../lib/platform/env.ts'
 import * as backup from '${import.meta.dirname}/../lib/backup/index.ts'
-const env = readEnv({})
+const env = readEnv({ ENCRYPTION_KEY: '${'be'.repeat(32)}' })
 const ctx = { config: defineConfig({ app: { name: 'bench' }, backup: { recipients: ['${recipient}'] } }), env,
   db: openDatabase({ sessionUrl: '${url}' }), objects: () => openObjectStore('file://${store}', env), log: createLog({ level: 'silent' }),
   clock: systemClock, signal: new AbortController().signal, deadline: new Date(Date.now() + 36e5), actor: { type: 'system' } }

@@ -8,6 +8,8 @@ export interface SourceTable {
   name: string
   /** In order, without dropped and generated ones. */
   columns: string[]
+  /** Columns that PostgreSQL computes. */
+  generated: string[]
   /** Pages of the heap itself; 0 for a table that is not a heap and cannot be split by ctid. */
   pages: number
   /** With TOAST, without indexes. */
@@ -57,7 +59,7 @@ const systemSchemas = `(n.nspname like 'pg\\_%' or n.nspname = 'information_sche
 export async function listTables(db: Queryable, scope: Scope): Promise<SourceTable[]> {
   return db.query<SourceTable & Record<string, unknown>>(
     `select c.oid::int8::float8 as oid, n.nspname as schema, c.relname as name,
-       coalesce(col.names, '{}') as columns,
+       coalesce(col.names, '{}') as columns, coalesce(col.generated, '{}') as generated,
        case when am.amname = 'heap' then pg_relation_size(c.oid) / current_setting('block_size')::int8 else 0 end::float8 as pages,
        pg_table_size(c.oid)::float8 as bytes, cfg.condition,
        cfg.condition is not null or n.nspname = any ($3::text[]) as shared
@@ -65,7 +67,8 @@ export async function listTables(db: Queryable, scope: Scope): Promise<SourceTab
      join pg_catalog.pg_namespace n on n.oid = c.relnamespace
      left join pg_catalog.pg_am am on am.oid = c.relam
      left join lateral (
-       select array_agg(a.attname::text order by a.attnum) filter (where a.attgenerated = '') as names
+       select array_agg(a.attname::text order by a.attnum) filter (where a.attgenerated = '') as names,
+         array_agg(a.attname::text order by a.attnum) filter (where a.attgenerated <> '') as generated
        from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
      ) col on true
      left join lateral (

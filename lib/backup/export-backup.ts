@@ -2,16 +2,13 @@ import { PassThrough, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError } from '../platform/errors.ts'
-import { readManifest, resolveBackupId } from './manifest.ts'
 import { readObjectInto } from './object-stream.ts'
 import type { OnProgress } from './progress.ts'
 import { loadOrder } from './restore-by-hand.ts'
+import { type BackupChoice, selectBackup } from './select-backup.ts'
 import { checkObjects, openBackup } from './verify-backup.ts'
 
-export interface ExportInput {
-  /** An id, a unique beginning of one, or `latest`. */
-  id: string
-  identity?: string | undefined
+export interface ExportInput extends BackupChoice {
   /** Where the script goes; ended when all of it is written. */
   to: Writable
   onProgress?: OnProgress
@@ -26,12 +23,12 @@ export interface ExportReport {
 
 /**
  * Writes a backup as one SQL script that `psql -v ON_ERROR_STOP=1 -f` loads into an empty database. Not encrypted.
- * @throws {CaretakerError} `backup_corrupt` before the first byte is written, `backup_identity`, `object_missing`
+ * @throws {CaretakerError} `backup_corrupt` and `backup_untrusted` before the first byte is written, `backup_identity`, `object_missing`
  */
 export async function exportBackup(ctx: Context, input: ExportInput): Promise<ExportReport> {
   const store = await ctx.objects()
-  const id = await resolveBackupId(store, input.id)
-  const manifest = await readManifest(store, id)
+  const manifest = await selectBackup(ctx, store, input)
+  const { id } = manifest
   const opening = openBackup(ctx, store, manifest, input.identity)
   if (opening.encrypted && opening.identities.length === 0)
     throw new CaretakerError('backup_identity', `Backup ${id} is encrypted; give the identity file with --identity.`)

@@ -2,10 +2,13 @@ import { createHash } from 'node:crypto'
 import * as z from 'zod/mini'
 import { CaretakerError } from '../platform/errors.ts'
 import type { ObjectStore } from '../platform/objects.ts'
+import type { Signer } from './signing/index.ts'
+import { signerOfArmoured } from './signing/ssh-signature.ts'
 
 /*
  * A backup is the objects under `backups/ID/`, and it exists when its manifest does: that is written last. SHA256SUMS,
- * written just before, covers the manifest and every object the manifest names, in the format of `sha256sum -c`.
+ * written before, covers the manifest and every object the manifest names, in the format of `sha256sum -c`. SHA256SUMS.sig is
+ * the writer's signature of it, in the format of `ssh-keygen -Y verify`. See docs/decisions/0020.
  */
 
 const count = z.number().check(z.nonnegative())
@@ -41,6 +44,8 @@ const tableSchema = z.strictObject({
   schema: z.string(),
   name: z.string(),
   columns: z.array(z.string()),
+  /** Columns that PostgreSQL computes; absent in what older releases wrote. */
+  generated: z.optional(z.array(z.string())),
   /** Which rows of an extension's configuration table are the user's; null for any other table. */
   condition: z.nullable(z.string()),
   /** Dumped in sorted order, because it may be restored beside rows of others. */
@@ -71,6 +76,14 @@ const filesSchema = z.strictObject({
   references: z.string(),
 })
 
+const membershipSchema = z.strictObject({
+  role: z.string(),
+  admin: z.boolean(),
+  /** null where the server does not tell them apart (before PostgreSQL 16). */
+  inherit: z.nullable(z.boolean()),
+  set: z.nullable(z.boolean()),
+})
+
 const roleSchema = z.strictObject({
   name: z.string(),
   superuser: z.boolean(),
@@ -82,6 +95,8 @@ const roleSchema = z.strictObject({
   bypassRls: z.boolean(),
   connectionLimit: z.number(),
   memberOf: z.array(z.string()),
+  /** How it is a member of those; absent in what older releases wrote. */
+  memberships: z.optional(z.array(membershipSchema)),
 })
 
 export const manifestSchema = z.strictObject({
@@ -89,10 +104,19 @@ export const manifestSchema = z.strictObject({
   id: z.string().check(z.regex(/^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$/)),
   app: z.string(),
   caretakerVersion: z.string(),
+  /** The public key of whoever wrote it; null, or absent in what older releases wrote, where it is not signed. */
+  signer: z.optional(z.nullable(z.string())),
   /** When the snapshot was taken: the state the backup holds. */
   createdAt: z.iso.datetime(),
   finishedAt: z.iso.datetime(),
-  database: z.strictObject({ name: z.string(), serverVersion: z.string(), serverVersionNumber: count, encoding: z.string() }),
+  database: z.strictObject({
+    name: z.string(),
+    /** Tells databases of one name apart (see instance.ts). null where it may not be asked for, absent in what older releases wrote. */
+    instance: z.optional(z.nullable(z.string())),
+    serverVersion: z.string(),
+    serverVersionNumber: count,
+    encoding: z.string(),
+  }),
   snapshot: z.strictObject({ id: z.string(), visible: z.string(), lsn: z.string() }),
   encryption: z.discriminatedUnion('kind', [
     z.strictObject({
@@ -138,30 +162,51 @@ function sums(objects: readonly ManifestObject[], manifest: Uint8Array): string 
   return `${lines.join('\n')}\n`
 }
 
-/** Seals and shows the backup: SHA256SUMS first, the manifest last. */
-export async function writeManifest(store: ObjectStore, manifest: Manifest, signal: AbortSignal): Promise<void> {
+const signatureNamespace = 'caretaker-backup'
+
+/** Seals and shows the backup: SHA256SUMS first, then its signature, the manifest last. */
+export async function writeManifest(store: ObjectStore, manifest: Manifest, signer: Signer | null, signal: AbortSignal): Promise<void> {
   const bytes = Buffer.from(`${JSON.stringify(manifestSchema.parse(manifest), null, 1)}\n`)
+  const sealed = Buffer.from(sums(manifest.objects, bytes))
   const folder = backupFolder(manifest.id)
-  await store.put(`${folder}SHA256SUMS`, Buffer.from(sums(manifest.objects, bytes)), { contentType: 'text/plain', signal })
+  const text = { contentType: 'text/plain', signal }
+  await store.put(`${folder}SHA256SUMS`, sealed, text)
+  if (signer !== null) await store.put(`${folder}SHA256SUMS.sig`, Buffer.from(signer.signFile(signatureNamespace, sealed)), text)
   await store.put(`${folder}manifest.json`, bytes, { contentType: 'application/json', ifAbsent: true, signal })
 }
 
+/** A manifest, and the public key it was signed with; null for one that is not signed. */
+export interface SignedManifest {
+  manifest: Manifest
+  signer: string | null
+}
+
 /**
- * The manifest of `id`, held against its sums: a changed bit in either is found here.
+ * The manifest of `id`, held against its sums and their signature: a changed bit in any of them is found here. Whether the signer is
+ * one to believe is for the caller to ask.
  * @throws {CaretakerError} `object_missing` when there is no such backup, `backup_corrupt` when it is not as written
  */
-export async function readManifest(store: ObjectStore, id: string): Promise<Manifest> {
+export async function readManifest(store: ObjectStore, id: string): Promise<SignedManifest> {
   const folder = backupFolder(id)
-  const bytes = await readObject(store, `${folder}manifest.json`)
-  if (bytes === null) throw new CaretakerError('object_missing', `There is no backup ${id} in ${store.url}.`)
-  const sealed = await readObject(store, `${folder}SHA256SUMS`)
-  if (sealed === null) throw new CaretakerError('backup_corrupt', `Backup ${id} has lost its SHA256SUMS: nothing in it can be trusted.`)
+  const [bytes, sealed, signature] = await Promise.all(
+    ['manifest.json', 'SHA256SUMS', 'SHA256SUMS.sig'].map((name) => readObject(store, `${folder}${name}`)),
+  )
+  if (bytes === null || bytes === undefined) throw new CaretakerError('object_missing', `There is no backup ${id} in ${store.url}.`)
+  if (sealed === null || sealed === undefined)
+    throw new CaretakerError('backup_corrupt', `Backup ${id} has lost its SHA256SUMS: nothing in it can be trusted.`)
   const parsed = manifestSchema.safeParse(parseJson(bytes))
   if (!parsed.success || parsed.data.id !== id)
     throw new CaretakerError('backup_corrupt', `The manifest of backup ${id} was changed, or is of a version this release does not know.`)
   if (!sealed.equals(Buffer.from(sums(parsed.data.objects, bytes))))
     throw new CaretakerError('backup_corrupt', `The manifest of backup ${id} and its SHA256SUMS do not agree: one of them was changed.`)
-  return parsed.data
+  const signer =
+    signature === null || signature === undefined ? null : signerOfArmoured(signature.toString('latin1'), signatureNamespace, sealed)
+  if (signer === undefined || signer !== (parsed.data.signer ?? null))
+    throw new CaretakerError(
+      'backup_corrupt',
+      `The signature of backup ${id} is missing, or not one of its SHA256SUMS: one of them was changed.`,
+    )
+  return { manifest: parsed.data, signer }
 }
 
 function parseJson(bytes: Buffer): unknown {
@@ -178,25 +223,6 @@ async function readObject(store: ObjectStore, key: string): Promise<Buffer | nul
   const chunks: Buffer[] = []
   for await (const chunk of stream) chunks.push(chunk as Buffer)
   return Buffer.concat(chunks)
-}
-
-/**
- * The full id that `reference` means: an id, a unique prefix of one, or `latest`.
- * @throws {CaretakerError} `object_missing` or `invalid_input`
- */
-export async function resolveBackupId(store: ObjectStore, reference: string): Promise<string> {
-  const ids = await listBackupIds(store)
-  if (reference === 'latest') {
-    const last = ids.at(-1)
-    if (last === undefined) throw new CaretakerError('object_missing', `There is no backup in ${store.url}.`)
-    return last
-  }
-  const matching = ids.filter((id) => id.startsWith(reference))
-  const [only, ...others] = matching
-  if (only === undefined) throw new CaretakerError('object_missing', `There is no backup ${reference} in ${store.url}.`)
-  if (others.length > 0 && only !== reference)
-    throw new CaretakerError('invalid_input', `"${reference}" is the beginning of ${matching.length} backups; give more of the id.`)
-  return only
 }
 
 /** Ids of the backups whose manifest is there, oldest first. */

@@ -4,6 +4,7 @@ import type { Context } from '../platform/context.ts'
 import type { Session } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { listExtensions, listLeftOut, listRoles, type SourceExtension, type SourceRole, type SourceTable } from './catalogue.ts'
+import { databaseInstance } from './instance.ts'
 import { countLargeObjects, largeObjectSql } from './large-objects.ts'
 import type { Manifest, ManifestObject } from './manifest.ts'
 import { type Sealing, writeObject } from './object-stream.ts'
@@ -22,7 +23,7 @@ export interface OpenDump {
   createdAt: string
   snapshot: Manifest['snapshot']
   serverVersion: { number: number; text: string }
-  database: { name: string; encoding: string }
+  database: { name: string; instance: string | null; encoding: string }
   excludeSchemas: readonly string[]
   restrictKey: string
   extensions: readonly SourceExtension[]
@@ -89,7 +90,7 @@ export async function openDump(
     createdAt: snapshot.takenAt.toISOString(),
     snapshot: { id: snapshot.id, visible: snapshot.visible, lsn: snapshot.lsn },
     serverVersion: snapshot.version,
-    database: { name: database?.name ?? '', encoding: database?.encoding ?? '' },
+    database: { name: database?.name ?? '', instance: await databaseInstance(reader), encoding: database?.encoding ?? '' },
     excludeSchemas: scope.excludeSchemas,
     restrictKey,
     extensions: extensions.filter((extension) => !homeless.includes(extension.name)),

@@ -3,13 +3,19 @@ import type { ObjectStore } from '../platform/objects.ts'
 import { destroyDrillIdentities, drillsPrefix } from './drill/identity.ts'
 import { type PrunedFiles, pruneFiles } from './files/prune-files.ts'
 import { keepBases } from './increments/keep-bases.ts'
-import { listBackups } from './list-backups.ts'
+import { type BackupSummary, listBackups } from './list-backups.ts'
 import { backupFolder, backupsPrefix } from './manifest.ts'
 import { planRetention } from './retention.ts'
+import { databaseKey, ownDatabase } from './select-backup.ts'
+import { openTrust, ownTrust } from './signing/index.ts'
 
 export interface PruneInput {
   /** Say what would be deleted, and delete nothing. */
   dryRun?: boolean
+  /** Whose backups, where they are not those of the database this deployment is connected to: its name, or its instance. */
+  database?: string | undefined
+  /** Count backups that nothing vouches for as copies, and delete them as others. */
+  trustUnsigned?: boolean | undefined
 }
 
 export interface PruneReport {
@@ -21,6 +27,10 @@ export interface PruneReport {
   swept: string[]
   /** Backups whose manifest is damaged: they count as no copy, and are left for a person to look at. */
   damaged: string[]
+  /** Backups of this database that are not signed, or with an unknown key: the same goes for them. */
+  untrusted: string[]
+  /** Backups of other databases, which are left alone, by database. */
+  others: { database: string; instance: string | null; backups: number }[]
   /** Contents of Storage files that no backup has any more. */
   files: PrunedFiles
 }
@@ -29,32 +39,37 @@ export interface PruneReport {
 const abandonedAfterMs = 24 * 3_600_000
 
 /**
- * Deletes the backups that `backup.keep` no longer keeps, and what failed ones have left. Never the newest sound one;
- * without `backup.keep`, none.
+ * Deletes the backups of this database that `backup.keep` no longer keeps, and what failed ones have left. Never the newest sound
+ * one, nor one of another database; without `backup.keep`, none. What nothing vouches for counts as no copy: otherwise
+ * whoever may write to the store could have every real one deleted by adding newer ones.
+ * @throws {CaretakerError} `invalid_input` where it cannot be known whose backups are meant
  */
 export async function pruneBackups(
-  ctx: Pick<Context, 'config' | 'objects' | 'clock' | 'log'>,
+  ctx: Pick<Context, 'config' | 'env' | 'db' | 'objects' | 'clock' | 'log'>,
   input: PruneInput = {},
 ): Promise<PruneReport> {
   const store = await ctx.objects()
   const dryRun = input.dryRun === true
-  const all = await listBackups(ctx)
-  const sound = all
-    .filter((backup) => backup.problem === undefined)
-    .map((backup) => ({ id: backup.id, createdAt: new Date(backup.createdAt) }))
+  const all = await listBackups(ctx, input.trustUnsigned === true ? openTrust(ctx, { trustUnsigned: true }) : ownTrust(ctx))
+  const readable = all.filter((backup) => backup.problem === undefined)
+  const own = await ownDatabase(ctx, readable, input.database, store.url)
+  const mine = readable.filter((backup) => keyOf(backup) === own)
+  const sound = mine.filter((backup) => backup.trusted).map((backup) => ({ id: backup.id, createdAt: new Date(backup.createdAt) }))
   const keep = ctx.config.backup?.keep
   const plan =
     keep === undefined
       ? { keep: sound.map((backup) => ({ id: backup.id, because: ['the policy has no backup.keep'] })), remove: [] }
       : keepBases(ctx, sound, planRetention(sound, keep, ctx.clock.now()))
-  const swept = await findAbandoned(ctx, store, new Set(all.map((backup) => backup.id)))
+  const complete = new Set(all.map((backup) => backup.id))
+  const swept = await findAbandoned(ctx, store, complete)
   if (!dryRun) for (const id of [...plan.remove, ...swept]) await deleteBackup(store, id)
   // Only the newest backup is drilled by the server: identities of older ones have no use left, and are a risk.
-  const [, ...older] = sound
-    .map((backup) => backup.id)
-    .sort()
-    .reverse()
-  if (!dryRun && older[0] !== undefined) await destroyDrillIdentities(store, older[0])
+  const [newest] = sound
+  if (!dryRun && newest !== undefined)
+    await destroyDrillIdentities(
+      store,
+      mine.filter((backup) => backup.createdAt < newest.createdAt.toISOString()).map((backup) => backup.id),
+    )
   const files = await pruneFiles(ctx, { dryRun, without: dryRun ? [...plan.remove, ...swept] : [] })
   if (!dryRun && plan.remove.length + swept.length > 0) ctx.log.info({ removed: plan.remove, swept }, 'backups pruned')
   return {
@@ -63,8 +78,24 @@ export async function pruneBackups(
     removed: plan.remove,
     swept,
     damaged: all.filter((backup) => backup.problem !== undefined).map((backup) => backup.id),
+    untrusted: mine.filter((backup) => !backup.trusted).map((backup) => backup.id),
+    others: countOthers(readable.filter((backup) => keyOf(backup) !== own)),
     files,
   }
+}
+
+function keyOf(backup: Pick<BackupSummary, 'database' | 'instance'>): string {
+  return databaseKey({ name: backup.database, instance: backup.instance })
+}
+
+function countOthers(backups: readonly BackupSummary[]): PruneReport['others'] {
+  const others = new Map<string, PruneReport['others'][number]>()
+  for (const backup of backups) {
+    const other = others.get(keyOf(backup)) ?? { database: backup.database, instance: backup.instance, backups: 0 }
+    other.backups++
+    others.set(keyOf(backup), other)
+  }
+  return [...others.values()]
 }
 
 /** The manifest first: whatever interrupts this, what is left does not show as a backup. */
@@ -75,12 +106,14 @@ async function deleteBackup(store: ObjectStore, id: string): Promise<void> {
   for (const key of keys) await store.delete(key)
 }
 
+/** Also identities that were made for a backup which never came to write anything. */
 async function findAbandoned(ctx: Pick<Context, 'clock'>, store: ObjectStore, complete: ReadonlySet<string>): Promise<string[]> {
   const touched = new Map<string, number>()
-  for await (const object of store.list(backupsPrefix)) {
-    const id = object.key.slice(backupsPrefix.length).split('/')[0] ?? ''
-    if (!complete.has(id)) touched.set(id, Math.max(touched.get(id) ?? 0, object.modifiedAt.getTime()))
-  }
+  for (const prefix of [backupsPrefix, drillsPrefix])
+    for await (const object of store.list(prefix)) {
+      const id = object.key.slice(prefix.length).split('/')[0] ?? ''
+      if (!complete.has(id)) touched.set(id, Math.max(touched.get(id) ?? 0, object.modifiedAt.getTime()))
+    }
   const before = ctx.clock.now().getTime() - abandonedAfterMs
   return [...touched]
     .filter(([, at]) => at < before)

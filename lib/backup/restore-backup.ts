@@ -7,22 +7,20 @@ import { largeObjectFraming } from './framing.ts'
 import { copyLargeObjectsIn, copyLargeObjectsOut, largeObjectPrelude, largeObjectTail } from './large-objects.ts'
 import { loadIntoExisting, selectTables } from './load-into-existing.ts'
 import { hashCuts, type Loading, loadTables, partObject, type RestoredTable } from './load-tables.ts'
-import { type Manifest, type ManifestObject, type ManifestTable, readManifest, resolveBackupId } from './manifest.ts'
+import type { Manifest, ManifestObject, ManifestTable } from './manifest.ts'
 import { Unframe } from './meter.ts'
 import { type Opening, readObjectText } from './object-stream.ts'
 import { backupConnections } from './policy.ts'
 import type { OnProgress } from './progress.ts'
 import { type Executed, runPostData, runScript, type ScriptRules } from './run-script.ts'
+import { type BackupChoice, selectBackup } from './select-backup.ts'
 import { pinSession, serverVersion, shareOut, withSessions } from './sessions.ts'
 import { isPlatformSchema } from './supabase.ts'
 import { foreignKeyOrder, inspectTarget, type Target } from './target.ts'
 import { checkObjects, openBackup } from './verify-backup.ts'
 
-export interface RestoreInput {
-  /** An id, a unique beginning of one, or `latest`. */
-  id: string
-  /** The text of an identity file. Needed for an encrypted backup. */
-  identity?: string | undefined
+/** `identity`, the text of an identity file, is needed for an encrypted backup. */
+export interface RestoreInput extends BackupChoice {
   /** The empty database to restore into. A secret. */
   targetUrl: string
   /** The target's own name: everything in it is deleted first. */
@@ -50,13 +48,13 @@ export interface RestoreReport {
 /**
  * Restores a backup into an empty database (or, with `only`, rows of tables into one that has them) and proves it: every object is checked against the manifest before the first
  * row is written, and every table's rows, read back, must hash to what was dumped.
- * @throws {CaretakerError} `restore_target_not_empty`, `backup_corrupt`, `backup_identity`, `restore_mismatch`
+ * @throws {CaretakerError} `restore_target_not_empty`, `backup_corrupt`, `backup_untrusted`, `backup_identity`, `restore_mismatch`
  */
 export async function restoreBackup(ctx: Context, input: RestoreInput): Promise<RestoreReport> {
   const startedMs = ctx.clock.monotonicMs()
   const store = await ctx.objects()
-  const id = await resolveBackupId(store, input.id)
-  const manifest = await readManifest(store, id)
+  const manifest = await selectBackup(ctx, store, input)
+  const { id } = manifest
   const opening = openBackup(ctx, store, manifest, input.identity)
   if (opening.encrypted && opening.identities.length === 0)
     throw new CaretakerError('backup_identity', `Backup ${id} is encrypted; give the identity file with --identity.`)

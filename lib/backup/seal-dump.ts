@@ -10,6 +10,7 @@ import { type Sealing, writeDocument, writeObject } from './object-stream.ts'
 import type { OpenDump, WrittenPart } from './open-dump.ts'
 import { restoreNotes, restoreScript } from './restore-by-hand.ts'
 import { sequencesSql } from './sequences.ts'
+import { signerOf } from './signing/index.ts'
 
 /**
  * Ends a dump of which every part is stored: sequences, notes, and last the manifest that makes it a backup.
@@ -36,6 +37,7 @@ export async function sealDump(
       schema: table.schema,
       name: table.name,
       columns: table.columns,
+      generated: table.generated,
       condition: table.condition,
       shared: table.shared,
       rows: own.reduce((sum, part) => sum + part.rows, 0),
@@ -47,11 +49,13 @@ export async function sealDump(
   const sequences = await readSequences(reader, dump.excludeSchemas)
   const states = await writeObject(sealing, 'sequences.sql', 'sequences', Readable.from([Buffer.from(sequencesSql(sequences))]))
   const files = await storeFiles(ctx, reader, { id: dump.id, sealing, leftOut: dump.leftOut })
+  const signer = signerOf(ctx.env)
   const manifest: Manifest = {
     format: 'caretaker-backup/1',
     id: dump.id,
     app: ctx.config.app.name,
     caretakerVersion: caretakerVersion,
+    signer: signer?.publicKey ?? null,
     createdAt: dump.createdAt,
     finishedAt: ctx.clock.now().toISOString(),
     database: { ...dump.database, serverVersion: dump.serverVersion.text, serverVersionNumber: dump.serverVersion.number },
@@ -80,7 +84,7 @@ export async function sealDump(
     await writeDocument(sealing, 'RESTORE.md', restoreNotes(manifest)),
     await writeDocument(sealing, 'restore.sh', restoreScript(manifest)),
   )
-  await writeManifest(sealing.store, manifest, sealing.signal)
+  await writeManifest(sealing.store, manifest, signer, sealing.signal)
   await closeFileJournal(sealing.store, dump.id)
   return manifest
 }

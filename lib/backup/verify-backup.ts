@@ -3,16 +3,14 @@ import { CaretakerError } from '../platform/errors.ts'
 import { parseIdentities } from './age/index.ts'
 import { type VerifiedFiles, verifyFiles } from './files/verify-files.ts'
 import { framingOf } from './framing.ts'
-import { backupFolder, type Manifest, type ManifestObject, readManifest, resolveBackupId } from './manifest.ts'
+import { backupFolder, type Manifest, type ManifestObject } from './manifest.ts'
 import { Digest, Unframe } from './meter.ts'
 import { digestSink, type Opening, readObjectInto } from './object-stream.ts'
 import type { OnProgress } from './progress.ts'
+import { type BackupChoice, selectBackup } from './select-backup.ts'
 
-export interface VerifyInput {
-  /** An id, a unique beginning of one, or `latest`. */
-  id: string
-  /** The text of an identity file: with it the contents are opened too. */
-  identity?: string | undefined
+/** With `identity`, the text of an identity file, the contents are opened too. */
+export interface VerifyInput extends BackupChoice {
   onProgress?: OnProgress
 }
 
@@ -25,6 +23,8 @@ export interface VerifyReport {
   rows: number
   /** Of Storage buckets; null where the backup has none. They were checked as the rest was. */
   files: VerifiedFiles | null
+  /** The public key it was signed with, which was found to be one to believe; null for one that is not signed. */
+  signer: string | null
   /** `stored`: every object is there, bit for bit. `content`: and every one was opened, and holds what was dumped. */
   checked: 'stored' | 'content'
 }
@@ -32,12 +32,12 @@ export interface VerifyReport {
 /**
  * Reads every object of a backup and holds it against the manifest. Without an identity that proves the stored bytes,
  * with one (or without encryption) what is in them, too.
- * @throws {CaretakerError} `backup_corrupt` naming the object, `backup_identity`, `object_missing`
+ * @throws {CaretakerError} `backup_corrupt` naming the object, `backup_untrusted`, `backup_identity`, `object_missing`
  */
 export async function verifyBackup(ctx: Context, input: VerifyInput): Promise<VerifyReport> {
   const store = await ctx.objects()
-  const id = await resolveBackupId(store, input.id)
-  const manifest = await readManifest(store, id)
+  const manifest = await selectBackup(ctx, store, input)
+  const { id } = manifest
   const opening = openBackup(ctx, store, manifest, input.identity)
   await checkObjects(opening, manifest.objects, input.onProgress)
   const content = manifest.encryption.kind === 'none' || opening.identities.length > 0
@@ -51,6 +51,7 @@ export async function verifyBackup(ctx: Context, input: VerifyInput): Promise<Ve
     tables: manifest.tables.length,
     rows: manifest.tables.reduce((sum, table) => sum + table.rows, 0),
     files,
+    signer: manifest.signer ?? null,
     checked: content ? 'content' : 'stored',
   }
 }

@@ -124,7 +124,8 @@ describe('a drill', () => {
     expect(await codeOf(drillBackup(ctx, { id }))).toBe('backup_identity')
     const next = await backupDatabase(ctx)
     const rotated = { ...ctx, env: { ...ctx.env, ENCRYPTION_KEY: 'ab'.repeat(32) } }
-    expect(await codeOf(drillBackup(rotated, { id: next.id }))).toBe('backup_identity')
+    expect(await codeOf(drillBackup(rotated, { id: next.id }))).toBe('backup_untrusted')
+    expect(await codeOf(drillBackup(rotated, { id: next.id, trustUnsigned: true }))).toBe('backup_identity')
   })
 
   test('only the newest backup keeps its drill identity, and a deleted one keeps nothing', async () => {

@@ -12,7 +12,7 @@ import { openObjectStore } from '../../lib/drivers/objects/index.ts'
 import { fixedClock } from '../../lib/platform/clock.ts'
 import type { Context } from '../../lib/platform/context.ts'
 import { openDatabase } from '../../lib/platform/db.ts'
-import { testContext } from '../support/context.ts'
+import { testContext, testEncryptionKey } from '../support/context.ts'
 import { createTestDatabase, useTestDatabase } from '../support/database.ts'
 import { contentsOf } from './state.ts'
 
@@ -45,7 +45,7 @@ import { systemClock } from ${JSON.stringify(resolve('lib/platform/clock.ts'))}
 import { createLog } from ${JSON.stringify(resolve('lib/platform/log.ts'))}
 import { readEnv } from ${JSON.stringify(resolve('lib/platform/env.ts'))}
 const [id, targetUrl, clean] = process.argv.slice(2)
-const env = readEnv({})
+const env = readEnv({ ENCRYPTION_KEY: '${testEncryptionKey}' })
 const ctx = { config: defineConfig({ app: { name: 'Kill' }, backup: { recipients: ['${recipient}'], keep: { daily: 1 } } }), env, db: openDatabase({ sessionUrl: '${source.url}' }),
   objects: () => openObjectStore('file://${folder}/store', env), log: createLog({ level: 'silent' }), clock: systemClock,
   signal: new AbortController().signal, deadline: new Date(Date.now() + 36e5), actor: { type: 'system' } } as never
@@ -106,7 +106,7 @@ async function expectSnapshot(id: string): Promise<void> {
 }
 
 async function expectMoment(id: string, restored: Context['db']): Promise<void> {
-  const { snapshot } = await readManifest(await ctx.objects(), id)
+  const { snapshot } = (await readManifest(await ctx.objects(), id)).manifest
   const expected = await source.db.query(
     'select account, count(*)::int as moves, sum(id)::text as ids from journal where pg_visible_in_snapshot(xid, $1::pg_snapshot) group by account order by account',
     [snapshot.visible],

@@ -8,6 +8,9 @@ import { readEnv } from '../../lib/platform/env.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import { createLog } from '../../lib/platform/log.ts'
 
+/** All contexts of a test file are one deployment: what one of them signs or encrypts, another one knows. */
+export const testEncryptionKey = randomBytes(32).toString('hex')
+
 /**
  * A complete Context over `db`. Override what a test is about: `{ ...testContext(db), clock: fixedClock(…) }`.
  * Logs go to `testContext.logLines(ctx)`, so that a test can hold them against secrets.
@@ -22,7 +25,7 @@ export function testContext(db: Database, overrides: Partial<Context> = {}): Con
   })
   const ctx: Context = {
     config: defineConfig({ app: { name: 'Test' } }),
-    env: readEnv({ ENCRYPTION_KEY: randomBytes(32).toString('hex'), CRON_SECRET: randomBytes(16).toString('hex'), LOG_LEVEL: 'debug' }),
+    env: readEnv({ ENCRYPTION_KEY: testEncryptionKey, CRON_SECRET: randomBytes(16).toString('hex'), LOG_LEVEL: 'debug' }),
     db,
     supabase: () => Promise.reject(new CaretakerError('not_configured', 'No Supabase in this test.')),
     objects: () => Promise.reject(new CaretakerError('not_configured', 'No object store in this test.')),

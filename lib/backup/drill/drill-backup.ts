@@ -5,21 +5,22 @@ import { requireEnv } from '../../platform/env.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { cleanTarget } from '../clean-target.ts'
 import { coveredUntil } from '../increments/covered-until.ts'
-import { type Manifest, readManifest, resolveBackupId } from '../manifest.ts'
+import type { Manifest } from '../manifest.ts'
 import { readObjectText } from '../object-stream.ts'
 import { runPgDump } from '../pg-dump/run-pg-dump.ts'
 import type { OnProgress } from '../progress.ts'
 import { restoreBackup } from '../restore-backup.ts'
+import { type BackupChoice, selectBackup } from '../select-backup.ts'
 import { withSessions } from '../sessions.ts'
+import { signerOf } from '../signing/index.ts'
 import { openBackup } from '../verify-backup.ts'
 import { destroyDrillIdentities, openDrillIdentity } from './identity.ts'
 import { writeDrillRecord } from './records.ts'
 
-export interface DrillInput {
+/** Without `identity`, the text of an identity file, the backup's own drill identity is used. */
+export interface DrillInput extends Omit<BackupChoice, 'id'> {
   /** An id, a unique beginning of one, or `latest`, which is the default. */
   id?: string | undefined
-  /** The text of an identity file; without it the backup's own drill identity is used. */
-  identity?: string | undefined
   /** A database that may be overwritten. Default: DRILL_DATABASE_URL. A secret. */
   scratchUrl?: string | undefined
   onProgress?: OnProgress
@@ -52,13 +53,16 @@ export interface DrillReport {
 export async function drillBackup(ctx: Context, input: DrillInput = {}): Promise<DrillReport> {
   const scratchUrl = input.scratchUrl ?? requireEnv(ctx.env, 'DRILL_DATABASE_URL', 'A drill')
   const store = await ctx.objects()
-  const id = await resolveBackupId(store, input.id ?? 'latest')
-  const manifest = await readManifest(store, id)
+  const choice: BackupChoice = { ...input, id: input.id ?? 'latest' }
+  const manifest = await selectBackup(ctx, store, choice)
+  const { id } = manifest
   const identity = manifest.encryption.kind === 'none' ? undefined : (input.identity ?? (await openDrillIdentity(ctx, store, id)))
   await refuseLive(ctx, scratchUrl)
+  await onScratch(ctx, scratchUrl, (session) => refuseOlder(session, manifest))
   await onScratch(ctx, scratchUrl, takeScratch)
   try {
     const restored = await restoreBackup(ctx, {
+      ...choice,
       id,
       identity,
       targetUrl: scratchUrl,
@@ -68,7 +72,7 @@ export async function drillBackup(ctx: Context, input: DrillInput = {}): Promise
     const assertions = await checkAssertions(ctx, scratchUrl)
     const at = ctx.clock.now()
     // Increments reach further than the backup itself.
-    const covered = (await coveredUntil(ctx)) ?? manifest.createdAt
+    const covered = (await coveredUntil(ctx, manifest.database)) ?? manifest.createdAt
     const report: DrillReport = {
       id,
       createdAt: manifest.createdAt,
@@ -82,12 +86,12 @@ export async function drillBackup(ctx: Context, input: DrillInput = {}): Promise
       rpoMs: at.getTime() - Math.max(Date.parse(manifest.createdAt), Date.parse(covered)),
       rtoMs: restored.durationMs,
     }
-    await writeDrillRecord(store, { id, at: report.at, proven: report.proven, restoreMs: report.rtoMs })
-    if (report.proven) await destroyDrillIdentities(store, id)
+    await writeDrillRecord(store, { id, at: report.at, proven: report.proven, restoreMs: report.rtoMs }, signerOf(ctx.env))
+    if (report.proven) await destroyDrillIdentities(store, [id])
     ctx.log.info({ backup: id, proven: report.proven, rtoMs: report.rtoMs, rpoMs: report.rpoMs }, 'backup drilled')
     return report
   } catch (error) {
-    await writeDrillRecord(store, { id, at: ctx.clock.now().toISOString(), proven: false, restoreMs: 0 })
+    await writeDrillRecord(store, { id, at: ctx.clock.now().toISOString(), proven: false, restoreMs: 0 }, signerOf(ctx.env))
     throw error
   } finally {
     // The scratch database holds everybody's data for as long as the drill takes, and no longer.
@@ -146,6 +150,22 @@ async function refuseLive(ctx: Context, scratchUrl: string): Promise<void> {
   })
 }
 
+/** Said before anything is touched, and not held against the backup: pg_dump's output is for its own version and newer ones. */
+async function refuseOlder(scratch: Session, manifest: Manifest): Promise<void> {
+  const [server] = await scratch.query<{ number: number; text: string }>(
+    `select current_setting('server_version_num')::int as number, current_setting('server_version') as text`,
+  )
+  if (majorOf(server?.number ?? 0) < majorOf(manifest.database.serverVersionNumber))
+    throw new CaretakerError(
+      'invalid_input',
+      `The scratch database is PostgreSQL ${server?.text ?? '?'}, the backup is of ${manifest.database.serverVersion}: give a drill a server of that major version, or a newer one.`,
+    )
+}
+
+function majorOf(serverVersionNumber: number): number {
+  return Math.trunc(serverVersionNumber / 10_000)
+}
+
 async function compareSchema(
   ctx: Context,
   manifest: Manifest,
@@ -155,7 +175,7 @@ async function compareSchema(
   const [server] = await onScratch(ctx, scratchUrl, (session) =>
     session.query<{ number: number }>(`select current_setting('server_version_num')::int as number`),
   )
-  if (Math.trunc((server?.number ?? 0) / 10_000) !== Math.trunc(manifest.database.serverVersionNumber / 10_000)) return { equal: null }
+  if (majorOf(server?.number ?? 0) !== majorOf(manifest.database.serverVersionNumber)) return { equal: null }
   const opening = openBackup(ctx, await ctx.objects(), manifest, identity)
   const restored = await runPgDump({
     databaseUrl: scratchUrl,

@@ -26,9 +26,11 @@ type Needs = Pick<Context, 'config' | 'env'>
 export async function drillRecipient(ctx: Needs, store: ObjectStore, id: string): Promise<string | null> {
   const key = ctx.env.ENCRYPTION_KEY
   if (key === undefined || ctx.env.DRILL_DATABASE_URL === undefined || ctx.config.backup?.drill === false) return null
-  const known = await readSealed(store, id)
-  if (known !== null) return known.recipient
   const { generateX25519Identity, identityToRecipient } = await import('age-encryption')
+  // From the sealed identity, not from what stands beside it: whoever may write to the store could put a recipient of their own there.
+  const recipientOf = async (known: SealedIdentity) => identityToRecipient(unseal(key, id, known.sealed))
+  const known = await readSealed(store, id)
+  if (known !== null) return recipientOf(known)
   const identity = await generateX25519Identity()
   const recipient = await identityToRecipient(identity)
   try {
@@ -40,7 +42,8 @@ export async function drillRecipient(ctx: Needs, store: ObjectStore, id: string)
   } catch (error) {
     // Another writer of this backup was first: its identity is the one.
     if (!hasCode(error, 'conflict')) throw error
-    return (await readSealed(store, id))?.recipient ?? null
+    const first = await readSealed(store, id)
+    return first === null ? null : recipientOf(first)
   }
 }
 
@@ -69,13 +72,16 @@ export async function openDrillIdentity(ctx: Needs, store: ObjectStore, id: stri
   return unseal(ctx.env.ENCRYPTION_KEY, id, known.sealed)
 }
 
-/** Destroys the drill identities of backup `id` and of all before it: nobody will need them. */
-export async function destroyDrillIdentities(store: ObjectStore, id: string): Promise<void> {
+/** Whether the server can still drill backup `id` by itself. */
+export async function hasDrillIdentity(store: ObjectStore, id: string): Promise<boolean> {
+  return (await store.head(keyOf(id))) !== null
+}
+
+/** Destroys the drill identities of those backups: nobody will need them. */
+export async function destroyDrillIdentities(store: ObjectStore, ids: readonly string[]): Promise<void> {
+  const doomed = new Set(ids.map(keyOf))
   const keys: string[] = []
-  for await (const object of store.list(drillsPrefix)) {
-    const of = /^drills\/([^/]+)\/identity\.json$/.exec(object.key)?.[1]
-    if (of !== undefined && of <= id) keys.push(object.key)
-  }
+  for await (const object of store.list(drillsPrefix)) if (doomed.has(object.key)) keys.push(object.key)
   for (const key of keys) await store.delete(key)
 }
 

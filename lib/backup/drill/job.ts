@@ -1,12 +1,24 @@
+import type { Context } from '../../platform/context.ts'
 import { requireEnv } from '../../platform/env.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { JobPlan, JobVerb } from '../../platform/job.ts'
-import { listBackups } from '../list-backups.ts'
+import { type BackupSummary, listBackups } from '../list-backups.ts'
+import { connectedDatabase, databaseKey } from '../select-backup.ts'
+import { ownTrust } from '../signing/index.ts'
 import { drillBackup } from './drill-backup.ts'
+import { hasDrillIdentity } from './identity.ts'
 
-/** The weekly drill of the newest backup. One that is not proven fails the job, by the name of what does not hold. */
+/**
+ * The weekly drill of the newest backup. One that is not proven fails the job, by the name of what does not hold. A backup that an
+ * earlier drill has proven is not restored again: the identity for it was destroyed then.
+ */
 export const backupVerifyJob: JobVerb = async (ctx) => {
-  const report = await drillBackup(ctx)
+  const newest = await newestOwn(ctx)
+  if (newest?.proven?.proven === true && newest.encrypted && !(await hasDrillIdentity(await ctx.objects(), newest.id))) {
+    ctx.log.warn({ backup: newest.id, provenAt: newest.proven.at }, 'there is no backup since the last drill')
+    return { status: 'done', result: { id: newest.id, proven: true, provenAt: newest.proven.at, newerBackup: false } }
+  }
+  const report = await drillBackup(ctx, { database: await connectedDatabase(ctx) })
   if (!report.proven) {
     const failed = report.assertions.filter((one) => !one.holds).map((one) => `"${one.name}" does not hold`)
     const schema = report.schemaEqual === false ? [`the schema differs at: ${report.schemaDifference ?? ''}`] : []
@@ -18,7 +30,7 @@ export const backupVerifyJob: JobVerb = async (ctx) => {
 /** Which backup a drill would restore now. */
 export const planBackupVerify: JobPlan = async (ctx) => {
   requireEnv(ctx.env, 'DRILL_DATABASE_URL', 'A drill')
-  const newest = (await listBackups(ctx)).find((backup) => backup.problem === undefined)
+  const newest = await newestOwn(ctx)
   return [
     {
       action:
@@ -30,4 +42,13 @@ export const planBackupVerify: JobPlan = async (ctx) => {
       unit: 'rows',
     },
   ]
+}
+
+/** The newest backup of the database this deployment is connected to that can be read and believed. */
+async function newestOwn(ctx: Context): Promise<BackupSummary | undefined> {
+  const own = await connectedDatabase(ctx)
+  const backups = await listBackups(ctx, ownTrust(ctx))
+  return backups.find(
+    (backup) => backup.problem === undefined && backup.trusted && databaseKey({ name: backup.database, instance: backup.instance }) === own,
+  )
 }

@@ -2,8 +2,8 @@ import type { SupabaseClient } from '@supabase/supabase-js'
 import type { Context } from '../../platform/context.ts'
 import { openDatabase } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
-import { readManifest, resolveBackupId } from '../manifest.ts'
 import type { OnProgress } from '../progress.ts'
+import { type BackupChoice, selectBackup } from '../select-backup.ts'
 import { shareOut } from '../sessions.ts'
 import { checkObjects, openBackup } from '../verify-backup.ts'
 import { type IndexedBucket, type IndexedFile, readIndex } from './index-lines.ts'
@@ -12,11 +12,8 @@ import { presenceOf } from './presence.ts'
 import { refusalOf, saidNo } from './storage-api.ts'
 import { uploadFile } from './upload-file.ts'
 
-export interface RestoreFilesInput {
-  /** An id, a unique beginning of one, or `latest`. */
-  id: string
-  /** The text of an identity file. Needed for an encrypted backup. */
-  identity?: string | undefined
+/** `identity`, the text of an identity file, is needed for an encrypted backup. */
+export interface RestoreFilesInput extends BackupChoice {
   /** Only these buckets. */
   buckets?: readonly string[] | undefined
   /** Replace files that Storage has with another content. Without it they are left and counted. */
@@ -64,8 +61,8 @@ export async function restoreFiles(ctx: Context, input: RestoreFilesInput): Prom
   const startedMs = ctx.clock.monotonicMs()
   const supabase = await ctx.supabase()
   const store = await ctx.objects()
-  const id = await resolveBackupId(store, input.id)
-  const manifest = await readManifest(store, id)
+  const manifest = await selectBackup(ctx, store, input)
+  const { id } = manifest
   const { files: summary } = manifest
   if (summary === undefined)
     throw new CaretakerError(

@@ -1,9 +1,21 @@
 import { hasCode } from '../../platform/errors.ts'
 import type { ObjectStore } from '../../platform/objects.ts'
 import { listBackupIds, type Manifest, readManifest } from '../manifest.ts'
+import { databaseKey } from '../select-backup.ts'
+import type { Trust } from '../signing/index.ts'
 
-/** The sound full backups in a store, newest first, read as they are asked for. A damaged one counts as none. */
-export async function* fullBackups(store: ObjectStore): AsyncGenerator<Manifest, void, undefined> {
+/** Whose full backups, and whom to believe. */
+export interface FullBackupsOf {
+  trust: Trust
+  /** See `databaseKey`. */
+  database: string
+}
+
+/**
+ * The full backups of one database, newest first, read as they are asked for. A damaged one counts as none, and so does one that
+ * nothing vouches for.
+ */
+export async function* fullBackups(store: ObjectStore, of: FullBackupsOf): AsyncGenerator<Manifest, void, undefined> {
   const ids = (await listBackupIds(store)).reverse()
   while (ids.length > 0) {
     // An id says the second; which of two in one second is newer, the manifest does.
@@ -12,7 +24,8 @@ export async function* fullBackups(store: ObjectStore): AsyncGenerator<Manifest,
     const manifests: Manifest[] = []
     for (const id of ids.splice(0, rest < 0 ? ids.length : rest)) {
       try {
-        manifests.push(await readManifest(store, id))
+        const { manifest, signer } = await readManifest(store, id)
+        if (databaseKey(manifest.database) === of.database && (await of.trust.accepts(signer))) manifests.push(manifest)
       } catch (error) {
         if (!hasCode(error, 'backup_corrupt')) throw error
       }

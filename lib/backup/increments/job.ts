@@ -9,15 +9,17 @@ export const incrementJob: JobVerb = async (ctx, run) => {
   const report = await takeIncrement(ctx, { shouldStop: () => run.shouldHandOver() })
   if (report.status === 'stopped')
     await ctx.db.transaction((tx) => emitEvent(tx, 'backup.increments_stopped', { reason: report.reason, slot: run.slot.toISOString() }))
+  if (report.lost.length > 0)
+    await ctx.db.transaction((tx) => emitEvent(tx, 'backup.increments_lost', { lost: report.lost, slot: run.slot.toISOString() }))
   if (report.status === 'off') ctx.log.warn({ reason: report.reason }, 'increments are off: full backups only')
   if (report.gaps.length > 0)
     ctx.log.warn({ gaps: report.gaps.map((gap) => gap.table) }, 'changes of tables without a key cannot be repeated')
-  if (report.status === 'stored' && !report.caughtUp) return { status: 'hand-over' }
+  if (report.status === 'stored' && !report.caughtUp) return { status: 'hand-over', progress: true }
   const pruned = await pruneIncrements(ctx)
   if (report.status !== 'stored' || report.fullNeeded === null) return { status: 'done', result: { ...report, pruned } }
   ctx.log.warn({ reason: report.fullNeeded }, 'increments need a new full backup')
   const full = await sharedBackup(ctx, run)
-  if (full === 'hand-over') return { status: 'hand-over' }
+  if (full === 'hand-over') return { status: 'hand-over', progress: true }
   await ctx.db.transaction((tx) => emitEvent(tx, 'backup.increments_based', { backup: full.id, reason: report.fullNeeded }))
   return { status: 'done', result: { ...report, pruned, full: full.id } }
 }

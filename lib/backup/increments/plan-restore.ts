@@ -1,8 +1,9 @@
 import type { Context } from '../../platform/context.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { ObjectStore } from '../../platform/objects.ts'
-import { type Manifest, readManifest, resolveBackupId } from '../manifest.ts'
-import { fullBackups } from './full-backups.ts'
+import type { Manifest } from '../manifest.ts'
+import { type BackupChoice, chooseDatabase, databaseKey, findBackups, selectBackup } from '../select-backup.ts'
+import { openTrust, type Trust } from '../signing/index.ts'
 import { formatInstant, parseInstant } from './instant.ts'
 import { lsn, snapshotOf } from './position.ts'
 import { readChain, readSegment, type Segment } from './segment.ts'
@@ -21,6 +22,8 @@ export interface RestorePlan {
   last: Segment | null
   /** Spans in which the schema changed: the base has another one than the changes behind it. */
   schemaChanges: { after: string; before: string }[]
+  /** Backups and increments that were not looked at because nothing vouches for them, a sentence each. */
+  passedOver: string[]
 }
 
 /** What a stream covers, and what its schema was at its beginning. */
@@ -33,15 +36,20 @@ interface Coverage {
 
 /**
  * The full backup and the increments that bring back the moment `at` (an ISO time, or `latest`).
- * @throws {CaretakerError} `invalid_input` when nothing brings it back: the detail says the oldest or newest moment that can be
+ * @throws {CaretakerError} `invalid_input` when nothing brings it back: the detail says the oldest or newest moment that can be;
+ * `backup_untrusted` when nothing vouches for any of it
  */
-export async function planRestore(ctx: Pick<Context, 'objects'>, input: { at: string; id?: string | undefined }): Promise<RestorePlan> {
+export async function planRestore(
+  ctx: Pick<Context, 'objects' | 'config' | 'env' | 'db'>,
+  input: Omit<BackupChoice, 'id'> & { at: string; id?: string | undefined },
+  trust: Trust = openTrust(ctx, input),
+): Promise<RestorePlan> {
   const store = await ctx.objects()
   const wanted = input.at === 'latest' ? null : parseInstant(input.at)
   if (wanted === undefined)
     throw new CaretakerError('invalid_input', `--at: found "${input.at}", expected an ISO time such as 2026-11-21T10:30:00Z, or "latest".`)
-  const bases = await readBases(store, input.id)
-  const coverages = await readCoverages(store)
+  const { bases, database, passedOver } = await readBases(ctx, store, input, trust)
+  const coverages = await readCoverages(store, trust, database, passedOver)
   const reaches = bases.map((base) => {
     const coverage = coverages.findLast((one) => covers(one, base))
     const until = coverage === undefined ? takenAt(base) : larger(coverage.until, takenAt(base))
@@ -49,10 +57,16 @@ export async function planRestore(ctx: Pick<Context, 'objects'>, input: { at: st
   })
   const newest = reaches.reduce((until, reach) => larger(until, reach.until), 0n)
   const oldest = bases.at(-1)
-  if (oldest === undefined) throw new CaretakerError('object_missing', `There is no backup in ${store.url}.`)
+  if (oldest === undefined)
+    throw passedOver.length === 0
+      ? new CaretakerError('object_missing', `There is no backup in ${store.url}.`)
+      : new CaretakerError(
+          'backup_untrusted',
+          `There is no backup in ${store.url} to believe. ${passedOver.join(' ')} Name the key with --signer, or pass --trust-unsigned.`,
+        )
   const at = wanted ?? newest
   const chosen = reaches.find((reach) => takenAt(reach.base) <= at && at <= reach.until)
-  if (chosen !== undefined) return planFrom(store, chosen.base, chosen.coverage, at, newest)
+  if (chosen !== undefined) return planFrom({ store, trust, at, newest, passedOver }, chosen.base, chosen.coverage)
   if (at > newest)
     throw new CaretakerError(
       'invalid_input',
@@ -71,20 +85,54 @@ export async function planRestore(ctx: Pick<Context, 'objects'>, input: { at: st
   )
 }
 
-/** Sound full backups, newest first. */
-async function readBases(store: ObjectStore, id: string | undefined): Promise<Manifest[]> {
-  if (id !== undefined && id !== 'latest') return [await readManifest(store, await resolveBackupId(store, id))]
-  return Array.fromAsync(fullBackups(store))
+interface Bases {
+  /** Sound full backups of one database, newest first. */
+  bases: Manifest[]
+  /** See `databaseKey`. */
+  database: string
+  /** What was not looked at because nothing vouches for it, a sentence each. */
+  passedOver: string[]
 }
 
-async function readCoverages(store: ObjectStore): Promise<Coverage[]> {
+async function readBases(
+  ctx: Pick<Context, 'config' | 'env' | 'db'>,
+  store: ObjectStore,
+  input: Omit<BackupChoice, 'id'> & { id?: string | undefined },
+  trust: Trust,
+): Promise<Bases> {
+  if (input.id !== undefined && input.id !== 'latest') {
+    const manifest = await selectBackup(ctx, store, { ...input, id: input.id })
+    return { bases: [manifest], database: databaseKey(manifest.database), passedOver: [] }
+  }
+  const bases: Manifest[] = []
+  const passedOver: string[] = []
+  for (const found of await findBackups(store)) {
+    if ('problem' in found) continue
+    if (await trust.accepts(found.signer)) bases.push(found.manifest)
+    else passedOver.push(`Backup ${found.id} was passed over: it is ${signedWith(found.signer)}.`)
+  }
+  const database = await chooseDatabase(ctx, bases, input.database, store.url)
+  return { bases: bases.filter((base) => databaseKey(base.database) === database), database: database ?? '', passedOver }
+}
+
+function signedWith(signer: string | null): string {
+  return signer === null ? 'not signed' : `signed with ${signer}, a key that nothing here vouches for`
+}
+
+async function readCoverages(store: ObjectStore, trust: Trust, database: string, passedOver: string[]): Promise<Coverage[]> {
   const coverages: Coverage[] = []
   for (const { id, segments } of await listStreams(store)) {
     const [first, last] = [segments[0], segments.at(-1)]
     if (first === undefined || last === undefined) continue
-    const stream = await readStream(store, id)
-    if (stream === null) throw new CaretakerError('backup_corrupt', `Increments ${id} have lost their stream.json.`)
-    const [begin, end] = await Promise.all([readSegment(store, id, first), readSegment(store, id, last)])
+    const found = await readStream(store, id)
+    if (found === null) throw new CaretakerError('backup_corrupt', `Increments ${id} have lost their stream.json.`)
+    const { stream, signer } = found
+    if (databaseKey({ name: stream.database, instance: stream.instance }) !== database) continue
+    if (!(await trust.accepts(signer))) {
+      passedOver.push(`Increments ${id} were passed over: they are ${signedWith(signer)}.`)
+      continue
+    }
+    const [begin, end] = await Promise.all([readSegment(store, trust, id, first), readSegment(store, trust, id, last)])
     coverages.push({ stream, numbers: segments, from: lsn(begin.segment.startLsn), until: parseInstant(end.segment.coversUntil) ?? 0n })
   }
   return coverages
@@ -92,19 +140,18 @@ async function readCoverages(store: ObjectStore): Promise<Coverage[]> {
 
 /** True when the stream goes on from the base: it began before the base's snapshot, and ended after it. */
 function covers(coverage: Coverage, base: Manifest): boolean {
-  return coverage.stream.database === base.database.name && coverage.from <= lsn(base.snapshot.lsn) && coverage.until >= takenAt(base)
+  return coverage.from <= lsn(base.snapshot.lsn) && coverage.until >= takenAt(base)
 }
 
 async function planFrom(
-  store: ObjectStore,
+  { store, trust, ...about }: { store: ObjectStore; trust: Trust } & Pick<RestorePlan, 'at' | 'newest' | 'passedOver'>,
   base: Manifest,
   coverage: Coverage | undefined,
-  at: bigint,
-  newest: bigint,
 ): Promise<RestorePlan> {
-  const plan: RestorePlan = { base, at, newest, stream: null, segments: [], last: null, schemaChanges: [] }
+  const plan: RestorePlan = { ...about, base, stream: null, segments: [], last: null, schemaChanges: [] }
+  const { at } = about
   if (coverage === undefined || at === takenAt(base)) return plan
-  const chain = await readChain(store, coverage.stream.id, coverage.numbers)
+  const chain = await readChain(store, trust, coverage.stream.id, coverage.numbers)
   const { xmin } = snapshotOf(base.snapshot.visible)
   plan.stream = coverage.stream
   let schema = coverage.stream.schema

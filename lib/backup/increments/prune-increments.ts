@@ -1,9 +1,12 @@
 import type { Context } from '../../platform/context.ts'
-import { fullBackups } from './full-backups.ts'
+import type { ObjectStore } from '../../platform/objects.ts'
+import { connectedDatabase, databaseKey } from '../select-backup.ts'
+import { ownTrust, type Trust } from '../signing/index.ts'
+import { type FullBackupsOf, fullBackups } from './full-backups.ts'
 import { incrementsPolicy } from './policy.ts'
 import { lsn } from './position.ts'
 import { readSegment, segmentName } from './segment.ts'
-import { listStreams, type StoredStream, streamFolder } from './stream.ts'
+import { listStreams, readStream, type StoredStream, streamFolder } from './stream.ts'
 
 export interface PrunedIncrements {
   dryRun: boolean
@@ -11,6 +14,8 @@ export interface PrunedIncrements {
   removed: number
   /** Objects that no manifest names, of runs that failed or were killed, untouched for a day. */
   swept: number
+  /** Streams of which nothing was deleted: they are another database's, or nothing vouches for them. */
+  others: string[]
 }
 
 const abandonedAfterMs = 24 * 3_600_000
@@ -18,31 +23,44 @@ const abandonedAfterMs = 24 * 3_600_000
 /**
  * Deletes the increments that no moment within `backup.increments.keep` needs. Oldest first, and of each the manifest
  * before the object: what is left is always a chain without holes. What follows the newest full backup that is older than
- * that time stays, and so does the last segment of the newest stream, which the next one names.
+ * that time stays, and so does the last segment of the newest stream, which the next one names. `database` (see `databaseKey`) is
+ * the one this deployment is connected to unless it is given.
  */
 export async function pruneIncrements(
-  ctx: Pick<Context, 'config' | 'objects' | 'clock' | 'log'>,
-  input: { dryRun?: boolean } = {},
+  ctx: Pick<Context, 'config' | 'env' | 'db' | 'objects' | 'clock' | 'log'>,
+  input: { dryRun?: boolean; database?: string | undefined } = {},
 ): Promise<PrunedIncrements> {
   const store = await ctx.objects()
-  const report: PrunedIncrements = { dryRun: input.dryRun === true, removed: 0, swept: 0 }
-  const streams = await listStreams(store)
+  const report: PrunedIncrements = { dryRun: input.dryRun === true, removed: 0, swept: 0, others: [] }
+  const trust = ownTrust(ctx)
+  const database = input.database ?? (await connectedDatabase(ctx))
+  const streams: StoredStream[] = []
+  for (const stored of await listStreams(store)) {
+    const found = await readStream(store, stored.id)
+    // One that has lost its document: its slot is unknown, and what is left of it is swept when it is old.
+    const own =
+      found === null
+        ? stored.segments.length === 0
+        : databaseKey({ name: found.stream.database, instance: found.stream.instance }) === database
+    if (own && (found === null || (await trust.accepts(found.signer)))) streams.push(stored)
+    else report.others.push(stored.id)
+  }
   const cutoff = new Date(ctx.clock.now().getTime() - incrementsPolicy(ctx).keepMs)
-  const base = streams.some((stream) => oldOnes(stream, cutoff).length > 0) ? await neededBase(ctx, cutoff) : null
+  const base = streams.some((stream) => oldOnes(stream, cutoff).length > 0) ? await neededBase(store, { trust, database }, cutoff) : null
   for (const stream of streams) {
     const newest = stream === streams.at(-1)
     const doomed: string[] = []
     let removed = 0
     for (const number of oldOnes(stream, cutoff)) {
       if (newest && number === stream.segments.at(-1)) break
-      const { segment } = await readSegment(store, stream.id, number)
+      const { segment } = await readSegment(store, trust, stream.id, number)
       const needed = segment.coversUntil >= cutoff.toISOString() || (base !== null && lsn(segment.endLsn) > base)
       if (needed) break
       doomed.push(`${streamFolder(stream.id)}${segmentName(number)}.json`)
       if (segment.object !== null) doomed.push(`${streamFolder(stream.id)}${segment.object.key}`)
       removed++
     }
-    const abandoned = await findAbandoned(ctx, stream)
+    const abandoned = await findAbandoned(ctx, trust, stream)
     const ended = !newest && removed === stream.segments.length && untouched(ctx, stream)
     const last = ended ? [`${streamFolder(stream.id)}stream.json`] : []
     if (!report.dryRun) for (const key of [...doomed, ...abandoned, ...last]) await store.delete(key)
@@ -65,10 +83,9 @@ function untouched(ctx: Pick<Context, 'clock'>, stream: StoredStream): boolean {
 }
 
 /** Where the log stood at the newest full backup before `time`, or else at the oldest; null where there is none. */
-async function neededBase(ctx: Pick<Context, 'objects'>, time: Date): Promise<bigint | null> {
-  const store = await ctx.objects()
+async function neededBase(store: ObjectStore, of: FullBackupsOf, time: Date): Promise<bigint | null> {
   let oldest: bigint | null = null
-  for await (const base of fullBackups(store)) {
+  for await (const base of fullBackups(store, of)) {
     oldest = lsn(base.snapshot.lsn)
     if (base.createdAt < time.toISOString()) return oldest
   }
@@ -76,7 +93,7 @@ async function neededBase(ctx: Pick<Context, 'objects'>, time: Date): Promise<bi
 }
 
 /** Changes that a run stored and never came to name. */
-async function findAbandoned(ctx: Pick<Context, 'objects' | 'clock'>, stream: StoredStream): Promise<string[]> {
+async function findAbandoned(ctx: Pick<Context, 'objects' | 'clock'>, trust: Trust, stream: StoredStream): Promise<string[]> {
   const before = ctx.clock.now().getTime() - abandonedAfterMs
   const store = await ctx.objects()
   const abandoned: string[] = []
@@ -87,7 +104,7 @@ async function findAbandoned(ctx: Pick<Context, 'objects' | 'clock'>, stream: St
     const named = stream.segments.includes(Number(number))
     // With a manifest, and alone, it is the one that is named.
     if (named && rivals.length === 1) continue
-    const kept = named ? (await readSegment(store, stream.id, Number(number))).segment.object?.key : undefined
+    const kept = named ? (await readSegment(store, trust, stream.id, Number(number))).segment.object?.key : undefined
     if (kept === undefined || object.key !== `${streamFolder(stream.id)}${kept}`) abandoned.push(object.key)
   }
   return abandoned

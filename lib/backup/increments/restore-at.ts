@@ -5,8 +5,10 @@ import { parseIdentities } from '../age/index.ts'
 import type { Opening } from '../object-stream.ts'
 import type { OnProgress } from '../progress.ts'
 import { type RestoreReport, restoreBackup } from '../restore-backup.ts'
+import type { BackupChoice } from '../select-backup.ts'
 import { literal } from '../sequences.ts'
 import { pinSession, serverVersion, withSessions } from '../sessions.ts'
+import type { TrustInput } from '../signing/index.ts'
 import { checkObjects } from '../verify-backup.ts'
 import { ChangeApplier } from './apply-changes.ts'
 import { formatInstant, parseInstant } from './instant.ts'
@@ -18,12 +20,11 @@ import { stillTarget } from './still-target.ts'
 import { streamFolder } from './stream.ts'
 import { readTargetTables } from './target-table.ts'
 
-export interface RestoreAtInput {
+export interface RestoreAtInput extends Omit<BackupChoice, 'id'> {
   /** An ISO time (UTC where it names no zone), or `latest`. */
   at: string
   /** The full backup to start from; the newest before `at` where it is absent or `latest`. */
   id?: string | undefined
-  identity?: string | undefined
   /** The empty database to restore into. A secret. */
   targetUrl: string
   clean?: string | undefined
@@ -62,8 +63,8 @@ export async function restoreAt(ctx: Context, input: RestoreAtInput): Promise<Re
   const opening = plan.segments.length === 0 ? null : await openSegments(ctx, plan, input)
   const survey = opening === null ? null : await surveyPlan(plan, opening)
   const base = await restoreBackup(ctx, {
+    ...trusting(input),
     id: plan.base.id,
-    identity: input.identity,
     targetUrl: input.targetUrl,
     clean: input.clean,
     ...(input.onProgress === undefined ? {} : { onProgress: input.onProgress }),
@@ -88,6 +89,7 @@ export async function restoreAt(ctx: Context, input: RestoreAtInput): Promise<Re
     stilled: applied.stilled,
     asOfBase: [...frozen].map(([what, why]) => ({ what, why })).concat(otherwiseAsOfBase(plan)),
     problems: [
+      ...plan.passedOver,
       ...plan.schemaChanges.map(
         (change) =>
           `The schema changed between ${change.after} and ${change.before}: what was restored has the schema of ${plan.base.createdAt}, and no rows of tables made since.`,
@@ -96,6 +98,10 @@ export async function restoreAt(ctx: Context, input: RestoreAtInput): Promise<Re
     ],
     durationMs: Math.round(ctx.clock.monotonicMs() - startedMs),
   }
+}
+
+function trusting({ signers, trustUnsigned, identity }: RestoreAtInput): TrustInput {
+  return { signers, trustUnsigned, identity }
 }
 
 async function openSegments(ctx: Context, plan: RestorePlan, input: RestoreAtInput): Promise<Opening> {

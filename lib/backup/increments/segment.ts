@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto'
 import * as z from 'zod/mini'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { ObjectStore } from '../../platform/objects.ts'
-import { readSealedDocument, sealDocument } from './sealed-document.ts'
+import { readSignedDocument, signDocument } from '../signed-document.ts'
+import type { Signer, Trust } from '../signing/index.ts'
 import { streamFolder } from './stream.ts'
 
 const count = z.number().check(z.nonnegative())
@@ -74,30 +75,39 @@ export interface StoredSegment {
  * Shows a segment. Only one can have a number: of two runs at once the second is refused.
  * @throws {CaretakerError} `conflict`
  */
-export async function writeSegment(store: ObjectStore, segment: Segment, signal: AbortSignal): Promise<StoredSegment> {
-  const bytes = sealDocument(segmentSchema.parse(segment))
+export async function writeSegment(
+  store: ObjectStore,
+  segment: Segment,
+  signer: Signer | null,
+  signal: AbortSignal,
+): Promise<StoredSegment> {
+  const bytes = signDocument(segmentSchema.parse(segment), signer)
   await store.put(keyOf(segment.stream, segment.number), bytes, { contentType: 'application/json', ifAbsent: true, signal })
   return { segment, sha256: digest(bytes) }
 }
 
-/** @throws {CaretakerError} `backup_corrupt` also when it is missing */
-export async function readSegment(store: ObjectStore, stream: string, number: number): Promise<StoredSegment> {
-  const found = await readSealedDocument(store, keyOf(stream, number), segmentSchema)
+/**
+ * A segment that was written by somebody to believe.
+ * @throws {CaretakerError} `backup_corrupt` also when it is missing, `backup_untrusted`
+ */
+export async function readSegment(store: ObjectStore, trust: Trust, stream: string, number: number): Promise<StoredSegment> {
+  const found = await readSignedDocument(store, keyOf(stream, number), segmentSchema)
   if (found === null || found.content.stream !== stream || found.content.number !== number)
     throw new CaretakerError('backup_corrupt', `Increment ${segmentName(number)} of stream ${stream} is missing.`)
+  await trust.require(`Increment ${segmentName(number)} of stream ${stream}`, found.signer)
   return { segment: found.content, sha256: digest(found.bytes) }
 }
 
 /**
  * The segments of those numbers, each proven to follow the one before it.
- * @throws {CaretakerError} `backup_corrupt`
+ * @throws {CaretakerError} `backup_corrupt`, `backup_untrusted`
  */
-export async function readChain(store: ObjectStore, stream: string, numbers: readonly number[]): Promise<Segment[]> {
+export async function readChain(store: ObjectStore, trust: Trust, stream: string, numbers: readonly number[]): Promise<Segment[]> {
   const chain: Segment[] = []
   let before: StoredSegment | undefined
   const all: StoredSegment[] = []
   for (let at = 0; at < numbers.length; at += 16)
-    all.push(...(await Promise.all(numbers.slice(at, at + 16).map((number) => readSegment(store, stream, number)))))
+    all.push(...(await Promise.all(numbers.slice(at, at + 16).map((number) => readSegment(store, trust, stream, number)))))
   for (const stored of all) {
     const { segment } = stored
     const follows =

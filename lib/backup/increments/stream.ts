@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import * as z from 'zod/mini'
+import { CaretakerError } from '../../platform/errors.ts'
 import type { ObjectStore } from '../../platform/objects.ts'
-import { readSealedDocument, sealDocument } from './sealed-document.ts'
+import { readSignedDocument, signDocument } from '../signed-document.ts'
+import type { Signer } from '../signing/index.ts'
 
 /*
  * A stream is what one replication slot has given, in segments numbered from 1, under `increments/ID/`. Its document is
@@ -14,6 +16,10 @@ const streamSchema = z.strictObject({
   slot: z.string(),
   app: z.string(),
   database: z.string(),
+  /** Of the database (see instance.ts); absent in what older releases wrote. */
+  instance: z.optional(z.nullable(z.string())),
+  /** True where the policy asked for it, false where a person did: when the policy has no increments any more, the slot goes. */
+  scheduled: z.optional(z.boolean()),
   createdAt: z.iso.datetime(),
   /** Fingerprint of the schema when the slot was made. */
   schema: z.string(),
@@ -30,25 +36,31 @@ export function streamFolder(id: string): string {
 /** Slots are named for the stream they feed; nothing else is called so. */
 export const slotPrefix = 'caretaker_'
 
-export function newStream(about: { app: string; database: string; schema: string; now: Date }): Stream {
+export function newStream(about: Pick<Stream, 'app' | 'database' | 'instance' | 'scheduled' | 'schema'> & { now: Date }): Stream {
   const id = `${about.now.toISOString().replace(/[-:]|\.\d+/g, '')}-${randomBytes(4).toString('hex')}`
   const slot = `${slotPrefix}${id.toLowerCase().replaceAll('-', '_')}`
   const { now, ...rest } = about
   return { format: 'caretaker-increments/1', id, slot, ...rest, createdAt: now.toISOString() }
 }
 
-export async function writeStream(store: ObjectStore, stream: Stream, signal: AbortSignal): Promise<void> {
-  await store.put(`${streamFolder(stream.id)}stream.json`, sealDocument(stream), {
+export async function writeStream(store: ObjectStore, stream: Stream, signer: Signer | null, signal: AbortSignal): Promise<void> {
+  await store.put(`${streamFolder(stream.id)}stream.json`, signDocument(stream, signer), {
     contentType: 'application/json',
     ifAbsent: true,
     signal,
   })
 }
 
-/** @throws {CaretakerError} `backup_corrupt` */
-export async function readStream(store: ObjectStore, id: string): Promise<Stream | null> {
-  const found = await readSealedDocument(store, `${streamFolder(id)}stream.json`, streamSchema)
-  return found?.content ?? null
+/**
+ * A stream, and the public key it was signed with; null where there is none. Whether to believe that key is for the caller to ask.
+ * @throws {CaretakerError} `backup_corrupt`
+ */
+export async function readStream(store: ObjectStore, id: string): Promise<{ stream: Stream; signer: string | null } | null> {
+  const key = `${streamFolder(id)}stream.json`
+  const found = await readSignedDocument(store, key, streamSchema)
+  if (found === null) return null
+  if (found.content.id !== id) throw new CaretakerError('backup_corrupt', `${key} is that of another stream, ${found.content.id}.`)
+  return { stream: found.content, signer: found.signer }
 }
 
 /** What is stored of each stream, oldest stream first. */

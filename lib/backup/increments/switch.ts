@@ -4,7 +4,8 @@ import { CaretakerError } from '../../platform/errors.ts'
 import { backupPolicy } from '../policy.ts'
 import { pinSession, serverVersion, withSessions } from '../sessions.ts'
 import { sourceScope } from '../supabase.ts'
-import { dropStreams, openStream, takeLock } from './open-stream.ts'
+import { dropScheduledStreams, dropStreams, openStream, takeLock } from './open-stream.ts'
+import { slotPrefix } from './stream.ts'
 
 export interface OpenedIncrements {
   on: boolean
@@ -14,11 +15,11 @@ export interface OpenedIncrements {
 
 /**
  * Makes the slot where there is none, before the snapshot of a full backup is taken: whatever commits later is then in one
- * or the other. Does nothing without `backup.increments`, and never keeps a backup from being made.
+ * or the other. Without `backup.increments` drops the slot that was made for it. Never keeps a backup from being made.
  */
 export async function openIncrements(ctx: Context): Promise<OpenedIncrements> {
-  if (ctx.config.backup?.increments === undefined) return { on: false, reason: 'The policy has no backup.increments.' }
   try {
+    if (ctx.config.backup?.increments === undefined) return await closeIncrements(ctx)
     return await withSession(ctx, async (session) => {
       // Somebody who reads an increment now has made the slot first.
       if (!(await takeLock(session))) return { on: true, reason: null }
@@ -33,6 +34,25 @@ export async function openIncrements(ctx: Context): Promise<OpenedIncrements> {
   }
 }
 
+/**
+ * The policy has no increments, or no longer: the slot that it had made would keep log for nobody until the disk is full. A slot that a
+ * person made with `caretaker backup increment` is theirs to drop.
+ */
+async function closeIncrements(ctx: Context): Promise<OpenedIncrements> {
+  const off = { on: false, reason: 'The policy has no backup.increments.' }
+  const [slot] = await ctx.db.query(
+    `select from pg_catalog.pg_replication_slots where slot_type = 'logical' and database = current_database() and starts_with(slot_name::text, $1) limit 1`,
+    [slotPrefix],
+  )
+  if (slot === undefined) return off
+  const dropped = await withSession(ctx, async (session) =>
+    (await takeLock(session)) ? dropScheduledStreams(ctx, await ctx.objects(), session) : [],
+  )
+  if (dropped.length === 0) return off
+  ctx.log.warn({ dropped }, 'increments are off in the policy: their slot was dropped')
+  return { ...off, reason: `${off.reason} Slot ${dropped.join(', ')}, which it had before, was dropped.` }
+}
+
 export interface StoppedIncrements {
   /** Names of the slots that were dropped. */
   dropped: string[]
@@ -40,7 +60,7 @@ export interface StoppedIncrements {
 
 /** Drops the slot, so that the server keeps no log for it any more. What is stored stays, and can be restored. */
 export async function stopIncrements(ctx: Context): Promise<StoppedIncrements> {
-  return withSession(ctx, async (session) => ({ dropped: await dropStreams(await ctx.objects(), session) }))
+  return withSession(ctx, async (session) => ({ dropped: await dropStreams(ctx, await ctx.objects(), session) }))
 }
 
 function withSession<T>(ctx: Context, work: (session: Session) => Promise<T>): Promise<T> {

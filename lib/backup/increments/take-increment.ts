@@ -10,7 +10,9 @@ import { copyOutStream } from '../copy-out.ts'
 import { type Sealing, writeObject } from '../object-stream.ts'
 import { backupPolicy } from '../policy.ts'
 import type { OnProgress } from '../progress.ts'
+import { databaseKey } from '../select-backup.ts'
 import { pinSession, serverVersion, withSessions } from '../sessions.ts'
+import { ownTrust, signerOf } from '../signing/index.ts'
 import { sourceScope } from '../supabase.ts'
 import { ChangeFilter } from './change-filter.ts'
 import { readChangeRules, type SourceRules } from './change-rules.ts'
@@ -52,6 +54,8 @@ export interface IncrementReport {
   /** Log that the server keeps for the slot. */
   lagBytes: number
   notes: string[]
+  /** What was lost with slots that had lost their log before this run, a sentence each: moments that nothing brings back. */
+  lost: string[]
 }
 
 /**
@@ -69,7 +73,7 @@ export async function takeIncrement(ctx: Context, input: IncrementInput = {}): P
     const store = await ctx.objects()
     const scope = await sourceScope(session, { excludeSchemas: backupPolicy(ctx).excludeSchemas })
     const opened = await openStream(ctx, store, session, scope)
-    if (!opened.on) return notPossible('off', opened.reason, opened.notes)
+    if (!opened.on) return notPossible('off', opened.reason, opened)
     const rules = await readChangeRules(session, scope)
     const run: Run = { ctx, session, opened, rules, input, version: version.number, excludeSchemas: scope.excludeSchemas }
     const outcome = await read(run).then(
@@ -84,11 +88,7 @@ export async function takeIncrement(ctx: Context, input: IncrementInput = {}): P
     if (over !== null) {
       const { failure } = outcome
       if (failure !== undefined) ctx.log.error({ err: failure }, 'increment failed')
-      return notPossible(
-        'stopped',
-        failure instanceof CaretakerError ? `${over} The last run failed: ${failure.detail}` : over,
-        opened.notes,
-      )
+      return notPossible('stopped', failure instanceof CaretakerError ? `${over} The last run failed: ${failure.detail}` : over, opened)
     }
     if (outcome.report === undefined) throw outcome.failure
     return outcome.report
@@ -105,7 +105,7 @@ interface Run {
   excludeSchemas: readonly string[]
 }
 
-function notPossible(status: 'off' | 'stopped', reason: string, notes: string[]): IncrementReport {
+function notPossible(status: 'off' | 'stopped', reason: string, { notes, lost }: Opened): IncrementReport {
   return {
     status,
     reason,
@@ -118,6 +118,7 @@ function notPossible(status: 'off' | 'stopped', reason: string, notes: string[])
     fullOnly: [],
     lagBytes: 0,
     notes,
+    lost,
   }
 }
 
@@ -162,6 +163,7 @@ async function read(run: Run): Promise<IncrementReport> {
     fullOnly: rules.fullOnly,
     lagBytes: slot?.lagBytes ?? 0,
     notes: opened.notes,
+    lost: opened.lost,
   }
 }
 
@@ -170,7 +172,7 @@ async function show(run: Run, segment: Segment): Promise<StoredSegment> {
   const { ctx } = run
   const store = await ctx.objects()
   try {
-    return await writeSegment(store, segment, ctx.signal)
+    return await writeSegment(store, segment, signerOf(ctx.env), ctx.signal)
   } catch (error) {
     if (segment.object !== null && hasCode(error, 'conflict')) await store.delete(`${streamFolder(segment.stream)}${segment.object.key}`)
     throw error
@@ -188,7 +190,7 @@ async function resume(run: Run): Promise<StoredSegment | undefined> {
   const { ctx, session, opened } = run
   const number = opened.stored.segments.at(-1)
   if (number === undefined) return undefined
-  const last = await readSegment(await ctx.objects(), opened.stream.id, number)
+  const last = await readSegment(await ctx.objects(), ownTrust(ctx), opened.stream.id, number)
   const end = lsn(last.segment.endLsn)
   const confirmed = opened.slot.confirmed ?? 0n
   if (confirmed < end) await advanceSlot(session, opened.stream.slot, last.segment.endLsn)
@@ -330,11 +332,12 @@ async function readSequences(run: Run): Promise<Segment['sequences']> {
 async function whyFull(run: Run, last: Segment): Promise<string | null> {
   const { ctx, opened } = run
   const store = await ctx.objects()
+  const trust = ownTrust(ctx)
   const [first] = opened.stored.segments
   const start =
-    first === undefined ? (opened.slot.confirmed ?? 0n) : lsn((await readSegment(store, opened.stream.id, first)).segment.startLsn)
-  for await (const base of fullBackups(store)) {
-    if (base.database.name !== opened.stream.database) continue
+    first === undefined ? (opened.slot.confirmed ?? 0n) : lsn((await readSegment(store, trust, opened.stream.id, first)).segment.startLsn)
+  const database = databaseKey({ name: opened.stream.database, instance: opened.stream.instance })
+  for await (const base of fullBackups(store, { trust, database })) {
     if (lsn(base.snapshot.lsn) < start) return 'The newest full backup is older than the slot: changes between the two are in no increment.'
     return base.createdAt <= last.schemaSince
       ? `The schema is another one than in the newest full backup (seen at ${last.schemaSince}).`

@@ -9,6 +9,7 @@ import type { Sealing } from '../object-stream.ts'
 import { newBackupId, type OpenDump, openDump } from '../open-dump.ts'
 import { backupPolicy } from '../policy.ts'
 import { withSessions } from '../sessions.ts'
+import { ownTrust } from '../signing/index.ts'
 import { importSnapshot, newParticipant, type Outcome, type Pace, type Participation, participate, usualPace } from './participate.ts'
 import * as queries from './queries.ts'
 
@@ -99,7 +100,10 @@ async function joinDump(
 /** Killed between the manifest and the note that it is written: the backup is complete. */
 async function findSealed(ctx: Context, dump: OpenDump): Promise<Manifest | null> {
   const store = await ctx.objects()
-  return (await store.head(`${backupFolder(dump.id)}manifest.json`)) === null ? null : readManifest(store, dump.id)
+  if ((await store.head(`${backupFolder(dump.id)}manifest.json`)) === null) return null
+  const { manifest, signer } = await readManifest(store, dump.id)
+  await ownTrust(ctx).require(`Backup ${dump.id}`, signer)
+  return manifest
 }
 
 async function giveUp(ctx: Context, run: JobRun, checkpoint: Checkpoint & { backup: string }): Promise<Checkpoint> {

@@ -32,7 +32,10 @@ type TrustContext = Pick<Context, 'config' | 'env' | 'db'>
 export function openTrust(ctx: TrustContext, input: TrustInput = {}): Trust {
   const named = (input.signers ?? []).map(parsePublicKey)
   const own = signerOf(ctx.env)?.publicKey
-  const given = [...(ctx.config.backup?.signers ?? []).map(parsePublicKey), ...(input.identity === undefined ? [] : signersOfIdentityFile(input.identity))]
+  const given = [
+    ...(ctx.config.backup?.signers ?? []).map(parsePublicKey),
+    ...(input.identity === undefined ? [] : signersOfIdentityFile(input.identity)),
+  ]
   const known = new Set(named.length > 0 ? named : own === undefined ? given : [own, ...given])
   let noted: Promise<ReadonlySet<string>> | undefined
   const pinned = () => {

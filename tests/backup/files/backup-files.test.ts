@@ -46,7 +46,7 @@ async function storedFiles(): Promise<string[]> {
 }
 
 async function manifestOf(ctx: Context, id: string) {
-  return readManifest(await ctx.objects(), id)
+  return (await readManifest(await ctx.objects(), id)).manifest
 }
 
 describe('a backup with buckets', () => {

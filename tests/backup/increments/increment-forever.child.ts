@@ -8,9 +8,9 @@ import { readEnv } from '../../../lib/platform/env.ts'
 import { hasCode } from '../../../lib/platform/errors.ts'
 import { createLog } from '../../../lib/platform/log.ts'
 
-// Takes increments without end, until it is killed: node FILE DATABASE_URL STORE RECIPIENT
-const [, , url = '', store = '', recipient = ''] = process.argv
-const env = readEnv({})
+// Takes increments without end, until it is killed: node FILE DATABASE_URL STORE RECIPIENT ENCRYPTION_KEY
+const [, , url = '', store = '', recipient = '', encryptionKey] = process.argv
+const env = readEnv({ ENCRYPTION_KEY: encryptionKey })
 const ctx: Context = {
   config: defineConfig({ app: { name: 'Kill' }, backup: { recipients: [recipient], increments: {} } }),
   env,

@@ -11,7 +11,7 @@ import { defineConfig } from '../../../lib/config/index.ts'
 import { openObjectStore } from '../../../lib/drivers/objects/index.ts'
 import type { Context } from '../../../lib/platform/context.ts'
 import { hasCode } from '../../../lib/platform/errors.ts'
-import { testContext } from '../../support/context.ts'
+import { testContext, testEncryptionKey } from '../../support/context.ts'
 import { createTestDatabase, type TestDatabase } from '../../support/database.ts'
 import { random, schema, stateOf, timeOf, work } from './workload.ts'
 
@@ -116,7 +116,7 @@ test(`${kills} kills at random moments of increments: no change is lost, and non
   for (let kill = 0; kill < kills; kill++) {
     const child = spawn(
       process.execPath,
-      [join(import.meta.dirname, 'increment-forever.child.ts'), source.url, `file://${folder}`, recipient],
+      [join(import.meta.dirname, 'increment-forever.child.ts'), source.url, `file://${folder}`, recipient, testEncryptionKey],
       {
         stdio: ['ignore', 'pipe', 'inherit'],
       },

@@ -11,11 +11,11 @@ import { readEnv } from '../../../lib/platform/env.ts'
 import { createLog } from '../../../lib/platform/log.ts'
 import type { ObjectStore } from '../../../lib/platform/objects.ts'
 
-// One invocation of the worker, short-lived on purpose: `URL STORE LIFE_MS`. Prints `wake` when it asks for another.
-const [url, folder, lifeMs] = process.argv.slice(2) as [string, string, string]
+// One invocation of the worker, short-lived on purpose: `URL STORE LIFE_MS ENCRYPTION_KEY`. Prints `wake` when it asks for another.
+const [url, folder, lifeMs, encryptionKey] = process.argv.slice(2) as [string, string, string, string]
 const pace: Pace = { leaveMs: 2_500, lastMs: 300, partBytes: 200_000 }
 const db = openDatabase({ sessionUrl: url })
-const env = readEnv({})
+const env = readEnv({ ENCRYPTION_KEY: encryptionKey })
 
 /** A store that takes its time, so that a small dump outlives an invocation. */
 async function slowStore(): Promise<ObjectStore> {

@@ -10,7 +10,7 @@ import { defineConfig } from '../../../lib/config/index.ts'
 import { openObjectStore } from '../../../lib/drivers/objects/index.ts'
 import { claimManually, findRun } from '../../../lib/jobs/index.ts'
 import type { Context } from '../../../lib/platform/context.ts'
-import { testContext } from '../../support/context.ts'
+import { testContext, testEncryptionKey } from '../../support/context.ts'
 import { createTestDatabase, useTestDatabase } from '../../support/database.ts'
 
 const source = useTestDatabase()
@@ -44,7 +44,7 @@ beforeEach(async () => {
 
 function startWorker(lifeMs: number): void {
   const script = new URL('backup-worker.child.ts', import.meta.url).pathname
-  const child = spawn(process.execPath, [script, source.url, `file://${folder}/store`, String(lifeMs)], {
+  const child = spawn(process.execPath, [script, source.url, `file://${folder}/store`, String(lifeMs), testEncryptionKey], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   workers.add(child)
