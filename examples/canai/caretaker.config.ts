@@ -114,6 +114,8 @@ export default defineConfig({
       share_logs: { link: { column: 'recipient_email', to: 'email' } },
       error_logs_archive: { link: { column: 'user_id', to: 'id' } },
     },
+    // Who else holds data of the people, asked where there is a key for it.
+    processors: [{ processor: 'stripe', ids: 'payment_logs.stripe_customer_id' }, 'posthog', 'memberstack'],
     buckets: [{ bucket: 'voice-notes', prefix: '{id}/' }],
   },
 

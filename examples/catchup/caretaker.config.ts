@@ -100,6 +100,8 @@ export default defineConfig({
 
   gdpr: {
     subject: { table: 'users', id: 'id', email: 'email' },
+    // Who else holds data of the people, asked where there is a key for it.
+    processors: ['sendgrid', { processor: 'twilio', ids: 'users.phone' }],
     tables: {
       contacts: { erase: 'delete' },
       groups: { erase: 'delete' },

@@ -104,6 +104,11 @@ export default defineConfig({
 
   gdpr: {
     subject: { table: 'users', id: 'id', email: 'email' },
+    // Who else holds data of the people: asked where there is a key for it, or by somebody.
+    processors: [
+      { processor: 'stripe', ids: 'invoices.stripe_customer_id' },
+      { name: 'stack-auth', manual: 'delete the account in the dashboard of STACK Auth' },
+    ],
     tables: {
       orders: { erase: 'delete' },
       invoices: { erase: { keep: 'tax law', until: '10 years', anonymise: ['billing_name', 'billing_address'] } },

@@ -82,6 +82,8 @@ export default defineConfig({
 
   gdpr: {
     subject: { table: 'auth.users', id: 'id', email: 'email' },
+    // Who else holds data of the people, asked where there is a key for it.
+    processors: [{ processor: 'stripe', ids: 'subscriptions.stripe_customer_id' }],
     tables: {
       profiles: { erase: 'delete' },
       subscriptions: { erase: 'delete' },
