@@ -1,10 +1,11 @@
+import { createHmac } from 'node:crypto'
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { systemClock } from '../lib/platform/clock.ts'
 import { type Database, openDatabase } from '../lib/platform/db.ts'
 import { CaretakerError } from '../lib/platform/errors.ts'
-import { appPage } from './app.ts'
+import { answerAsApp, isAppPath } from './app.ts'
 import { databaseName, drillDatabaseName, prepareDatabase } from './database.ts'
 import { examplePolicyFile } from './example.ts'
 import { acquireLock } from './lock.ts'
@@ -94,10 +95,11 @@ export async function startStack(
     undo.push(() => app.close())
     // Requests end before what they need is closed.
     undo.push(() => server.stop())
+    const example = exampleApp(ground)
     handle = (request) => {
       const { pathname } = new URL(request.url)
       if (isSupabasePath(pathname)) return supabase(request)
-      return pathname === '/app' ? appPage(request, ground.example) : app.handle(request)
+      return isAppPath(pathname) ? example(request) : app.handle(request)
     }
     await writeState(ground.dataDirectory, {
       pid: process.pid,
@@ -151,15 +153,17 @@ export async function readStack(options: Omit<StackOptions, 'purpose'> & { purpo
   if ('running' in opened) return opened
   let server: LocalServer | undefined
   try {
-    let supabase: Handle = () => Promise.reject(new Error('not ready'))
-    server = await openServer(0, (request) => supabase(request), options.say)
-    supabase = createSupabase({
+    let handle: Handle = () => Promise.reject(new Error('not ready'))
+    server = await openServer(0, (request) => handle(request), options.say)
+    const supabase = createSupabase({
       db: opened.db,
       tokens: opened.tokens,
       clock: systemClock,
       url: server.url,
       filesDirectory: opened.filesDirectory,
     })
+    const app = exampleApp(opened)
+    handle = (request) => (isAppPath(new URL(request.url).pathname) ? app(request) : supabase(request))
     const started = server
     return {
       environment: environmentOf(opened, server.url),
@@ -236,6 +240,11 @@ async function openGround(options: StackOptions): Promise<Ground> {
   }
 }
 
+function exampleApp({ example, secrets }: Ground): Handle {
+  const secret = secretEnvironment(secrets).APP_WEBHOOK_SECRET ?? ''
+  return (request) => answerAsApp(request, { name: example, secret, now: () => systemClock.now() })
+}
+
 function openServer(port: number, handle: Handle, say: (line: string) => void): Promise<LocalServer> {
   return serve({
     port,
@@ -249,7 +258,13 @@ function openServer(port: number, handle: Handle, say: (line: string) => void): 
 
 /** Everything of the environment that comes of the folder's secrets, without addresses. */
 export function secretEnvironment(secrets: Secrets): Record<string, string> {
-  return { CRON_SECRET: secrets.cronSecret, ENCRYPTION_KEY: secrets.encryptionKey, STRIPE_WEBHOOK_SECRET: secrets.stripeWebhookSecret }
+  return {
+    CRON_SECRET: secrets.cronSecret,
+    ENCRYPTION_KEY: secrets.encryptionKey,
+    STRIPE_WEBHOOK_SECRET: secrets.stripeWebhookSecret,
+    // Derived, so that a folder that was made before it was needed has it too.
+    APP_WEBHOOK_SECRET: `whsec_${createHmac('sha256', secrets.cronSecret).update('app webhooks').digest('base64')}`,
+  }
 }
 
 function environmentOf(

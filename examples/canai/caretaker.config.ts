@@ -3,7 +3,7 @@ import type { Transaction } from '../../lib/platform/db.ts'
 
 /** CanAI: plans for founders. What keeps this app healthy, small and lawful. */
 export default defineConfig({
-  app: { name: 'CanAI', url: 'http://localhost:8888', timezone: 'UTC' },
+  app: { name: 'CanAI', url: 'http://localhost:8888/app', timezone: 'UTC' },
 
   health: {
     checks: {

@@ -2,7 +2,7 @@ import { type AppJobFunction, defineConfig } from '../../lib/config/index.ts'
 
 /** CatchUp: who to call again, and when. Its queues, its backups, its weekly vacuum. */
 export default defineConfig({
-  app: { name: 'CatchUp', url: 'http://localhost:8888', timezone: 'UTC' },
+  app: { name: 'CatchUp', url: 'http://localhost:8888/app', timezone: 'UTC' },
 
   health: {
     checks: {
@@ -73,12 +73,12 @@ export default defineConfig({
     'calendar-sync': {
       description: 'The app reads the calendars of Google.',
       schedule: '*/30 * * * *',
-      steps: [{ call: { path: '/app/api/jobs/calendar-sync', timeout: '1 minute', retries: 2 } }],
+      steps: [{ call: { path: '/api/jobs/calendar-sync', timeout: '1 minute', retries: 2 } }],
     },
     'batch-notifications': {
       description: "The app sends the week's suggestions by SMS and e-mail.",
       schedule: '0 9 * * 0',
-      steps: [{ call: { path: '/app/api/jobs/batch-notifications', timeout: '1 minute', retries: 2 } }],
+      steps: [{ call: { path: '/api/jobs/batch-notifications', timeout: '1 minute', retries: 2 } }],
     },
   },
 

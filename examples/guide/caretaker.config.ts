@@ -2,7 +2,7 @@ import { defineConfig } from '../../lib/config/index.ts'
 
 /** A shop for courses on Supabase, Stripe, STACK Auth and n8n, looked after as a deployment guide of that kind asks. */
 export default defineConfig({
-  app: { name: 'Guide', url: 'http://localhost:8888', timezone: 'Europe/Berlin' },
+  app: { name: 'Guide', url: 'http://localhost:8888/app', timezone: 'Europe/Berlin' },
 
   health: {
     checks: {
@@ -84,7 +84,7 @@ export default defineConfig({
     'n8n-digest': {
       description: 'The workflow that writes to everybody about the week.',
       schedule: '0 8 * * 5',
-      steps: [{ call: { path: '/app/n8n/webhook/digest', timeout: '1 minute' } }],
+      steps: [{ call: { path: '/n8n/webhook/digest', timeout: '1 minute' } }],
     },
   },
 

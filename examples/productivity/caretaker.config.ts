@@ -2,7 +2,7 @@ import { defineConfig } from '../../lib/config/index.ts'
 
 /** A personal productivity app on Vercel: its crons, its backups by kind of data, and its daily SQL. */
 export default defineConfig({
-  app: { name: 'Productivity', url: 'http://localhost:8888', timezone: 'UTC' },
+  app: { name: 'Productivity', url: 'http://localhost:8888/app', timezone: 'UTC' },
 
   health: {
     checks: {
@@ -63,7 +63,7 @@ export default defineConfig({
     'sync-check': {
       description: 'The app looks for devices that have fallen behind.',
       schedule: { cron: '*/15 * * * *', missed: 'last' },
-      steps: [{ call: { path: '/app/api/cron/sync-check', timeout: '30 seconds' } }],
+      steps: [{ call: { path: '/api/cron/sync-check', timeout: '30 seconds' } }],
     },
     'dashboard-metrics': {
       description: "Yesterday's figures for the metrics dashboard.",

@@ -2,7 +2,7 @@ import { defineConfig } from '../../lib/config/index.ts'
 
 /** An AI assistant on Netlify, whose operations were a book of runbooks: what a person did by the book is done here. */
 export default defineConfig({
-  app: { name: 'Runbooks', url: 'http://localhost:8888', timezone: 'UTC' },
+  app: { name: 'Runbooks', url: 'http://localhost:8888/app', timezone: 'UTC' },
 
   health: {
     checks: {
