@@ -2,6 +2,7 @@ import type { JobStep, Policy, Schedule } from './config/index.ts'
 import { nearest } from './config/index.ts'
 import { type Job, type Pruning, resolveSchedule } from './jobs/index.ts'
 import { CaretakerError } from './platform/errors.ts'
+import type { Prunable } from './webhooks/index.ts'
 
 /*
  * The one list of jobs: name, schedule, verb. Verbs are imported when they run, so that a function which only claims
@@ -45,6 +46,22 @@ const builtIn: readonly BuiltIn[] = [
       ),
   },
   {
+    name: 'webhooks-reconcile',
+    description: 'Ask Stripe for the events that never arrived',
+    schedule: '20 * * * *',
+    on: (policy) => policy.webhooks?.stripe !== undefined && policy.webhooks.stripe.reconcile !== false,
+    run: async (ctx, run) => (await import('./webhooks/index.ts')).reconcileJob(ctx, run),
+    plan: async (ctx) => (await import('./webhooks/index.ts')).planReconcile(ctx),
+  },
+  {
+    name: 'webhooks-watch',
+    description: 'Find the providers from which nothing comes that usually would',
+    schedule: '*/10 * * * *',
+    on: (policy) => policy.webhooks !== undefined,
+    run: async (ctx, run) => (await import('./webhooks/index.ts')).watchSourcesJob(ctx, run),
+    plan: async (ctx) => (await import('./webhooks/index.ts')).planWatchSources(ctx),
+  },
+  {
     name: 'gdpr',
     description: 'Carry out the requests of data subjects',
     schedule: null,
@@ -71,6 +88,9 @@ const builtIn: readonly BuiltIn[] = [
                and coalesce(r.reminded_days, 99) > case when r.due_at <= now() then -1 when r.due_at <= now() + interval '2 days' then 2 else 7 end)
              -- The file of an export whose time is over.
              or (r.receipt ? 'object' and r.file_expires_at <= now() and tried.last < now() - interval '1 hour')
+         ) or exists (
+           -- A row that was kept of somebody erased, and whose time is over.
+           select from caretaker.gdpr_kept k, tried where k.erased_at is null and k.until <= now() and tried.last < now() - interval '1 hour'
          ) as waits`,
       ),
   },
@@ -126,7 +146,21 @@ const builtIn: readonly BuiltIn[] = [
 ]
 
 /** What of the other domains' own tables housekeeping deletes, beside the ledger's. */
-const prunings: readonly Pruning[] = []
+const prunings: readonly Pruning[] = [
+  webhookPruning('payloads', 'payloads of webhook events that are done', 'caretaker.inbox'),
+  webhookPruning('entries', 'webhook events', 'caretaker.inbox'),
+  webhookPruning('objects', 'progress of objects no webhook spoke of since', 'caretaker.inbox_objects'),
+  webhookPruning('counts', 'hourly counts of webhooks', 'caretaker.webhook_counts'),
+]
+
+function webhookPruning(what: Prunable, name: string, target: string): Pruning {
+  return {
+    name,
+    target,
+    count: async (ctx) => (await import('./webhooks/index.ts')).countPrunable(ctx, what),
+    prune: async (ctx, limit) => (await import('./webhooks/index.ts')).prune(ctx, what, limit),
+  }
+}
 
 /**
  * Every job of the policy: the built-in ones whose part is there, then the app's own.
@@ -169,7 +203,7 @@ export function jobs(policy: Policy): Job[] {
 }
 
 /** What is deployed beside the policy itself. */
-function deploymentOf(policy: Policy): { jobs: { name: string; schedule: string | null }[] } {
+export function deploymentOf(policy: Policy): { jobs: { name: string; schedule: string | null }[] } {
   return {
     jobs: jobs(policy).map(({ name, schedule }) => ({
       name,
@@ -194,9 +228,14 @@ export function findJob(all: readonly Job[], name: string): Job {
 
 function steps(list: JobStep[]): Pick<Job, 'run' | 'plan'> {
   return {
-    run: async (ctx, run) => (await import('./maintenance/index.ts')).runSteps(ctx, list, run),
-    plan: async (ctx) => (await import('./maintenance/index.ts')).planSteps(ctx, list),
+    run: async (ctx, run) => (await import('./maintenance/index.ts')).runSteps(ctx, list, run, await appTasks()),
+    plan: async (ctx) => (await import('./maintenance/index.ts')).planSteps(ctx, list, await appTasks()),
   }
+}
+
+/** Steps that call the app or a function of the policy are another domain's. */
+async function appTasks() {
+  return (await import('./app-jobs/index.ts')).appTasks
 }
 
 function describeStep(step: JobStep): string {

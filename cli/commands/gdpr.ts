@@ -13,9 +13,13 @@ import {
   type PlanOutcome,
   planSubjectErasure,
   readCatalogue,
+  readConsents,
   readSubjectMap,
+  rectifySubject,
   refuseRequest,
+  registerOf,
   renderMermaid,
+  renderRegister,
   renderTree,
   requirePolicy,
 } from '../../lib/gdpr/index.ts'
@@ -160,7 +164,64 @@ const extend: Command = {
   },
 }
 
-export const commands: Command[] = [map, lint, exportCommand, erase, requests, approve, refuse, extend]
+const rectify: Command = {
+  name: 'gdpr rectify',
+  usage: 'SUBJECT --set TABLE.COLUMN=VALUE…',
+  summary: "Correct one person's data, in the columns that gdpr.tables.*.rectify names",
+  options: {
+    set: { type: 'string', multiple: true, value: 'TABLE.COLUMN=VALUE', about: 'what is right; repeatable' },
+    row: { type: 'string', value: 'KEY', about: 'which row, where the person has several in the table' },
+  },
+  async run({ args, flags, context, out }) {
+    const subject = oneSubject('gdpr rectify', args)
+    const given = Array.isArray(flags.set) ? flags.set : []
+    if (given.length === 0) throw new CaretakerError('bad_request', '`caretaker gdpr rectify` needs --set TABLE.COLUMN=VALUE.')
+    const corrections = given.map((text) => {
+      const at = text.indexOf('=')
+      if (at < 1) throw new CaretakerError('bad_request', '--set: found something without "=", expected TABLE.COLUMN=VALUE.')
+      return { column: text.slice(0, at), value: text.slice(at + 1), ...(typeof flags.row === 'string' ? { row: flags.row } : {}) }
+    })
+    const done = await rectifySubject(await context(), { subject, corrections })
+    const tell = done.recipients.length === 0 ? '' : `\nTell those who hold it too (Art. 19): ${done.recipients.join(', ')}.`
+    out.result(done, `Corrected: ${done.changed.map(({ column }) => column).join(', ')}. Recorded as request ${done.request.id}.${tell}`)
+  },
+}
+
+const consent: Command = {
+  name: 'gdpr consent',
+  usage: 'SUBJECT',
+  summary: 'What one person agrees to now, by purpose',
+  async run({ args, context, out }) {
+    const consents = await readConsents(await context(), { subject: oneSubject('gdpr consent', args) })
+    out.result(
+      consents,
+      consents.length === 0
+        ? 'The policy names no purposes: gdpr.consent.'
+        : table(
+            ['purpose', 'agrees', 'version', 'since', ''],
+            consents.map((one) => [
+              one.purpose,
+              one.given === null ? 'never asked' : one.given ? 'yes' : 'no',
+              one.version,
+              day(one.at),
+              one.outdated ? 'the text has changed: ask again' : null,
+            ]),
+          ),
+    )
+  },
+}
+
+const register: Command = {
+  name: 'gdpr register',
+  summary: 'The register of processing activities (Art. 30), as Markdown, from the policy and the database',
+  async run({ args, context, out }) {
+    noMore('gdpr register', args, 0)
+    const found = await registerOf(await context())
+    out.result(found, renderRegister(found))
+  },
+}
+
+export const commands: Command[] = [map, lint, exportCommand, erase, rectify, consent, requests, approve, refuse, extend, register]
 
 function oneRequest(command: string, args: readonly string[]): string {
   const [id] = args

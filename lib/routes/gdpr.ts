@@ -6,6 +6,9 @@ import {
   type GdprRequest,
   getRequest,
   type OpenedRequest,
+  readConsents,
+  recordConsent,
+  rectifySubject,
   refuseRequest,
   requestByMail,
   requestErasure,
@@ -24,12 +27,71 @@ import { type Wake, wakeWorker } from './wake-worker.ts'
 
 const operators: readonly Role[] = ['admin', 'support']
 /** The person needs to say nothing: the token says who asks. An operator names the person by id or e-mail address. */
-const aboutWhom = z.strictObject({ subject: z.optional(z.string().check(z.minLength(1), z.maxLength(320))) })
+const someone = z.optional(z.string().check(z.minLength(1), z.maxLength(320)))
+const aboutWhom = z.strictObject({ subject: someone })
 
 /** What a person, or an operator for them, asks of their data. Both are queued and answered within the deadline. */
 export const gdpr = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => [
   request('/api/gdpr/export', "Ask for a copy of a person's data", requestExport, wake),
   request('/api/gdpr/delete', 'Ask for a person to be erased', requestErasure, wake),
+  route({
+    methods: ['POST'],
+    path: '/api/gdpr/rectify',
+    summary: "Correct a person's data, in the columns that the policy names",
+    auth: { subject: true, operator: operators },
+    limit: 'sensitive',
+    body: z.strictObject({
+      subject: someone,
+      corrections: z
+        .array(
+          z.strictObject({
+            column: z.string().check(z.maxLength(200)),
+            value: z.union([z.string().check(z.maxLength(10_000)), z.number(), z.boolean(), z.null()]),
+            row: z.optional(z.string().check(z.maxLength(200))),
+          }),
+        )
+        .check(z.minLength(1), z.maxLength(20)),
+    }),
+    async handle(ctx, { body }) {
+      const {
+        request: done,
+        changed,
+        recipients,
+      } = await rectifySubject(ctx, {
+        subject: whose(ctx, body.subject),
+        corrections: body.corrections.map(({ row, ...rest }) => ({ ...rest, ...(row === undefined ? {} : { row }) })),
+      })
+      return json({ ...shown(done), changed, recipients })
+    },
+  }),
+  route({
+    methods: ['POST'],
+    path: '/api/gdpr/consent',
+    summary: 'Agree to a purpose, or take it back',
+    auth: { subject: true, operator: operators },
+    limit: 'sensitive',
+    body: z.strictObject({
+      subject: someone,
+      purpose: z.string().check(z.maxLength(60)),
+      version: z.string().check(z.maxLength(60)),
+      given: z.boolean(),
+      source: z._default(z.string().check(z.regex(/^[\w .:/-]{1,100}$/, 'expected the name of a form or page')), 'api'),
+    }),
+    async handle(ctx, { body }) {
+      return json(await recordConsent(ctx, { ...body, subject: whose(ctx, body.subject) }))
+    },
+  }),
+  route({
+    methods: ['GET'],
+    path: '/api/gdpr/consent',
+    summary: 'What a person agrees to now',
+    auth: { subject: true, operator: operators },
+    limit: 'standard',
+    query: z.object({ subject: someone }),
+    async handle(ctx, { query }) {
+      return json({ consents: await readConsents(ctx, { subject: whose(ctx, query.subject) }) })
+    },
+  }),
   route({
     methods: ['GET'],
     path: '/api/gdpr/requests/:id',

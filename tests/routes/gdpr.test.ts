@@ -341,3 +341,42 @@ describe('a mailed code', () => {
     expect(await response.text()).toContain('<h1>Confirm your request</h1>')
   })
 })
+
+describe('corrections and consents', () => {
+  it('are the person’s own, by their token', async () => {
+    const [ada, bob] = [await person(), await person()]
+    await test.db.execute(`create table if not exists public.profiles (id uuid primary key references auth.users, nickname text)`)
+    for (const { id } of [ada, bob]) await test.db.execute(`insert into public.profiles values ($1::uuid, 'wrong')`, [id])
+    const ctx = context()
+    const described = {
+      ...ctx,
+      config: defineConfig({
+        app: { name: 'CanAI' },
+        gdpr: {
+          subject: { table: 'auth.users', id: 'id', email: 'email' },
+          tables: { profiles: { rectify: ['nickname'] } },
+          consent: { news: { version: '1', text: 'News now and then.' } },
+        },
+      }),
+    }
+    const correction = { corrections: [{ column: 'profiles.nickname', value: 'Ada' }] }
+    expect((await call(described, '/api/gdpr/rectify', bob.token, { ...correction, subject: ada.id })).status).toBe(403)
+    expect((await call(described, '/api/gdpr/rectify', 'ck_viewer', { ...correction, subject: ada.id })).status).toBe(403)
+    expect(await call(described, '/api/gdpr/rectify', ada.token, correction)).toMatchObject({
+      status: 200,
+      body: { kind: 'rectify', changed: [{ column: 'public.profiles.nickname', rows: 1 }] },
+    })
+    expect(
+      await test.db.query('select nickname from public.profiles where id = any($1::uuid[]) order by nickname', [[ada.id, bob.id]]),
+    ).toEqual([{ nickname: 'Ada' }, { nickname: 'wrong' }])
+    const news = { purpose: 'news', version: '1', given: true, source: 'sign-up form' }
+    expect((await call(described, '/api/gdpr/consent', ada.token, news)).body).toMatchObject({ given: true })
+    expect((await call(described, '/api/gdpr/consent', ada.token, undefined, 'GET')).body).toMatchObject({
+      consents: [{ purpose: 'news', given: true }],
+    })
+    expect((await call(described, '/api/gdpr/consent', bob.token, undefined, 'GET')).body).toMatchObject({
+      consents: [{ purpose: 'news', given: null }],
+    })
+    expect((await call(described, `/api/gdpr/consent?subject=${ada.id}`, bob.token, undefined, 'GET')).status).toBe(403)
+  })
+})

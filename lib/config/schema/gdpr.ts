@@ -39,6 +39,8 @@ export const gdpr = z.strictObject({
         erase: z.optional(erase),
         /** A column that names the person without a foreign key: an id, or an e-mail address. */
         link: z.optional(z.strictObject({ column: name, to: z.optional(z.enum(['id', 'email'])) })),
+        /** Columns that the person, or an operator for them, may have corrected (Art. 16). */
+        rectify: z.optional(z.array(name)),
         /** Foreign-key columns that do not make a row the person's: the project a member was added to by its owner. */
         ignore: z.optional(z.array(name)),
       }),
@@ -51,6 +53,27 @@ export const gdpr = z.strictObject({
         const names = list.map((one) => (typeof one === 'string' ? one : 'processor' in one ? one.processor : one.name))
         return new Set(names).size === names.length
       }, 'expected each processor once'),
+    ),
+  ),
+  /** What people are asked to agree to, by purpose: the text, and its version, which grows with every change of it. */
+  consent: z.optional(z.record(processorName, z.strictObject({ version: name, text: name }))),
+  /** Who answers for the data, for the register of processing activities. */
+  controller: z.optional(z.strictObject({ name, contact: z.optional(name), dataProtectionOfficer: z.optional(name) })),
+  /** What personal data is processed for (Art. 30): `gdpr register` makes the register from it. */
+  activities: z.optional(
+    z.array(
+      z.strictObject({
+        name,
+        purpose: name,
+        /** Such as "contract (Art. 6(1)(b))". */
+        basis: name,
+        tables: z.array(table),
+        subjects: z.optional(name),
+        /** Default: the processors. */
+        recipients: z.optional(z.array(name)),
+        /** To third countries, with the safeguards. */
+        transfers: z.optional(name),
+      }),
     ),
   ),
   /** How requests are handled. */

@@ -99,6 +99,7 @@ function columnsNamed(settings: TablePolicy): [string, string][] {
   const named: [string, string][] = []
   if (Array.isArray(settings.export)) for (const column of settings.export) named.push(['export', column])
   if (settings.link !== undefined) named.push(['link.column', settings.link.column])
+  for (const column of settings.rectify ?? []) named.push(['rectify', column])
   for (const column of settings.ignore ?? []) named.push(['ignore', column])
   if (typeof settings.erase === 'object' && settings.erase.anonymise !== undefined) {
     const { anonymise } = settings.erase

@@ -29,7 +29,7 @@ export function requestErasure(ctx: Context, input: RequestInput): Promise<Opene
   return request(ctx, 'erase', input)
 }
 
-async function request(ctx: Context, kind: RequestKind, { subject: named }: RequestInput): Promise<OpenedRequest> {
+async function request(ctx: Context, kind: 'export' | 'erase', { subject: named }: RequestInput): Promise<OpenedRequest> {
   const key = requireEnv(ctx.env, 'ENCRYPTION_KEY', 'Recording a request')
   await requireLivingSubject(ctx, kind)
   const subject = await findSubject(ctx.db, await readSubjectMap(ctx), named)

@@ -2,6 +2,7 @@ import { PassThrough } from 'node:stream'
 import type { Context } from '../../platform/context.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { JobOutcome, JobRun, PlanLine } from '../../platform/job.ts'
+import { eraseEndedKeeping } from '../erase/end-of-keeping.ts'
 import { eraseSubject } from '../erase/erase-subject.ts'
 import { exportSubject } from '../export/export-subject.ts'
 import { requirePolicy } from '../policy.ts'
@@ -74,6 +75,7 @@ export async function processRequestsJob(ctx: Context, run: JobRun): Promise<Job
   const codes = await sendCodes(ctx)
   await forgetUnconfirmed(ctx)
   const expired = await expireExportFiles(ctx)
+  const kept = await eraseEndedKeeping(ctx, run.shouldHandOver)
   for (const { id } of await waitingRequests(ctx)) {
     if (run.shouldHandOver()) return { status: 'hand-over', ...(done.length > 0 ? { progress: true as const } : {}) }
     try {
@@ -90,7 +92,7 @@ export async function processRequestsJob(ctx: Context, run: JobRun): Promise<Job
       'job_failed',
       `${failed.length} requests could not be carried out: ${failed.map(({ request, code }) => `${request} (${code})`).join(', ')}.`,
     )
-  return { status: 'done', result: { done: done.length, failed, reminded, codes, expired } }
+  return { status: 'done', result: { done: done.length, failed, reminded, codes, expired, kept } }
 }
 
 /** What the job would do now. */

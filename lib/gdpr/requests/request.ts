@@ -2,7 +2,7 @@ import type { Context } from '../../platform/context.ts'
 import type { Queryable } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 
-export type RequestKind = 'export' | 'erase'
+export type RequestKind = 'export' | 'erase' | 'rectify'
 /** By the person's own token, by an operator who knows who asks, or by a code mailed to the address in the database. */
 export type Verification = 'token' | 'operator' | 'link'
 export type RequestState = 'received' | 'verified' | 'in_progress' | 'waiting' | 'done' | 'refused'
@@ -43,7 +43,7 @@ export async function isInstalled(db: Queryable): Promise<boolean> {
 }
 
 /** @throws {CaretakerError} `not_found` */
-export async function getRequest(ctx: Pick<Context, 'db'>, id: string): Promise<GdprRequest> {
+export async function getRequest(ctx: { db: Queryable }, id: string): Promise<GdprRequest> {
   const known = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(id)
   const [row] = known
     ? await ctx.db.query<RequestRow>(`select ${requestColumns} from caretaker.gdpr_requests where id = $1::uuid`, [id])
