@@ -2,6 +2,7 @@ import type { Context } from '../platform/context.ts'
 import { qualified } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import type { PlanLine } from '../platform/job.ts'
+import { maintainPrivilege } from './privileges.ts'
 import { labelOf } from './relations.ts'
 import { reading } from './session-settings.ts'
 import { runAlone } from './statement-session.ts'
@@ -27,7 +28,9 @@ export function analyzeTasks(step: number, tables: 'all' | readonly string[], pa
 export async function analyze(ctx: Context, name: string, path: string, progress: TaskProgress): Promise<Counts | 'hand-over'> {
   const { table, problem } = await maintained(ctx, name, path, 'analyze')
   if (problem !== undefined) throw new CaretakerError('forbidden', problem)
-  return (await runAlone(ctx, `analyze ${table.label}`, `analyze ${table.sql}`, progress)) === 'hand-over' ? 'hand-over' : { tables: 1 }
+  return (await runAlone(ctx, { label: `analyze ${table.label}`, sql: `analyze ${table.sql}` }, progress)) === 'hand-over'
+    ? 'hand-over'
+    : { tables: 1 }
 }
 
 async function planAnalyze(ctx: Context, name: string, path: string): Promise<PlanLine[]> {
@@ -54,10 +57,12 @@ async function analyzeAll(ctx: Context, progress: TaskProgress): Promise<Counts 
     if (progress.stop()) return 'hand-over'
     // What was dropped since the list was made has no statistics to renew.
     const one: TaskProgress = { ...progress, inner: null, save: () => progress.save({ after }, { tables: done }) }
-    const outcome = await runAlone(ctx, `analyze ${table.label}`, `analyze ${table.sql}`, one).catch((error: { code?: string }) => {
-      if (error.code === '42P01') return 'dropped' as const
-      throw error
-    })
+    const outcome = await runAlone(ctx, { label: `analyze ${table.label}`, sql: `analyze ${table.sql}` }, one).catch(
+      (error: { code?: string }) => {
+        if (error.code === '42P01') return 'dropped' as const
+        throw error
+      },
+    )
     if (outcome === 'hand-over') return 'hand-over'
     if (outcome === 'done') done++
     after = table.label
@@ -75,8 +80,7 @@ async function planAnalyzeAll(ctx: Context): Promise<PlanLine[]> {
 /** The app's tables (and the roots of partitioned ones, which include their parts) that the role may analyse, by label. */
 async function analysable(ctx: Pick<Context, 'db'>): Promise<{ tables: { label: string; sql: string }[]; skipped: number }> {
   const rows = await reading(ctx, async (tx) => {
-    const [server] = await tx.query<{ version: number }>(`select current_setting('server_version_num')::int as version`)
-    const maintain = (server?.version ?? 0) >= 170_000 ? `or has_table_privilege(c.oid, 'MAINTAIN')` : ''
+    const maintain = await maintainPrivilege(tx)
     return tx.query<{ schema: string; name: string; allowed: boolean }>(
       `select n.nspname as schema, c.relname as name,
               pg_has_role(c.relowner, 'usage') or pg_has_role(d.datdba, 'usage') ${maintain} as allowed

@@ -1,65 +1,54 @@
-import type { Policy } from '../config/index.ts'
+import type { JobStep, Policy, ReindexTarget } from '../config/index.ts'
 import type { Context } from '../platform/context.ts'
 import type { Queryable } from '../platform/db.ts'
 import { type Issue, warningAt } from './issue.ts'
-import { concurrencyObstacle } from './refresh.ts'
+import { blockingRefresh } from './refresh.ts'
 import { resolveReindex } from './reindex.ts'
 import { findRelation, isIssue, loadColumns, missingColumn, type Wanted } from './relations.ts'
+import { checkReport } from './reports/check-report.ts'
 import { findRule, resolveRule, ruleName } from './retention-target.ts'
 import { reading } from './session-settings.ts'
 import { sqlIssues } from './sql.ts'
 import { tryStatement } from './try-statement.ts'
 
 /** Everything the policy names in the database, held against the live catalogue. Reads only; needs no table of Caretaker's own. */
-export async function checkPolicy(ctx: Pick<Context, 'db' | 'config'>): Promise<Issue[]> {
+export async function checkPolicy(ctx: Context): Promise<Issue[]> {
   const { config } = ctx
   const issues: Issue[] = []
-  await reading(ctx, async (tx) => {
-    const { vacuum = [], reindex = [], refresh = [] } = config.maintenance ?? {}
-    issues.push(...(await checkNames(tx, vacuum, 'maintained', 'maintenance.vacuum')))
-    issues.push(...(await checkIndexes(tx, reindex, 'maintenance.reindex')))
-    issues.push(...(await checkViews(tx, refresh, 'maintenance.refresh')))
-  })
+  const { vacuum = [], reindex = [], refresh = [] } = config.maintenance ?? {}
+  issues.push(...(await checkNames(ctx, vacuum, 'maintained', 'maintenance.vacuum')))
+  issues.push(...(await checkIndexes(ctx, reindex, 'maintenance.reindex')))
+  issues.push(...(await checkViews(ctx, refresh, 'maintenance.refresh')))
   for (const index of (config.retention ?? []).keys()) issues.push(...(await resolveRule(ctx, index)).issues)
   issues.push(...twinIssues(config))
-  for (const [name, job] of Object.entries(config.jobs ?? {})) {
-    for (const [position, step] of job.steps.entries()) {
-      const path = `jobs.${name}.steps.${position}`
-      if ('sql' in step) {
-        const problems = sqlIssues(step.sql, `${path}.sql`)
-        issues.push(...problems)
-        if (problems.length === 0) issues.push(...(await tryStatement(ctx, step.sql, `${path}.sql`)))
-      } else if ('retention' in step) {
-        if (step.retention === 'all') continue
-        for (const [i, rule] of step.retention.entries()) {
-          const found = findRule(config, rule, `${path}.retention.${i}`)
-          if (typeof found !== 'number') issues.push(found)
-        }
-      } else {
-        await reading(ctx, async (tx) => {
-          if ('vacuum' in step) issues.push(...(await checkNames(tx, step.vacuum, 'maintained', `${path}.vacuum`)))
-          else if ('reindex' in step)
-            issues.push(
-              ...(await checkIndexes(
-                tx,
-                step.reindex.filter((target) => typeof target === 'string'),
-                `${path}.reindex`,
-              )),
-            )
-          else if ('refresh' in step) issues.push(...(await checkViews(tx, step.refresh, `${path}.refresh`)))
-          else if ('analyze' in step && step.analyze !== 'all')
-            issues.push(...(await checkNames(tx, step.analyze, 'maintained', `${path}.analyze`)))
-        })
-      }
-    }
-  }
+  for (const [name, report] of Object.entries(config.reports ?? {})) issues.push(...(await checkReport(ctx, name, report)))
+  for (const [name, job] of Object.entries(config.jobs ?? {}))
+    for (const [position, step] of job.steps.entries()) issues.push(...(await checkStep(ctx, step, `jobs.${name}.steps.${position}`)))
   await reading(ctx, async (tx) => {
     issues.push(...(await checkGdpr(tx, config)))
   })
   return issues
 }
 
-async function checkNames(db: Queryable, names: readonly string[], want: Wanted, path: string): Promise<Issue[]> {
+/** What a step names in the database. A step that calls the app or a function names nothing there, and a report is checked by itself. */
+async function checkStep(ctx: Pick<Context, 'db' | 'config'>, step: JobStep, path: string): Promise<Issue[]> {
+  if ('vacuum' in step) return checkNames(ctx, step.vacuum, 'maintained', `${path}.vacuum`)
+  if ('analyze' in step) return step.analyze === 'all' ? [] : checkNames(ctx, step.analyze, 'maintained', `${path}.analyze`)
+  if ('reindex' in step) return checkIndexes(ctx, step.reindex, `${path}.reindex`)
+  if ('refresh' in step) return checkViews(ctx, step.refresh, `${path}.refresh`)
+  if ('sql' in step) {
+    const problems = sqlIssues(step.sql, `${path}.sql`)
+    return problems.length > 0 ? problems : tryStatement(ctx, step.sql, `${path}.sql`)
+  }
+  if (!('retention' in step) || step.retention === 'all') return []
+  return step.retention.map((rule, i) => findRule(ctx.config, rule, `${path}.retention.${i}`)).filter((found) => typeof found !== 'number')
+}
+
+function checkNames(ctx: Pick<Context, 'db'>, names: readonly string[], want: Wanted, path: string): Promise<Issue[]> {
+  return reading(ctx, (tx) => checkNamesIn(tx, names, want, path))
+}
+
+async function checkNamesIn(db: Queryable, names: readonly string[], want: Wanted, path: string): Promise<Issue[]> {
   const issues: Issue[] = []
   for (const [position, name] of names.entries()) {
     const found = await findRelation(db, name, want, `${path}.${position}`)
@@ -68,26 +57,32 @@ async function checkNames(db: Queryable, names: readonly string[], want: Wanted,
   return issues
 }
 
-async function checkIndexes(db: Queryable, names: readonly string[], path: string): Promise<Issue[]> {
-  const issues: Issue[] = []
-  for (const [position, name] of names.entries()) {
-    const found = await resolveReindex(db, name, `${path}.${position}`)
-    if ('severity' in found) issues.push(found)
-  }
-  return issues
+function checkIndexes(ctx: Pick<Context, 'db'>, targets: readonly ReindexTarget[], path: string): Promise<Issue[]> {
+  return reading(ctx, async (tx) => {
+    const issues: Issue[] = []
+    for (const [position, target] of targets.entries()) {
+      const at = `${path}.${position}`
+      const found =
+        typeof target === 'string'
+          ? await resolveReindex(tx, target, at)
+          : await findRelation(tx, target.table, 'maintained', `${at}.table`)
+      if ('severity' in found) issues.push(found)
+    }
+    return issues
+  })
 }
 
-async function checkViews(db: Queryable, names: readonly string[], path: string): Promise<Issue[]> {
+async function checkViews(ctx: Pick<Context, 'db'>, names: readonly string[], path: string): Promise<Issue[]> {
   const issues: Issue[] = []
   for (const [position, name] of names.entries()) {
     const at = `${path}.${position}`
-    const found = await findRelation(db, name, 'matview', at)
+    const found = await reading(ctx, (tx) => findRelation(tx, name, 'matview', at))
     if (isIssue(found)) {
       issues.push(found)
       continue
     }
-    const obstacle = await concurrencyObstacle(db, found.oid)
-    if (obstacle !== undefined) issues.push(warningAt(at, `readers of ${found.label} wait while it is refreshed, because ${obstacle}`))
+    const blocking = await blockingRefresh(ctx, found)
+    if (blocking !== undefined) issues.push(warningAt(at, blocking))
   }
   return issues
 }

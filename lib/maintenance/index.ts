@@ -1,4 +1,6 @@
 export { checkPolicy } from './check-policy.ts'
 export type { Issue } from './issue.ts'
 export { planSteps } from './plan-steps.ts'
+export { type DatabaseReport, reportDatabase } from './reports/database/index.ts'
+export { showReport, writeReport } from './reports/run-report.ts'
 export { runSteps } from './run-steps.ts'

@@ -28,6 +28,14 @@ export function policyError(issues: readonly Issue[]): CaretakerError | undefine
   })
 }
 
+/** `policy_invalid` with the one issue. */
+export function issueError(issue: Issue): CaretakerError {
+  const { path, message } = issue
+  return new CaretakerError('policy_invalid', `The policy does not fit the database:\n  ${path}: ${message}`, {
+    issues: [{ path, message }],
+  })
+}
+
 /** @throws {CaretakerError} `policy_invalid` when one of the issues is an error. */
 export function throwErrors(issues: readonly Issue[]): void {
   const error = policyError(issues)

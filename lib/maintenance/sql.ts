@@ -4,6 +4,7 @@ import { remainingMs } from '../platform/context.ts'
 import type { Session, Transaction } from '../platform/db.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
 import type { PlanLine } from '../platform/job.ts'
+import { describeError } from '../platform/log.ts'
 import { type PlanNode, planOf } from './explain.ts'
 import { errorAt, type Issue, throwErrors } from './issue.ts'
 import { withLockRetry } from './lock-retry.ts'
@@ -36,14 +37,14 @@ export function sqlLabel(sql: string): string {
  */
 export async function runSql(ctx: Context, sql: string, path: string, progress: TaskProgress): Promise<Counts | 'hand-over'> {
   throwErrors(sqlIssues(sql, path))
-  const budget = remainingMs(ctx) - 3_000
-  if (budget < 2_000) return 'hand-over'
+  const leftMs = () => remainingMs(ctx) - 3_000
+  if (leftMs() < 2_000) return 'hand-over'
   try {
     return await withLockRetry(ctx, sqlLabel(sql), { tries: 5, firstPauseMs: 250, stop: progress.stop }, () =>
       ctx.db.session((session) =>
         inTransaction(session, async (tx) => {
           await tx.execute(`set local lock_timeout = 2000`)
-          await tx.execute(`set local statement_timeout = ${Math.trunc(budget)}`)
+          await tx.execute(`set local statement_timeout = ${Math.max(1, Math.trunc(Math.min(leftMs(), progress.budgetMs())))}`)
           // The extended protocol takes one statement: the server's own parser refuses a second one.
           const result = await session.client.query({ text: sql, queryMode: 'extended' } as { text: string })
           const counts = { rows: result.rowCount ?? 0 }
@@ -58,11 +59,15 @@ export async function runSql(ctx: Context, sql: string, path: string, progress: 
     const hint = hints[state]
     if (hint !== undefined)
       throw new CaretakerError('policy_invalid', `${path}: ${hint}`, { cause: error, issues: [{ path, message: hint }] })
-    // Messages of classes 22 and 23 quote values of rows.
-    const reason = /^2[23]/.test(state) ? `SQLSTATE ${state}` : `${error.message} (SQLSTATE ${state})`
-    throw new CaretakerError('job_failed', `${sqlLabel(sql)}: PostgreSQL refused it: ${reason}. Nothing of it took effect.`, {
-      cause: error,
-    })
+    if (state === '57014')
+      throw new CaretakerError('timeout', `${sqlLabel(sql)} was ended before it was done: its time was over. Nothing of it took effect.`, {
+        cause: error,
+      })
+    throw new CaretakerError(
+      'job_failed',
+      `${sqlLabel(sql)}: PostgreSQL refused it: ${String(describeError(error).message)} (SQLSTATE ${state}). Nothing of it took effect.`,
+      { cause: error },
+    )
   }
 }
 

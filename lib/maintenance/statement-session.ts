@@ -6,7 +6,7 @@ import { withLockRetry } from './lock-retry.ts'
 import type { TaskProgress } from './task.ts'
 
 /** How long one try waits for its lock, milliseconds. Everybody who comes after a waiting strong lock waits too. */
-export const lockTimeoutMs = 2_000
+const lockTimeoutMs = 2_000
 /** Kept free before the deadline, for the checkpoint and the answer. */
 const marginMs = 3_000
 /** Less than this is not worth beginning: the next invocation has its whole time. */
@@ -17,28 +17,44 @@ interface Attempt {
   ranOut: number
 }
 
+interface LoneStatement {
+  /** For messages. */
+  label: string
+  sql: string
+  /**
+   * The statement waits for locks that keep nobody else waiting (SHARE UPDATE EXCLUSIVE, and the end of transactions that
+   * are older than it): it may wait as long as it has time. One that is given up halfway has done its work for nothing.
+   */
+  patient?: boolean
+}
+
 /**
  * Runs one statement that PostgreSQL refuses inside a transaction, alone on a session of its own, tried again while
- * its lock is taken. What does not fit into the rest of this invocation gets one whole invocation, and then fails.
+ * its lock is taken. What does not fit into the rest of this invocation gets one whole invocation, and then fails; what
+ * does not fit into the rest of its step's budget fails at once.
  * @returns 'hand-over' when it should be tried by the next invocation
- * @throws {CaretakerError} `conflict` when the lock stays taken, `timeout` when a whole invocation is not enough,
+ * @throws {CaretakerError} `conflict` when the lock stays taken, `timeout` when a whole invocation or the budget is not enough,
  * `job_failed` when PostgreSQL only warned that it did nothing
  */
-export async function runAlone(ctx: Context, label: string, statement: string, progress: TaskProgress): Promise<'done' | 'hand-over'> {
+export async function runAlone(ctx: Context, statement: LoneStatement, progress: TaskProgress): Promise<'done' | 'hand-over'> {
+  const { label, sql, patient = false } = statement
   const ranOut = (progress.inner as Attempt | null)?.ranOut ?? 0
   const warnings: string[] = []
+  let bound = 'invocation' as 'invocation' | 'budget'
   try {
     return await withLockRetry(ctx, label, { tries: 5, firstPauseMs: 250, stop: progress.stop }, async () => {
-      const budget = remainingMs(ctx) - marginMs
-      if (budget < leastBudgetMs) return 'hand-over'
+      const left = remainingMs(ctx) - marginMs
+      if (left < leastBudgetMs) return 'hand-over'
+      const budget = progress.budgetMs()
+      bound = budget < left ? 'budget' : 'invocation'
       await ctx.db.session(async (session) => {
         const listening = listenForRefusals(session, warnings)
         try {
-          await session.execute(`set lock_timeout = ${lockTimeoutMs}`)
-          await session.execute(`set statement_timeout = ${Math.trunc(budget)}`)
+          await session.execute(`set lock_timeout = ${patient ? 0 : lockTimeoutMs}`)
+          await session.execute(`set statement_timeout = ${Math.max(1, Math.trunc(Math.min(left, budget)))}`)
           // Settings that Supabase gives its roles, and that would end this early.
           await session.execute('set idle_in_transaction_session_timeout = 0')
-          await session.execute(statement)
+          await session.execute(sql)
         } finally {
           listening.end()
         }
@@ -50,10 +66,14 @@ export async function runAlone(ctx: Context, label: string, statement: string, p
   } catch (error) {
     // 57014: the statement timeout set above, or an operator's cancel.
     if (sqlState(error) !== '57014') throw error
-    if (ranOut > 0 || !(error instanceof Error && error.message.includes('statement timeout')))
+    const timedOut = error instanceof Error && error.message.includes('statement timeout')
+    if (!timedOut) throw new CaretakerError('timeout', `${label} was cancelled by somebody before it was done.`, { cause: error })
+    if (bound === 'budget')
+      throw new CaretakerError('timeout', `${label} was ended, because its step's budget was spent.`, { cause: error })
+    if (ranOut > 0)
       throw new CaretakerError(
         'timeout',
-        `${label} was cancelled before it was done${ranOut > 0 ? ', twice: it needs more time than one invocation has. Run it from a machine of your own: caretaker jobs run' : ''}.`,
+        `${label} was cancelled before it was done, twice: it needs more time than one invocation has. Run it from a machine of your own: caretaker jobs run ${progress.run.job}.`,
         { cause: error },
       )
     await progress.save({ ranOut: ranOut + 1 } satisfies Attempt, progress.counts)

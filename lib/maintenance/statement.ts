@@ -8,6 +8,8 @@ export interface Lexed {
   depth: number
   /** `$1`, `$2`: parameters, which a policy has no way to fill. */
   parameters: string[]
+  /** `:from`, `:to`: what reports fill in, by name, with where they stand. Not casts (`::`), `:=` and slices (`[a:b]`). */
+  named: { name: string; start: number; end: number }[]
   /** What was left open at the end of the text: a quote or a comment. */
   unterminated: 'string' | 'identifier' | 'comment' | 'dollar quote' | null
 }
@@ -20,8 +22,9 @@ const dollarTag = /\$(?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$/y
  * dollar quotes, line comments and nested block comments.
  */
 export function lex(sql: string): Lexed {
-  const lexed: Lexed = { words: [], semicolons: [], depth: 0, parameters: [], unterminated: null }
+  const lexed: Lexed = { words: [], semicolons: [], depth: 0, parameters: [], named: [], unterminated: null }
   let low = 0
+  let brackets = 0
   let i = 0
   while (i < sql.length) {
     const c = sql[i] as string
@@ -50,6 +53,11 @@ export function lex(sql: string): Lexed {
         if (parameter !== undefined) lexed.parameters.push(parameter)
         i += parameter?.length ?? 1
       }
+    } else if (c === ':') {
+      word.lastIndex = i + 1
+      const name = sql[i + 1] === ':' || brackets > 0 ? undefined : word.exec(sql)?.[0]
+      if (name !== undefined) lexed.named.push({ name, start: i, end: i + 1 + name.length })
+      i += name === undefined ? (sql[i + 1] === ':' ? 2 : 1) : 1 + name.length
     } else {
       word.lastIndex = i
       const found = word.exec(sql)?.[0]
@@ -61,11 +69,60 @@ export function lex(sql: string): Lexed {
       if (c === ';') lexed.semicolons.push(i)
       if (c === '(') lexed.depth++
       if (c === ')') lexed.depth--
+      if (c === '[') brackets++
+      if (c === ']') brackets--
       low = Math.min(low, lexed.depth)
       i++
     }
   }
   return { ...lexed, depth: low < 0 ? low : lexed.depth }
+}
+
+/**
+ * A statement's text without the values in it: strings and numbers become "?", comments go, and so does what follows a
+ * quote that is never closed. What is left says what the statement does, and nothing about anybody.
+ */
+export function withoutLiterals(sql: string): string {
+  let out = ''
+  let i = 0
+  while (i < sql.length) {
+    const c = sql[i] as string
+    const two = sql.slice(i, i + 2)
+    if (two === '--') {
+      const end = sql.indexOf('\n', i)
+      i = end < 0 ? sql.length : end
+    } else if (two === '/*') {
+      const end = blockCommentEnd(sql, i)
+      i = end < 0 ? sql.length : end
+      out += ' '
+    } else if (c === "'" || c === '"') {
+      const prefix = c === "'" ? /(?<![\w$])(?:[eEbBxXnN]|[uU]&)$/.exec(out)?.[0] : undefined
+      const end = quoteEnd(sql, i, c, prefix?.toLowerCase() === 'e')
+      if (prefix !== undefined) out = out.slice(0, -prefix.length)
+      out += c === '"' && end > 0 ? sql.slice(i, end) : '?'
+      i = end < 0 ? sql.length : end
+    } else if (c === '$') {
+      dollarTag.lastIndex = i
+      const tag = dollarTag.exec(sql)?.[0]
+      const parameter = tag === undefined ? /^\$\d+/.exec(sql.slice(i, i + 8))?.[0] : undefined
+      const end = tag === undefined ? -1 : sql.indexOf(tag, i + tag.length)
+      out += tag === undefined ? (parameter ?? c) : '?'
+      i = tag === undefined ? i + (parameter?.length ?? 1) : end < 0 ? sql.length : end + tag.length
+    } else if (/[0-9]/.test(c) || (c === '.' && /[0-9]/.test(sql[i + 1] ?? ''))) {
+      const number = /^(?:0[xX][\da-fA-F_]+|[\d_]*\.?[\d_]+(?:\.(?![.]))?(?:[eE][+-]?\d+)?)/.exec(sql.slice(i, i + 100))?.[0] ?? c
+      out += '?'
+      i += number.length
+    } else {
+      word.lastIndex = i
+      const found = word.exec(sql)?.[0] ?? c
+      out += found
+      i += found.length
+    }
+  }
+  return out
+    .replace(/\s+/g, ' ')
+    .replace(/((?:\$\d+|\?)(?: ?:: ?\w+)?)(?: ?, ?(?:\$\d+|\?)(?: ?:: ?\w+)?){2,}/g, '$1, …')
+    .trim()
 }
 
 function quoteEnd(sql: string, start: number, quote: string, escapes: boolean): number {

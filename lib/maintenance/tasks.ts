@@ -4,17 +4,27 @@ import { CaretakerError } from '../platform/errors.ts'
 import { analyzeTasks } from './analyze.ts'
 import { refreshTasks } from './refresh.ts'
 import { reindexTasks } from './reindex.ts'
+import { reportTasks } from './reports/report-task.ts'
 import { retentionTasks } from './retention.ts'
 import { sqlTasks } from './sql.ts'
 import type { Task } from './task.ts'
 import { vacuumTasks } from './vacuum.ts'
 
+/** Steps whose work is the app's own: another domain makes tasks of them. */
+export type AppStep = Extract<JobStep, { call: unknown } | { run: unknown }>
+export type AppTasks = (ctx: Pick<Context, 'config'>, step: AppStep, index: number, path: string) => Task[]
+
+/** For whoever runs only steps of this domain. */
+export const noAppTasks: AppTasks = (_ctx, _step, _index, path) => {
+  throw new CaretakerError('internal', `${path}: whoever runs this step was not told how.`)
+}
+
 /** The tasks of a job in their order, each with a label of its own. */
-export function tasksOf(ctx: Pick<Context, 'config'>, steps: readonly JobStep[]): Task[] {
+export function tasksOf(ctx: Pick<Context, 'config'>, steps: readonly JobStep[], appTasks: AppTasks): Task[] {
   const base = stepsPath(ctx, steps)
   const seen = new Map<string, number>()
   return steps
-    .flatMap((step, index) => tasksOfStep(ctx, step, index, `${base}.${index}`))
+    .flatMap((step, index) => tasksOfStep(ctx, step, index, `${base}.${index}`, appTasks))
     .map((task) => {
       // A job may vacuum before and after: the second one is a task too.
       const times = (seen.get(task.label) ?? 0) + 1
@@ -23,19 +33,15 @@ export function tasksOf(ctx: Pick<Context, 'config'>, steps: readonly JobStep[])
     })
 }
 
-function tasksOfStep(ctx: Pick<Context, 'config'>, step: JobStep, index: number, path: string): Task[] {
+function tasksOfStep(ctx: Pick<Context, 'config'>, step: JobStep, index: number, path: string, appTasks: AppTasks): Task[] {
   if ('vacuum' in step) return vacuumTasks(index, step.vacuum, `${path}.vacuum`)
   if ('analyze' in step) return analyzeTasks(index, step.analyze, `${path}.analyze`)
-  if ('reindex' in step)
-    return reindexTasks(
-      index,
-      step.reindex.filter((target) => typeof target === 'string'),
-      `${path}.reindex`,
-    )
+  if ('reindex' in step) return reindexTasks(index, step.reindex, `${path}.reindex`)
   if ('refresh' in step) return refreshTasks(index, step.refresh, `${path}.refresh`)
   if ('retention' in step) return retentionTasks(ctx, index, step.retention, `${path}.retention`)
   if ('sql' in step) return sqlTasks(index, step.sql, `${path}.sql`)
-  throw new CaretakerError('not_configured', `${path}: steps of this kind cannot be carried out yet.`)
+  if ('report' in step) return reportTasks(index, step.report)
+  return appTasks(ctx, step, index, path)
 }
 
 /** Where the steps stand in the policy; "steps" for those of a built-in job. */

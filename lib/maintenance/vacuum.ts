@@ -28,7 +28,8 @@ export async function vacuum(ctx: Context, name: string, path: string, progress:
   const { table, problem } = await maintained(ctx, name, path, 'vacuum')
   if (problem !== undefined) throw new CaretakerError('forbidden', problem)
   const before = await deadRows(ctx, table.oid)
-  if ((await runAlone(ctx, `vacuum ${table.label}`, `vacuum (analyze) ${table.sql}`, progress)) === 'hand-over') return 'hand-over'
+  if ((await runAlone(ctx, { label: `vacuum ${table.label}`, sql: `vacuum (analyze) ${table.sql}` }, progress)) === 'hand-over')
+    return 'hand-over'
   return { tables: 1, deadRowsBefore: before }
 }
 

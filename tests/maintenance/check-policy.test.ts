@@ -88,7 +88,7 @@ describe('checkPolicy', () => {
       'error maintenance.vacuum.1: found "recent", which is a view; expected a table or materialised view',
       'error maintenance.reindex.0: found "idx_session_logs_userid", expected an index that exists; did you mean "idx_session_logs_user_id"?',
       'error maintenance.reindex.1: found "session_logs", which is a table; expected an index',
-      'warning maintenance.refresh.0: readers of daily_metrics wait while it is refreshed, because it has no unique index on plain columns without a condition',
+      'warning maintenance.refresh.0: readers of daily_metrics wait while it is refreshed, because it has no unique index on plain columns without a condition: create unique index on "public"."daily_metrics" (the columns that tell its rows apart)',
       'error maintenance.refresh.1: found "dayly_metrics", expected a materialised view that exists; did you mean "daily_metrics"?',
       'error retention.0.table: found "session_log", expected a table that exists; did you mean "session_logs"?',
       'error jobs.nightly.steps.0.retention.0: found "session_logs", expected the name (or the table) of a retention rule; did you mean "session_log"?',

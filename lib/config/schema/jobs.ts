@@ -1,11 +1,18 @@
 import * as z from 'zod/mini'
 import type { Context } from '../../platform/context.ts'
-import type { Transaction } from '../../platform/db.ts'
+import type { Database, Transaction } from '../../platform/db.ts'
 import { duration, name, table, tables } from './primitives.ts'
 import { schedule } from './schedules.ts'
 
 /** What a function of the policy may use: the database, the outside world and the time, and nothing of Caretaker's own. */
-export type AppContext = Pick<Context, 'db' | 'supabase' | 'log' | 'clock' | 'fetch' | 'signal' | 'deadline'>
+export interface AppContext extends Pick<Context, 'supabase' | 'log' | 'clock' | 'fetch'> {
+  /** Statements are ended by the server when `deadline` comes. */
+  readonly db: Pick<Database, 'query' | 'execute' | 'transaction'>
+  /** Aborted when the function must end: its time is over, another worker has the run, or the process is told to stop. */
+  readonly signal: AbortSignal
+  /** When `signal` will be aborted at the latest. */
+  readonly deadline: Date
+}
 
 /** The run a function of the policy is called for. */
 export interface AppRun {
@@ -93,7 +100,8 @@ export type JobStep = z.output<typeof step>
 export type ReindexTarget = Extract<JobStep, { reindex: unknown }>['reindex'][number]
 export type CallPolicy = z.output<typeof call>
 
-function isCallUrl(value: string): boolean {
+/** https://, or http:// on this machine; without a user name or password. */
+export function isCallUrl(value: string): boolean {
   if (!URL.canParse(value)) return false
   const url = new URL(value)
   if (url.username !== '' || url.password !== '') return false

@@ -1,5 +1,5 @@
 import { nearest } from '../nearest.ts'
-import type { JobStep } from './jobs.ts'
+import { isCallUrl, type JobStep } from './jobs.ts'
 import { databaseReport, type ReportPolicy } from './reports.ts'
 
 interface Referring {
@@ -24,12 +24,19 @@ export function referencesOfJobs(policy: Referring): { path: PropertyKey[]; mess
       if ('report' in step) {
         const message = reportProblem(step.report, reports)
         if (message !== undefined) issues.push({ path: [...at, 'report'], message, input: policy })
-      } else if ('call' in step && step.call.path.startsWith('/') && policy.app.url === undefined) {
-        issues.push({ path: [...at, 'call', 'path'], message: 'expected "app.url" beside it, or a whole URL', input: policy })
+      } else if ('call' in step && step.call.path.startsWith('/')) {
+        const message = addressProblem(policy.app.url)
+        if (message !== undefined) issues.push({ path: [...at, 'call', 'path'], message, input: policy })
       }
     }
   }
   return issues
+}
+
+function addressProblem(url: string | undefined): string | undefined {
+  if (url === undefined) return 'expected "app.url" beside it, or a whole URL'
+  if (isCallUrl(url)) return undefined
+  return 'expected an "app.url" with https:// beside it (http:// only for localhost), because a signed call is readable on the way without'
 }
 
 function reportProblem(name: string, reports: Record<string, ReportPolicy>): string | undefined {

@@ -1,0 +1,1 @@
+export { appTasks } from './app-tasks.ts'
