@@ -14,6 +14,7 @@ const groups: Record<string, () => Promise<{ commands: Command[] }>> = {
   plan: () => import('./commands/plan.ts'),
   health: () => import('./commands/health.ts'),
   jobs: () => import('./commands/jobs.ts'),
+  schedules: () => import('./commands/schedules.ts'),
   backup: () => import('./commands/backup.ts'),
   gdpr: () => import('./commands/gdpr.ts'),
   webhooks: () => import('./commands/webhooks.ts'),

@@ -1,5 +1,6 @@
 export { checkInTick } from './check-in.ts'
 export { fire } from './fire.ts'
+export { netlifySchedule, type Plan, type Platform, plans, platforms, vercelCrons } from './hosts/host-crons.ts'
 export { housekeepingJob, type Pruning, planHousekeeping } from './housekeeping.ts'
 export type { Job } from './job.ts'
 export { claimIfIdle, claimManually, claimSlot, findRun, listRuns, type Run, type RunState, runStates } from './ledger.ts'
