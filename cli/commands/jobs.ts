@@ -1,10 +1,24 @@
 import { findJob, jobs } from '../../lib/catalog.ts'
-import { claimManually, claimSlot, currentSlot, findRun, type Job, listRuns, nextSlots, type Run, work } from '../../lib/jobs/index.ts'
+import {
+  claimManually,
+  claimSlot,
+  currentSlot,
+  findRun,
+  type Job,
+  listRuns,
+  nextSlots,
+  planningTime,
+  type Run,
+  type RunState,
+  runStates,
+  work,
+} from '../../lib/jobs/index.ts'
+import type { Actor } from '../../lib/platform/actor.ts'
 import type { Context } from '../../lib/platform/context.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import { readOnlyDatabase } from '../../lib/platform/read-only.ts'
 import type { Command } from '../command.ts'
-import { duration, table } from '../output.ts'
+import { bytes, duration, table } from '../output.ts'
 import { describeLines, linesOf } from './plan.ts'
 
 const list: Command = {
@@ -85,31 +99,48 @@ const run: Command = {
 
 const history: Command = {
   name: 'jobs history',
-  usage: '[JOB] [--limit 20]',
-  summary: 'What ran, when, how long, and how it ended',
-  options: { limit: { type: 'string', value: 'N', about: 'how many of the newest; 20 unless given' } },
+  usage: '[JOB] [--state STATE] [--limit 20]',
+  summary: 'What ran, who asked for it, how long it took, what it did, and how it ended',
+  options: {
+    limit: { type: 'string', value: 'N', about: 'how many of the newest; 20 unless given' },
+    state: { type: 'string', value: 'STATE', about: `only those that are ${runStates.join(', ')}` },
+  },
   async run({ args, flags, context, out }) {
     const limit = Number(flags.limit ?? 20)
     if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
       throw new CaretakerError('invalid_input', `--limit: found "${String(flags.limit)}", expected a whole number from 1 to 1000.`)
+    const state = flags.state as RunState | undefined
+    if (state !== undefined && !runStates.includes(state))
+      throw new CaretakerError('invalid_input', `--state: found "${String(state).slice(0, 40)}", expected ${runStates.join(', ')}.`)
     const ctx = await context()
     if (args[0] !== undefined) findJob(jobs(ctx.config), args[0])
-    const runs = await listRuns(ctx, { ...(args[0] === undefined ? {} : { job: args[0] }), limit })
+    const runs = await listRuns(ctx, {
+      ...(args[0] === undefined ? {} : { job: args[0] }),
+      ...(state === undefined ? {} : { state }),
+      limit,
+    })
     out.result(
-      runs,
+      runs.map((one) => ({ ...one, ...countsOf(one) })),
       runs.length === 0
         ? 'Nothing has run yet: `caretaker jobs run JOB` runs a job now.'
         : table(
-            ['job', 'slot (UTC)', 'kind', 'state', 'attempt', 'took', 'result'],
-            runs.map((one) => [
-              one.job,
-              shortly(one.slot),
-              one.kind,
-              one.state,
-              one.attempt,
-              took(one),
-              one.error?.detail ?? (one.result === null ? null : brief(one.result)),
-            ]),
+            ['job', 'slot (UTC)', 'kind', 'asked by', 'state', 'takings', 'took', 'rows', 'size', 'batches', 'how it went'],
+            runs.map((one) => {
+              const counts = countsOf(one)
+              return [
+                one.job,
+                shortly(one.slot),
+                one.kind,
+                askedBy(one.actor),
+                one.state,
+                one.attempt,
+                took(one),
+                counts.rows,
+                counts.bytes === null ? null : bytes(counts.bytes),
+                counts.batches,
+                howItWent(one),
+              ]
+            }),
           ),
     )
   },
@@ -118,7 +149,7 @@ const history: Command = {
 export const commands: Command[] = [list, run, history]
 
 async function claim(ctx: Context, job: Job, again: boolean): Promise<{ run: Run; mine: boolean }> {
-  const slot = job.schedule === null || again ? null : currentSlot(job.schedule, ctx.clock.now())
+  const slot = job.schedule === null || again ? null : currentSlot(job.schedule, await planningTime(ctx))
   if (slot === null) return { run: await claimManually(ctx, job.name), mine: true }
   const { run: claimed, claimed: mine } = await claimSlot(ctx, { job: job.name, slot, kind: 'manual' })
   return { run: claimed, mine }
@@ -148,9 +179,38 @@ function took(one: Run): string | null {
   return one.started_at === null || one.finished_at === null ? null : duration(one.finished_at.getTime() - one.started_at.getTime())
 }
 
-function brief(result: Record<string, unknown>): string {
-  const text = JSON.stringify(result)
-  return text.length > 80 ? `${text.slice(0, 77)}…` : text
+/** What a run counted: itself, or in its steps. */
+function countsOf({ result }: Run): { rows: number | null; bytes: number | null; batches: number | null } {
+  const steps = Array.isArray(result?.steps) ? (result.steps as Record<string, unknown>[]) : []
+  const count = (...names: string[]) => {
+    const own = names.map((name) => result?.[name]).find((value) => typeof value === 'number')
+    if (own !== undefined) return own as number
+    const counted = steps.flatMap((step) => names.map((name) => step[name])).filter((value) => typeof value === 'number')
+    return counted.length === 0 ? null : counted.reduce((sum, value) => sum + value, 0)
+  }
+  return { rows: count('rows'), bytes: count('storedBytes', 'bytes'), batches: count('batches') }
+}
+
+/** "cli", "operator 3f0c…", "the schedule". */
+function askedBy(actor: Actor): string {
+  if (actor.type === 'system') return 'the schedule'
+  return 'id' in actor ? `${actor.type} ${actor.id}` : actor.type
+}
+
+function howItWent(one: Run): string | null {
+  if (one.error !== null) return one.error.detail
+  const noted = [
+    ...(one.overdue_at === null ? [] : ['began too late']),
+    ...(one.overran_at === null ? [] : ['took too long']),
+    ...(typeof one.result?.skipped === 'string' ? [one.result.skipped] : []),
+  ]
+  if (noted.length > 0) return noted.join(', ')
+  return one.result === null ? null : brief(one.result)
+}
+
+function brief({ rows: _rows, bytes: _bytes, batches: _batches, ...rest }: Record<string, unknown>): string | null {
+  const text = JSON.stringify(rest)
+  return text === '{}' ? null : text.length > 80 ? `${text.slice(0, 77)}…` : text
 }
 
 function minute(date: Date | null): string | null {
