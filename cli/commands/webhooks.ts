@@ -101,7 +101,6 @@ function inboxState(given: string): InboxState {
 
 const setAside: Record<string, string> = {
   late: 'a later event of its object was applied before',
-  object_gone: 'what it is about no longer exists',
 }
 
 function outcome(entry: InboxEntry): string | null {

@@ -9,7 +9,17 @@ import type { CurrentObject } from './current-object.ts'
 import { type SourcePolicy, sourcePolicies } from './handlers.ts'
 import { minimise } from './minimise.ts'
 import { openPayload } from './payload.ts'
-import { type ClaimedEvent, claimEvent, countAttempt, ignoreUnhandled, lockObject, markApplied, recordFailure } from './queries.ts'
+import {
+  type ClaimedEvent,
+  claimEvent,
+  countAttempt,
+  ignoreUnhandled,
+  lockObject,
+  markApplied,
+  type ObjectProgress,
+  recordFailure,
+  selectPayload,
+} from './queries.ts'
 import { isObject } from './sources/json.ts'
 
 /** Attempts before an event is a dead letter: with the delays below, about two and a half hours. */
@@ -46,8 +56,8 @@ export interface ProcessInput {
  * Applies due events with the policy's handlers, one transaction each: the claim, the handler's effects and the mark
  * stand or fall together, so a kill at any instant leaves an event either applied or due. Any number of workers may
  * run at once. An event whose handler throws, or ends the process, is due again after a growing delay, and dead after
- * twelve attempts. An event that comes after a later one of its object, or that cannot be told from another of the same
- * instant, gets the object as the provider has it now, where the provider can be asked.
+ * twelve attempts. An event that comes after a later one of its object gets the object as that one told it; one that
+ * cannot be told from another of the same instant gets it as the provider has it now, where the provider can be asked.
  * @throws {CaretakerError} `database_unavailable`; `not_configured` without ENCRYPTION_KEY
  */
 export async function processInbox(ctx: Context, input: ProcessInput = {}): Promise<InboxOutcome> {
@@ -130,17 +140,18 @@ async function applyNext(ctx: Context, work: Work): Promise<Result> {
 async function applyInTransaction(
   ctx: Context,
   tx: Transaction,
-  { cipher, source, policy, ids, countFirst }: Work,
+  work: Work,
   prepared: Prepared | undefined,
   attempt: { claimed?: ClaimedEvent },
 ): Promise<Result | Wanted> {
+  const { cipher, source, policy } = work
   const now = ctx.clock.now()
-  const due = prepared === undefined ? { now, ids } : { now: prepared.countedUntil ?? now, ids: [prepared.id] }
+  const due = prepared === undefined ? { now, ids: work.ids } : { now: prepared.countedUntil ?? now, ids: [prepared.id] }
   const claimed = await claimEvent(tx, { source, types: [...policy.handlers.keys()], ...due })
   if (claimed === undefined) return prepared === undefined ? 'none' : 'taken'
   attempt.claimed = claimed
   const counted = prepared?.countedUntil !== undefined
-  if (!counted && (countFirst || claimed.attempts > 0)) return { claimed, count: true }
+  if (!counted && (work.countFirst || claimed.attempts > 0)) return { claimed, count: true }
   const attempts = claimed.attempts + (counted ? 0 : 1)
   const handler = policy.handlers.get(claimed.type)
   if (handler === undefined) throw new CaretakerError('internal', `An event of type ${claimed.type} was claimed that has no handler.`)
@@ -150,46 +161,69 @@ async function applyInTransaction(
   const { objectTag } = claimed
   if (objectTag === null) {
     await runHandler(ctx, handler, sent, tx, { source, attempt: attempts, receivedAt: claimed.receivedAt, late: false, current: false })
-    await markApplied(tx, { id: claimed.id, attempts, at: now, state: 'applied', error: null })
+    await markApplied(tx, { id: claimed.id, attempts, at: now, state: 'applied' })
     return 'applied'
   }
-
   const progress = await lockObject(tx, source, objectTag)
-  let stateTag = stateOf(cipher, sent)
-  const late = claimed.position < progress.position
-  const tied = claimed.position === progress.position && progress.stateTag !== null && !progress.stateTag.equals(stateTag)
-  const thin = !isObject(sent.data?.object)
-  if ((late || tied || thin) && policy.current !== undefined && prepared?.current?.progress !== progress.position)
-    return { claimed, lookUp: sent, progress: progress.position }
-
+  const standing = await standingOf(tx, work, claimed, sent, progress)
   const found = prepared?.current?.progress === progress.position ? prepared.current.found : undefined
-  const gone = found?.object === null && !claimed.type.endsWith('.deleted')
-  if (gone || (late && found === undefined && policy.late === 'skip')) {
-    const error = { code: gone ? 'object_gone' : 'late' }
-    await markApplied(tx, { id: claimed.id, attempts, at: now, state: 'ignored', error })
+  if (standing.lookUp && policy.current !== undefined && prepared?.current?.progress !== progress.position)
+    return { claimed, lookUp: sent, progress: progress.position }
+  // What is gone cannot have changed since the newest that was told of it.
+  const gone = found?.object === null
+  const late = claimed.position < (gone ? progress.newestPosition : progress.position)
+  const { thin } = standing
+  const object = found?.object ?? standing.newest
+  if (late && object === undefined && policy.late === 'skip') {
+    await markApplied(tx, { id: claimed.id, attempts, at: now, state: 'ignored' })
     return 'ignored'
   }
-  const object = found?.object ?? undefined
   const event = object === undefined || thin ? sent : withObject(sent, object, policy.minimise)
-  if (object !== undefined) stateTag = stateOf(cipher, event)
   await runHandler(ctx, handler, event, tx, {
     source,
     attempt: attempts,
     receivedAt: claimed.receivedAt,
     late,
-    current: found !== undefined,
+    current: object !== undefined,
     ...(thin && object !== undefined ? { object } : {}),
   })
-  const position = Math.max(claimed.position, found?.position ?? 0)
-  await markApplied(tx, {
-    id: claimed.id,
-    attempts,
-    at: now,
-    state: 'applied',
-    error: null,
-    progress: { source, objectTag, position, stateTag },
-  })
+  const stateTag = event === sent ? standing.stateTag : stateOf(cipher, event)
+  const position = Math.max(claimed.position, gone ? 0 : (found?.position ?? 0))
+  const own = claimed.position
+  await markApplied(tx, { id: claimed.id, attempts, at: now, state: 'applied', progress: { source, objectTag, position, stateTag, own } })
   return 'applied'
+}
+
+interface Standing {
+  /** It names its object and does not hold it. */
+  thin: boolean
+  stateTag: Buffer
+  /** Whether only the provider knows how its object is. */
+  lookUp: boolean
+  /** Its object as a later event told it. */
+  newest: Record<string, unknown> | undefined
+}
+
+/** Where an event stands against what was applied of its object before. */
+async function standingOf(
+  tx: Transaction,
+  { cipher }: Work,
+  claimed: ClaimedEvent,
+  sent: WebhookEvent,
+  progress: ObjectProgress,
+): Promise<Standing> {
+  const thin = !isObject(sent.data?.object)
+  const stateTag = stateOf(cipher, sent)
+  const late = claimed.position < progress.position
+  if (!late) {
+    const tied = claimed.position === progress.position && progress.stateTag !== null && !progress.stateTag.equals(stateTag)
+    return { thin, stateTag, lookUp: tied || thin, newest: undefined }
+  }
+  const row = progress.newestId === null ? undefined : await selectPayload(tx, progress.newestId)
+  const told = row === undefined ? undefined : openPayload(cipher, row)?.data?.object
+  const newest = isObject(told) && claimed.position < progress.newestPosition ? told : undefined
+  const lookedUpSince = progress.newestPosition < progress.position
+  return { thin, stateTag, lookUp: thin || lookedUpSince || newest === undefined, newest }
 }
 
 /** What an event says of its object, as a keyed hash: of two events with the same one, it does not matter which came first. */

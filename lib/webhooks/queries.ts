@@ -12,6 +12,8 @@ export interface NewEvent {
   position: number
   objectTag: Buffer | null
   payload: Buffer
+  /** It never arrived, and was asked for. */
+  fetched?: boolean
 }
 
 /** False when the event is there already. A concurrent insert of the same event is waited for: both answers follow a commit. */
@@ -40,10 +42,10 @@ export function insertEvents(db: Queryable, events: readonly NewEvent[]): Promis
   if (events.length === 0) return Promise.resolve(0)
   const column = <T>(of: (event: NewEvent) => T): T[] => events.map(of)
   return db.execute(
-    `insert into caretaker.inbox (source, event_id, type, occurred_at, received_at, next_attempt_at, position, object_tag, payload)
-     select e.source, e.event_id, e.type, e.occurred_at, e.received_at, e.received_at, e.position, e.object_tag, e.payload
-     from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::bigint[], $7::bytea[], $8::bytea[])
-       as e(source, event_id, type, occurred_at, received_at, position, object_tag, payload)
+    `insert into caretaker.inbox (source, event_id, type, occurred_at, received_at, next_attempt_at, position, object_tag, payload, fetched)
+     select e.source, e.event_id, e.type, e.occurred_at, e.received_at, e.received_at, e.position, e.object_tag, e.payload, e.fetched
+     from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::bigint[], $7::bytea[], $8::bytea[], $9::boolean[])
+       as e(source, event_id, type, occurred_at, received_at, position, object_tag, payload, fetched)
      order by e.source, e.event_id
      on conflict (source, event_id) do nothing`,
     [
@@ -55,6 +57,7 @@ export function insertEvents(db: Queryable, events: readonly NewEvent[]): Promis
       column((event) => event.position),
       column((event) => event.objectTag),
       column((event) => event.payload),
+      column((event) => event.fetched === true),
     ],
   )
 }
@@ -107,10 +110,13 @@ export async function claimEvent(tx: Transaction, due: Due): Promise<ClaimedEven
   return row
 }
 
-/** How far an object is: where the event that was applied last stands, and a keyed hash of the state it brought. */
+/** How far an object is: where what was applied last stands, and a keyed hash of the state it brought. */
 export interface ObjectProgress extends Row {
   position: number
   stateTag: Buffer | null
+  /** The newest event that was applied, and its own position: less than `position` where the object was looked up since. */
+  newestId: string | null
+  newestPosition: number
 }
 
 /**
@@ -122,10 +128,22 @@ export async function lockObject(tx: Transaction, source: string, objectTag: Buf
   const [row] = await tx.query<ObjectProgress>(
     `insert into caretaker.inbox_objects as o (source, object_tag) values ($1::text, $2::bytea)
      on conflict (source, object_tag) do update set touched_at = now()
-     returning o.position::float8 as position, o.state_tag as "stateTag"`,
+     returning o.position::float8 as position, o.state_tag as "stateTag", o.newest_id::text as "newestId",
+       o.newest_position::float8 as "newestPosition"`,
     [source, objectTag],
   )
-  return row ?? { position: 0, stateTag: null }
+  return row ?? { position: 0, stateTag: null, newestId: null, newestPosition: 0 }
+}
+
+export async function selectPayload(
+  tx: Transaction,
+  id: string,
+): Promise<{ source: string; eventId: string; payload: Buffer } | undefined> {
+  const [row] = await tx.query<{ source: string; eventId: string; payload: Buffer }>(
+    'select source, event_id as "eventId", payload from caretaker.inbox where id = $1::bigint',
+    [id],
+  )
+  return row
 }
 
 /**
@@ -148,30 +166,34 @@ export interface Applied {
   at: Date
   /** `ignored`: set aside as late. */
   state: 'applied' | 'ignored'
-  error: { code: string } | null
-  /** How far its object is with it; absent where it says nothing new of it. */
-  progress?: { source: string; objectTag: Buffer; position: number; stateTag: Buffer }
+  /** Of its object, with the event itself as the newest if it stands at `own` or after what was. */
+  progress?: { source: string; objectTag: Buffer; position: number; stateTag: Buffer; own: number }
 }
 
 export async function markApplied(tx: Transaction, event: Applied): Promise<void> {
   const { progress } = event
   await tx.execute(
     `with progress as (
-       update caretaker.inbox_objects set position = $6::bigint, state_tag = $7::bytea
-       where source = $8::text and object_tag = $9::bytea and position <= $6::bigint)
+       update caretaker.inbox_objects set
+         position = greatest(position, $5::bigint),
+         state_tag = case when $5::bigint >= position then $6::bytea else state_tag end,
+         newest_id = case when $9::bigint >= newest_position then $1::bigint else newest_id end,
+         newest_position = greatest(newest_position, $9::bigint)
+       where source = $7::text and object_tag = $8::bytea)
      update caretaker.inbox
-     set state = $4::text, applied_at = case when $4::text = 'applied' then $2::timestamptz end, attempts = $3::int, error = $5::jsonb
+     set state = $4::text, applied_at = case when $4::text = 'applied' then $2::timestamptz end, attempts = $3::int,
+       error = case when $4::text = 'ignored' then '{"code":"late"}'::jsonb end
      where id = $1::bigint and state = 'received'`,
     [
       event.id,
       event.at,
       event.attempts,
       event.state,
-      event.error === null ? null : JSON.stringify(event.error),
       progress?.position ?? null,
       progress?.stateTag ?? null,
       progress?.source ?? null,
       progress?.objectTag ?? null,
+      progress?.own ?? null,
     ],
   )
 }
@@ -218,10 +240,12 @@ export interface InboxEntry extends Row {
   nextAttemptAt: Date
   appliedAt: Date | null
   error: { code: string } | null
+  /** It never arrived, and was asked for. */
+  fetched: boolean
 }
 
 const entryColumns = `id::text as id, source, event_id as "eventId", type, state, attempts, occurred_at as "occurredAt",
-  received_at as "receivedAt", next_attempt_at as "nextAttemptAt", applied_at as "appliedAt", error`
+  received_at as "receivedAt", next_attempt_at as "nextAttemptAt", applied_at as "appliedAt", error, fetched`
 
 /** The newest entries first. */
 export function selectEntries(

@@ -1,6 +1,7 @@
 import type Stripe from 'stripe'
 import * as z from 'zod/mini'
 import type { Transaction } from '../../platform/db.ts'
+import { durationMs, isDuration } from '../duration.ts'
 import { duration } from './primitives.ts'
 
 /** What a handler is told beside the event. */
@@ -11,7 +12,7 @@ export interface WebhookDelivery {
   readonly receivedAt: Date
   /** A later event of the same object was applied before this one. */
   readonly late: boolean
-  /** Late, or notifying only: the object was fetched from the provider, and is as it is now rather than as it was sent. */
+  /** The object is not as it was sent: as a later event told it or, where no order can be told, as the provider has it now. */
   readonly current: boolean
   /** The object a thin event is about, where it could be fetched. */
   readonly object?: Readonly<Record<string, unknown>>
@@ -76,6 +77,11 @@ const receiving = {
   late: z.optional(z.enum(['apply', 'skip'])),
 }
 
+/** Stripe lists the events of 30 days: one whose entry is gone by then would be taken for new. */
+const entriesKept = duration.check(
+  z.refine((value) => !isDuration(value) || durationMs(value) >= 31 * 86_400_000, 'expected at least "31 days"'),
+)
+
 const tolerance = z.optional(z.int().check(z.gte(1), z.lte(3600)))
 
 const mirror = z.union([
@@ -85,7 +91,9 @@ const mirror = z.union([
 
 export const webhooks = z.strictObject({
   /** How long the inbox keeps what is done: payloads 30 days, entries (by which repeats are known) 90 days, unless said. */
-  keep: z.optional(z.strictObject({ payloads: z.optional(duration), entries: z.optional(duration) })),
+  keep: z.optional(z.strictObject({ payloads: z.optional(duration), entries: z.optional(entriesKept) })),
+  /** Tell when nothing comes from a source that usually would have sent this many events since (default 12); false for never. */
+  silence: z.optional(z.union([z.literal(false), z.strictObject({ expected: z.optional(z.int().check(z.gte(3), z.lte(100_000))) })])),
   stripe: z.optional(
     z.strictObject({
       ...receiving,
