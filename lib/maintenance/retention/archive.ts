@@ -1,8 +1,8 @@
-import { identifier, type Queryable } from '../platform/db.ts'
+import { identifier, type Queryable } from '../../platform/db.ts'
 import type { TouchStatement } from './batches.ts'
-import { errorAt, type Issue } from './issue.ts'
-import { type Column, findRelation, isIssue, loadColumns, type Relation } from './relations.ts'
-import type { RetentionTarget } from './retention-target.ts'
+import { errorAt, type Issue } from '../issue.ts'
+import { type Column, findRelation, isIssue, loadColumns, type Relation } from '../relations.ts'
+import type { RetentionTarget } from './target.ts'
 
 /** Where archived rows go, and which columns they take along. */
 export interface ArchiveTarget {

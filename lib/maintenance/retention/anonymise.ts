@@ -1,8 +1,8 @@
-import { identifier } from '../platform/db.ts'
+import { identifier } from '../../platform/db.ts'
 import type { TouchStatement } from './batches.ts'
-import { errorAt, type Issue } from './issue.ts'
-import { type Column, missingColumn, type Relation } from './relations.ts'
-import type { RetentionTarget } from './retention-target.ts'
+import { errorAt, type Issue } from '../issue.ts'
+import { type Column, missingColumn, type Relation } from '../relations.ts'
+import type { RetentionTarget } from './target.ts'
 
 /** One column and what it becomes. */
 export interface Assignment {

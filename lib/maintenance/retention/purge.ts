@@ -1,6 +1,6 @@
-import { identifier } from '../platform/db.ts'
+import { identifier } from '../../platform/db.ts'
 import type { TouchStatement } from './batches.ts'
-import type { RetentionTarget } from './retention-target.ts'
+import type { RetentionTarget } from './target.ts'
 
 /** Deletes the batch. */
 export function purgeStatement(target: RetentionTarget): TouchStatement {

@@ -1,10 +1,10 @@
-import type { Context } from '../platform/context.ts'
-import { identifier, type Queryable, type Transaction } from '../platform/db.ts'
-import { CaretakerError } from '../platform/errors.ts'
-import { nodesOf, planOf } from './explain.ts'
-import { isContention, withLockRetry } from './lock-retry.ts'
-import type { Column, Relation } from './relations.ts'
-import { pinnedTransaction, reading } from './session-settings.ts'
+import type { Context } from '../../platform/context.ts'
+import { identifier, type Queryable, type Transaction } from '../../platform/db.ts'
+import { CaretakerError } from '../../platform/errors.ts'
+import { nodesOf, planOf } from '../explain.ts'
+import { isContention, withLockRetry } from '../lock-retry.ts'
+import type { Column, Relation } from '../relations.ts'
+import { pinnedTransaction, reading } from '../session-settings.ts'
 
 /** The part of a batch that purge, archive and anonymise differ in. */
 export interface TouchStatement {

@@ -1,5 +1,5 @@
-import { identifier, type Queryable, qualified } from '../platform/db.ts'
-import { labelOf } from './relations.ts'
+import { identifier, type Queryable, qualified } from '../../platform/db.ts'
+import { labelOf } from '../relations.ts'
 
 /** A foreign key of another table that points at the one whose rows go. */
 export interface Reference {
