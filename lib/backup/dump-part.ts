@@ -1,6 +1,6 @@
 import type { Session } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
-import { copyOutStream } from './copy-out.ts'
+import { copyOutBlocks } from './copy-out.ts'
 import { largeObjectFraming, tableFraming } from './framing.ts'
 import { copyLargeObjectsOut } from './large-objects.ts'
 import { type Sealing, writeObject } from './object-stream.ts'
@@ -25,7 +25,7 @@ export async function dumpPart(
   onBytes: (bytes: number) => void,
 ): Promise<WrittenPart> {
   const table = part.table === null ? undefined : dump.tables[part.table]
-  const copy = copyOutStream(session.client, table === undefined ? copyLargeObjectsOut : copyOut(table, part.range))
+  const copy = copyOutBlocks(session.client, table === undefined ? copyLargeObjectsOut : copyOut(table, part.range))
   let bytes = 0
   try {
     const kind = table === undefined ? 'large-objects' : 'data'

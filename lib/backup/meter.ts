@@ -44,26 +44,6 @@ export class Meter extends Transform {
   }
 }
 
-/** Puts `head` before what is written and `tail` after it. */
-export class Frame extends Transform {
-  readonly #tail: Buffer
-
-  constructor(head: string, tail: string) {
-    super()
-    this.#tail = Buffer.from(tail)
-    this.push(Buffer.from(head))
-  }
-
-  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
-    done(null, chunk)
-  }
-
-  override _flush(done: TransformCallback): void {
-    if (this.#tail.length > 0) this.push(this.#tail)
-    done()
-  }
-}
-
 /** Takes `head` and `tail` off again; an error when they are not there. */
 export class Unframe extends Transform {
   readonly #head: Buffer

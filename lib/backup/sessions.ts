@@ -10,7 +10,7 @@ export async function withSessions<T>(
   count: number,
   work: (sessions: Session[]) => Promise<T>,
 ): Promise<T> {
-  const db = openDatabase({ sessionUrl: databaseUrl, ca, maxConnections: count })
+  const db = openDatabase({ sessionUrl: databaseUrl, ca, maxConnections: count, bulk: true })
   try {
     return await openNext(db, count, [], work)
   } finally {

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import pg from 'pg'
+import { BulkClient } from './bulk-client.ts'
 import { CaretakerError, sqlState } from './errors.ts'
 
 export type Row = Record<string, unknown>
@@ -54,6 +55,8 @@ export interface DatabaseOptions {
   maxConnections?: number
   /** How long a transaction may stand idle before the server ends it, ms. Default a minute. */
   idleTransactionMs?: number
+  /** Its sessions are for COPY: much data, few statements. */
+  bulk?: boolean
 }
 
 /**
@@ -64,7 +67,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   const max = options.maxConnections ?? 5
   // A process that is frozen or stopped in the middle of a transaction keeps its locks, and its successor waits for them.
   const idleMs = Math.trunc(options.idleTransactionMs ?? 60_000)
-  const sessionPool = pool(options.sessionUrl, options.ca, max)
+  const sessionPool = pool(options.sessionUrl, options.ca, max, options.bulk === true)
   const pooled = options.pooledUrl === undefined || options.pooledUrl === options.sessionUrl
   const requestPool = pooled ? sessionPool : pool(options.pooledUrl as string, options.ca, max)
 
@@ -135,9 +138,10 @@ export function openDatabase(options: DatabaseOptions): Database {
   }
 }
 
-function pool(connectionString: string, ca: string | undefined, max: number): pg.Pool {
+function pool(connectionString: string, ca: string | undefined, max: number, bulk = false): pg.Pool {
   const made = new pg.Pool({
     ...connectionOptions(connectionString, ca),
+    ...(bulk ? { Client: BulkClient } : {}),
     max,
     idleTimeoutMillis: 5_000,
     connectionTimeoutMillis: 10_000,

@@ -1,4 +1,5 @@
 import { createCipheriv, createDecipheriv, hkdfSync } from 'node:crypto'
+import { release } from '../release.ts'
 
 /*
  * The payload of an age file: STREAM over ChaCha20-Poly1305 in chunks of 64 KiB.
@@ -32,13 +33,15 @@ export class ChunkNonce {
   }
 }
 
-export function sealChunk(key: Buffer, nonce: Buffer, plain: Buffer): Buffer {
+/** Writes the sealed chunk to `out` at `at`. How many bytes it is. */
+export function sealChunk(key: Buffer, nonce: Buffer, plain: Buffer, out: Buffer, at: number): number {
   const sealed = createCipheriv(cipher, key, nonce, { authTagLength: tagBytes })
-  const out = Buffer.allocUnsafe(plain.length + tagBytes)
-  sealed.update(plain).copy(out)
+  const body = sealed.update(plain)
+  body.copy(out, at)
+  release(body)
   sealed.final()
-  sealed.getAuthTag().copy(out, plain.length)
-  return out
+  sealed.getAuthTag().copy(out, at + plain.length)
+  return plain.length + tagBytes
 }
 
 /** @throws when the chunk is not what was sealed under this key and nonce */

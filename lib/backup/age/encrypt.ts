@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { Transform, type TransformCallback } from 'node:stream'
 import { CaretakerError } from '../../platform/errors.ts'
 import { ChunkNonce, chunkBytes, nonceBytes, payloadKey, sealChunk, tagBytes } from './chunk.ts'
 
@@ -35,48 +34,51 @@ async function sealFileKey(recipients: readonly string[]): Promise<Envelope> {
   return { header: empty.subarray(0, empty.length - nonceBytes - tagBytes), fileKey }
 }
 
-/**
- * A stream that turns what is written to it into an age file for all of `recipients`; `age -d` opens it.
- * @throws {CaretakerError} `invalid_input` for a recipient that is none, `not_configured` when there is none at all
- */
-export async function encryptTo(recipients: readonly string[]): Promise<Transform> {
-  if (recipients.length === 0) throw new CaretakerError('not_configured', 'Nothing can be encrypted without a recipient.')
-  const envelope = await sealFileKey(recipients)
-  const nonce = randomBytes(nonceBytes)
-  return new AgeEncrypt(envelope.header, nonce, payloadKey(envelope.fileKey, nonce))
+/** An age file, written piece by piece. */
+export interface AgeWriter {
+  /** What there is of the file by now; `plain` is no longer needed then. */
+  update(plain: Buffer): Buffer
+  /** The rest of it. */
+  end(): Buffer
 }
 
-class AgeEncrypt extends Transform {
-  readonly #key: Buffer
-  readonly #nonce = new ChunkNonce()
-  readonly #pending = Buffer.allocUnsafe(chunkBytes)
-  #pendingBytes = 0
+/**
+ * Writes an age file for all of `recipients`; `age -d` opens it.
+ * @throws {CaretakerError} `invalid_input` for a recipient that is none, `not_configured` when there is none at all
+ */
+export async function encryptTo(recipients: readonly string[]): Promise<AgeWriter> {
+  if (recipients.length === 0) throw new CaretakerError('not_configured', 'Nothing can be encrypted without a recipient.')
+  const { header, fileKey } = await sealFileKey(recipients)
+  const salt = randomBytes(nonceBytes)
+  const key = payloadKey(fileKey, salt)
+  const nonce = new ChunkNonce()
+  const pending = Buffer.allocUnsafe(chunkBytes)
+  let pendingBytes = 0
+  let start = Buffer.concat([header, salt])
 
-  constructor(header: Uint8Array, nonce: Buffer, key: Buffer) {
-    super()
-    this.#key = key
-    this.push(Buffer.concat([header, nonce]))
-  }
-
-  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
+  function take(plain: Buffer, final: boolean): Buffer {
+    const bytes = pendingBytes + plain.length
+    // A full chunk waits until more comes: only the last chunk carries the final flag.
+    const full = final ? 0 : Math.max(0, Math.ceil(bytes / chunkBytes) - 1)
+    const out = Buffer.allocUnsafe(start.length + (final ? bytes + tagBytes : full * (chunkBytes + tagBytes)))
+    let written = start.copy(out)
+    start = Buffer.alloc(0)
     let at = 0
-    while (at < chunk.length) {
-      // A full chunk waits until more comes: only the last chunk carries the final flag.
-      if (this.#pendingBytes === chunkBytes) this.#seal(false)
-      const taken = chunk.copy(this.#pending, this.#pendingBytes, at, at + chunkBytes - this.#pendingBytes)
-      this.#pendingBytes += taken
-      at += taken
+    for (let chunk = 0; chunk < full; chunk++) {
+      const wanted = chunkBytes - pendingBytes
+      let whole = plain.subarray(at, at + wanted)
+      if (pendingBytes > 0) {
+        whole.copy(pending, pendingBytes)
+        whole = pending
+        pendingBytes = 0
+      }
+      written += sealChunk(key, nonce.next(false), whole, out, written)
+      at += wanted
     }
-    done()
+    pendingBytes += plain.copy(pending, pendingBytes, at)
+    if (final) sealChunk(key, nonce.next(true), pending.subarray(0, pendingBytes), out, written)
+    return out
   }
 
-  override _flush(done: TransformCallback): void {
-    this.#seal(true)
-    done()
-  }
-
-  #seal(final: boolean): void {
-    this.push(sealChunk(this.#key, this.#nonce.next(final), this.#pending.subarray(0, this.#pendingBytes)))
-    this.#pendingBytes = 0
-  }
+  return { update: (plain) => take(plain, false), end: () => take(Buffer.alloc(0), true) }
 }

@@ -45,7 +45,8 @@ function pieces(bytes: Buffer, length: number): Buffer[] {
 }
 
 async function encrypt(plain: Buffer, pieceBytes = 10_007, recipients = [recipient]): Promise<Buffer> {
-  return collect(Readable.from(pieces(plain, pieceBytes)).pipe(await encryptTo(recipients)))
+  const writer = await encryptTo(recipients)
+  return Buffer.concat([...pieces(plain, pieceBytes).map((piece) => Buffer.from(writer.update(piece))), writer.end()])
 }
 
 async function decrypt(sealed: Buffer, pieceBytes = 10_007, identities = [identity]): Promise<Buffer> {
