@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import type { BackupProgress, OnProgress } from '../lib/backup/index.ts'
+import type { BackupChoice, BackupProgress, OnProgress } from '../lib/backup/index.ts'
 import { CaretakerError } from '../lib/platform/errors.ts'
 import type { Invocation, Output } from './command.ts'
 import { bytes, duration } from './output.ts'
@@ -8,6 +8,31 @@ import { bytes, duration } from './output.ts'
 export const identityOption = {
   identity: { type: 'string', value: 'FILE', about: 'the age identity that opens the backup' },
 } as const
+
+/** Whom to believe, and whose backups are meant, where the defaults do not say it. */
+export const choiceOptions = {
+  ...identityOption,
+  signer: { type: 'string', multiple: true, value: 'KEY', about: 'believe what this public key signed, and nothing else (repeatable)' },
+  'trust-unsigned': { type: 'boolean', about: 'also take what is not signed, or with a key that nobody here knows' },
+  database: { type: 'string', value: 'DATABASE', about: 'whose newest backup, where a store holds those of several' },
+} as const
+
+/** What the options of `choiceOptions` say. */
+export async function readChoice(flags: Invocation['flags']): Promise<Omit<BackupChoice, 'id'>> {
+  const signers = listed(flags.signer)
+  const trustUnsigned = flags['trust-unsigned'] === true
+  if (signers !== undefined && trustUnsigned)
+    throw new CaretakerError(
+      'bad_request',
+      '--signer and --trust-unsigned exclude each other: the one says whom to believe, the other that anybody will do.',
+    )
+  return {
+    identity: await readIdentity(flags),
+    signers,
+    trustUnsigned,
+    database: typeof flags.database === 'string' ? flags.database : undefined,
+  }
+}
 
 export function listed(value: Invocation['flags'][string]): string[] | undefined {
   return Array.isArray(value) ? value.flatMap((one) => one.split(',')) : undefined

@@ -1,6 +1,6 @@
 import type { ConfigChange } from '../lib/backup/index.ts'
 import { CaretakerError } from '../lib/platform/errors.ts'
-import { identityOption, readIdentity, refuseMore } from './backup-command.ts'
+import { choiceOptions, readChoice, refuseMore } from './backup-command.ts'
 import type { Command } from './command.ts'
 import { bytes, table } from './output.ts'
 
@@ -23,17 +23,20 @@ const list: Command = {
   },
 }
 
+const { identity, signer, 'trust-unsigned': trustUnsigned } = choiceOptions
+const configOptions = { identity, signer, 'trust-unsigned': trustUnsigned }
+
 const show: Command = {
   name: 'backup config show',
   usage: '[ID] [--identity FILE]',
   summary: 'Show a version of policy and schema (the newest, unless ID says which)',
-  options: identityOption,
+  options: configOptions,
   async run({ out, context, args, flags }) {
     refuseMore(args, 1, 'backup config show')
     const ctx = await context()
-    const identity = await readIdentity(flags)
+    const choice = await readChoice(flags)
     const { showConfigVersion } = await import('../lib/backup/index.ts')
-    const { version, content } = await showConfigVersion(ctx, { id: args[0] ?? 'latest', identity })
+    const { version, content } = await showConfigVersion(ctx, { ...choice, id: args[0] ?? 'latest' })
     out.result({ ...version, content }, `Version ${version.id}, since ${version.createdAt}:\n${JSON.stringify(content, null, 2)}`)
   },
 }
@@ -42,16 +45,16 @@ const diff: Command = {
   name: 'backup config diff',
   usage: 'ID [ID] [--identity FILE]',
   summary: 'What changed between two versions of policy and schema (from the first to the second, or to the newest)',
-  options: identityOption,
+  options: configOptions,
   async run({ out, context, args, flags }) {
     refuseMore(args, 2, 'backup config diff')
     const [from, to] = args
     if (from === undefined)
       throw new CaretakerError('bad_request', 'From which version? Give its id; `caretaker backup config list` shows them.')
     const ctx = await context()
-    const identity = await readIdentity(flags)
+    const choice = await readChoice(flags)
     const { diffConfigVersions } = await import('../lib/backup/index.ts')
-    const found = await diffConfigVersions(ctx, { from, to, identity })
+    const found = await diffConfigVersions(ctx, { ...choice, from, to })
     out.result(
       found,
       found.changes.length === 0

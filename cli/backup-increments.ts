@@ -1,6 +1,6 @@
 import type { IncrementReport } from '../lib/backup/index.ts'
 import { CaretakerError } from '../lib/platform/errors.ts'
-import { readIdentity, refuseMore, showProgress } from './backup-command.ts'
+import { readChoice, refuseMore, showProgress } from './backup-command.ts'
 import type { Command, Invocation } from './command.ts'
 import { bytes, duration } from './output.ts'
 import { describeReplay, replayErasures } from './replay-erasures.ts'
@@ -9,12 +9,12 @@ import { describeReplay, replayErasures } from './replay-erasures.ts'
 export async function restoreMoment({ args, flags, out, context }: Invocation, targetUrl: string, at: string): Promise<void> {
   if (flags.only !== undefined) throw new CaretakerError('bad_request', '--only and --at exclude each other.')
   const ctx = await context()
-  const identity = await readIdentity(flags)
+  const choice = await readChoice(flags)
   const { restoreAt } = await import('../lib/backup/index.ts')
   const report = await restoreAt(ctx, {
+    ...choice,
     at,
     id: args[0],
-    identity,
     targetUrl,
     clean: typeof flags.clean === 'string' ? flags.clean : undefined,
     onProgress: showProgress(out),

@@ -28,11 +28,12 @@ export async function loadSecrets(directory: string): Promise<Secrets> {
   if (found !== null) return found
   const signingKey = createSigningKey()
   const tokens = createTokens(signingKey, systemClock)
-  const identity = await backupIdentity(directory)
+  const encryptionKey = randomBytes(32).toString('hex')
+  const identity = await backupIdentity(directory, encryptionKey)
   const made: Secrets = {
     databasePassword: randomBytes(24).toString('hex'),
     cronSecret: randomBytes(32).toString('hex'),
-    encryptionKey: randomBytes(32).toString('hex'),
+    encryptionKey,
     stripeWebhookSecret: `whsec_${randomBytes(24).toString('hex')}`,
     signingKey,
     anonKey: tokens.sign({ iss: 'supabase-local', role: 'anon' }, apiKeyLifetimeSeconds),
@@ -49,12 +50,13 @@ export function identityFile(directory: string): string {
   return join(directory, 'backup-identity.txt')
 }
 
-async function backupIdentity(directory: string): Promise<string> {
+async function backupIdentity(directory: string, encryptionKey: string): Promise<string> {
   const path = identityFile(directory)
   const identity = await generateX25519Identity()
+  const { deriveSigner } = await import('../lib/backup/index.ts')
   await writeOnce(
     path,
-    `# Opens the backups of this local stack. Whoever has it can read them.\n# public key: ${await identityToRecipient(identity)}\n${identity}\n`,
+    `# Opens the backups of this local stack. Whoever has it can read them.\n# public key: ${await identityToRecipient(identity)}\n# signer: ${deriveSigner(encryptionKey).publicKey}\n${identity}\n`,
   )
   const kept = (await readFile(path, 'utf8')).split('\n').find((line) => line.startsWith('AGE-SECRET-KEY-'))
   if (kept === undefined)

@@ -1,10 +1,12 @@
 import { open, rm } from 'node:fs/promises'
 import { CaretakerError } from '../../lib/platform/errors.ts'
-import { identityOption, listed, readIdentity, refuseMore, showProgress } from '../backup-command.ts'
+import { choiceOptions, listed, readChoice, refuseMore, showProgress } from '../backup-command.ts'
 import { configCommands } from '../backup-config.ts'
 import { incrementCommands, restoreMoment } from '../backup-increments.ts'
+import { keygen } from '../backup-keygen.ts'
+import { list } from '../backup-list.ts'
 import type { Command } from '../command.ts'
-import { bytes, duration, table } from '../output.ts'
+import { bytes, duration } from '../output.ts'
 import { describeReplay, replayErasures } from '../replay-erasures.ts'
 
 const run: Command = {
@@ -13,13 +15,19 @@ const run: Command = {
   async run({ out, context, args }) {
     refuseMore(args, 0, 'backup run')
     const ctx = await context()
-    const { backupDatabase, openIncrements } = await import('../../lib/backup/index.ts')
+    const { backupDatabase, openIncrements, versionConfig } = await import('../../lib/backup/index.ts')
+    const { deploymentOf } = await import('../../lib/catalog.ts')
     const increments = await openIncrements(ctx)
     if (!increments.on && ctx.config.backup?.increments !== undefined) out.line(`No increments: ${increments.reason}`)
     const report = await backupDatabase(ctx, { onProgress: showProgress(out) })
+    // It goes with the backup, as with a scheduled one; a backup that is complete does not fail over it.
+    const config = await versionConfig(ctx, deploymentOf(ctx.config)).catch((error: unknown) => {
+      out.line(`The configuration was not stored with the backup: ${error instanceof CaretakerError ? error.detail : String(error)}`)
+      return null
+    })
     const left = report.leftOut.map((one) => `  left out: ${one.what}. ${one.why}`)
     out.result(
-      report,
+      { ...report, config: config?.id ?? null },
       [
         `Backup ${report.id} is stored in ${report.store}: ${report.tables} tables, ${report.rows} rows, ${bytes(report.storedBytes)}${report.encrypted ? '' : ', NOT encrypted'}, in ${duration(report.durationMs)}.`,
         ...(report.files === undefined
@@ -27,39 +35,11 @@ const run: Command = {
           : [
               `  files: ${report.files.count} of the buckets ${report.files.buckets.join(', ')}, ${bytes(report.files.bytes)}; ${report.files.newCount} of them new, ${bytes(report.files.newStoredBytes)} as stored.`,
             ]),
+        ...(report.signer === null
+          ? ['  NOT signed: ENCRYPTION_KEY is not set. A restore has to be told to take it (--trust-unsigned).']
+          : [`  signed with ${report.signer}`]),
         ...left,
       ].join('\n'),
-    )
-  },
-}
-
-const list: Command = {
-  name: 'backup list',
-  summary: 'List the backups in the store, newest first',
-  async run({ out, context, args }) {
-    refuseMore(args, 0, 'backup list')
-    const ctx = await context()
-    const { listBackups } = await import('../../lib/backup/index.ts')
-    const backups = await listBackups(ctx)
-    const now = ctx.clock.now().getTime()
-    const lines = backups.map((backup) =>
-      backup.problem === undefined
-        ? [
-            backup.id,
-            age(now - Date.parse(backup.createdAt)),
-            bytes(backup.storedBytes),
-            backup.tables,
-            backup.rows,
-            backup.encrypted ? 'yes' : 'NO',
-            backup.proven === undefined ? 'not yet' : `${backup.proven.proven ? '' : 'FAILED '}${age(now - Date.parse(backup.proven.at))}`,
-          ]
-        : [backup.id, backup.problem],
-    )
-    out.result(
-      backups,
-      backups.length === 0
-        ? 'There is no backup yet: `caretaker backup run` makes one.'
-        : table(['backup', 'age', 'size', 'tables', 'rows', 'encrypted', 'proven'], lines),
     )
   },
 }
@@ -68,13 +48,13 @@ const verify: Command = {
   name: 'backup verify',
   usage: '[ID] [--identity FILE]',
   summary: 'Read a backup (the newest, unless ID says which) and hold every byte against its manifest',
-  options: identityOption,
+  options: choiceOptions,
   async run({ args, flags, out, context }) {
     refuseMore(args, 1, 'backup verify')
     const ctx = await context()
-    const identity = await readIdentity(flags)
+    const choice = await readChoice(flags)
     const { verifyBackup } = await import('../../lib/backup/index.ts')
-    const report = await verifyBackup(ctx, { id: args[0] ?? 'latest', identity, onProgress: showProgress(out) })
+    const report = await verifyBackup(ctx, { ...choice, id: args[0] ?? 'latest', onProgress: showProgress(out) })
     const what = report.checked === 'content' ? 'opened, and holds what was dumped' : 'as stored (give --identity to check what is inside)'
     const files = report.files === null ? '' : `; ${report.files.files} files in ${bytes(report.files.storedBytes)}`
     out.result(report, `Backup ${report.id} is sound: ${report.objects} objects, ${bytes(report.storedBytes)}${files}, ${what}.`)
@@ -86,7 +66,7 @@ const restore: Command = {
   usage: 'ID --to URL [--at TIME] [--identity FILE] [--only SCHEMA.TABLE…] [--clean DATABASE]',
   summary: 'Restore a backup, or any moment since (--at), into an empty database and prove that it is equal',
   options: {
-    ...identityOption,
+    ...choiceOptions,
     to: { type: 'string' },
     at: { type: 'string' },
     only: { type: 'string', multiple: true },
@@ -102,11 +82,11 @@ const restore: Command = {
       throw new CaretakerError('bad_request', 'Where to? Give --to postgres://USER:PASSWORD@HOST/EMPTY_DATABASE.')
     if (typeof flags.at === 'string') return restoreMoment(invocation, flags.to, flags.at)
     const ctx = await context()
-    const identity = await readIdentity(flags)
+    const choice = await readChoice(flags)
     const { restoreBackup } = await import('../../lib/backup/index.ts')
     const report = await restoreBackup(ctx, {
+      ...choice,
       id,
-      identity,
       targetUrl: flags.to,
       only: listed(flags.only),
       clean: typeof flags.clean === 'string' ? flags.clean : undefined,
@@ -135,14 +115,14 @@ const drill: Command = {
   name: 'backup drill',
   usage: '[ID] [--identity FILE] [--to URL]',
   summary: 'Restore a backup into a scratch database, compare all of it, run the assertions, and say what a loss would cost today',
-  options: { ...identityOption, to: { type: 'string' } },
+  options: { ...choiceOptions, to: { type: 'string' } },
   async run({ args, flags, out, context }) {
     refuseMore(args, 1, 'backup drill')
     const ctx = await context()
-    const identity = await readIdentity(flags)
+    const choice = await readChoice(flags)
     const { drillBackup } = await import('../../lib/backup/index.ts')
     const scratchUrl = typeof flags.to === 'string' ? flags.to : undefined
-    const report = await drillBackup(ctx, { id: args[0], identity, scratchUrl, onProgress: showProgress(out) })
+    const report = await drillBackup(ctx, { ...choice, id: args[0], scratchUrl, onProgress: showProgress(out) })
     const schema =
       report.schemaEqual === null
         ? 'not compared (another major version)'
@@ -167,20 +147,20 @@ const exportCommand: Command = {
   name: 'backup export',
   usage: 'ID --out FILE [--identity FILE]',
   summary: 'Write a backup as one SQL script that psql loads; it is not encrypted',
-  options: { ...identityOption, out: { type: 'string' } },
+  options: { ...choiceOptions, out: { type: 'string' } },
   async run({ args, flags, out, context }) {
     refuseMore(args, 1, 'backup export')
     const id = args[0]
     if (id === undefined) throw new CaretakerError('bad_request', 'Which backup? Give its id, or "latest".')
     if (typeof flags.out !== 'string') throw new CaretakerError('bad_request', 'Where to? Give --out FILE.')
     const ctx = await context()
-    const identity = await readIdentity(flags)
+    const choice = await readChoice(flags)
     const { exportBackup } = await import('../../lib/backup/index.ts')
     // Readable by its owner alone: it holds everything. An existing file is never written over.
     const file = await open(flags.out, 'wx', 0o600)
     const to = file.createWriteStream()
     try {
-      const report = await exportBackup(ctx, { id, identity, to, onProgress: showProgress(out) })
+      const report = await exportBackup(ctx, { ...choice, id, to, onProgress: showProgress(out) })
       out.result(
         { ...report, file: flags.out },
         `Backup ${report.id} is in ${flags.out}: ${report.tables} tables, ${report.rows} rows, ${bytes(report.bytes)}, NOT encrypted. Load it with: psql -v ON_ERROR_STOP=1 -f ${flags.out} URL`,
@@ -195,13 +175,21 @@ const exportCommand: Command = {
 
 const prune: Command = {
   name: 'backup prune',
-  usage: '[--dry-run]',
+  usage: '[--dry-run] [--database DATABASE]',
   summary: 'Delete the backups that the policy no longer keeps, and what failed ones have left',
-  options: { 'dry-run': { type: 'boolean' } },
+  options: {
+    'dry-run': { type: 'boolean' },
+    database: choiceOptions.database,
+    'trust-unsigned': { type: 'boolean', about: 'count and delete what is not signed, or with an unknown key, as the rest' },
+  },
   async run({ args, flags, out, context }) {
     refuseMore(args, 0, 'backup prune')
     const { pruneBackups } = await import('../../lib/backup/index.ts')
-    const report = await pruneBackups(await context(), { dryRun: flags['dry-run'] === true })
+    const report = await pruneBackups(await context(), {
+      dryRun: flags['dry-run'] === true,
+      database: typeof flags.database === 'string' ? flags.database : undefined,
+      trustUnsigned: flags['trust-unsigned'] === true,
+    })
     const verb = report.dryRun ? 'would be deleted' : 'deleted'
     out.result(
       report,
@@ -210,6 +198,11 @@ const prune: Command = {
         ...report.removed.map((id) => `  ${verb}  ${id}`),
         ...report.swept.map((id) => `  ${verb}  ${id}  incomplete`),
         ...report.damaged.map((id) => `  damaged  ${id}  counts as no copy; look at it`),
+        ...report.untrusted.map((id) => `  untrusted  ${id}  not signed with a known key: counts as no copy; look at it`),
+        ...report.others.map(
+          (other) =>
+            `  left alone  ${other.backups} of another database, "${other.database}"; to prune those: --database ${other.instance ?? other.database}`,
+        ),
         ...(report.files.objects === 0
           ? []
           : [`  ${verb}  ${report.files.objects} stored files that no backup has, ${bytes(report.files.bytes)}`]),
@@ -227,7 +220,7 @@ const restoreFilesCommand: Command = {
   usage: 'ID [--identity FILE] [--bucket BUCKET…] [--overwrite] [--to URL]',
   summary: "Put a backup's files back into the Supabase project of SUPABASE_URL",
   options: {
-    ...identityOption,
+    ...choiceOptions,
     bucket: { type: 'string', multiple: true, value: 'BUCKET', about: 'only this bucket (repeatable)' },
     overwrite: { type: 'boolean', about: 'replace files that have another content there' },
     to: { type: 'string', value: 'URL', about: "the project's database, to put owners and dates back too" },
@@ -237,12 +230,12 @@ const restoreFilesCommand: Command = {
     const id = args[0]
     if (id === undefined) throw new CaretakerError('bad_request', 'Which backup? Give its id, or "latest".')
     const ctx = await context()
-    const identity = await readIdentity(flags)
+    const choice = await readChoice(flags)
     const { restoreFiles } = await import('../../lib/backup/index.ts')
     const { erasedPeople } = await import('../../lib/gdpr/index.ts')
     const report = await restoreFiles(ctx, {
+      ...choice,
       id,
-      identity,
       buckets: listed(flags.bucket),
       overwrite: flags.overwrite === true,
       targetUrl: typeof flags.to === 'string' ? flags.to : undefined,
@@ -268,6 +261,7 @@ const restoreFilesCommand: Command = {
 export const commands: Command[] = [
   run,
   ...incrementCommands,
+  keygen,
   list,
   verify,
   drill,
@@ -277,9 +271,3 @@ export const commands: Command[] = [
   prune,
   ...configCommands,
 ]
-
-function age(ms: number): string {
-  const minutes = Math.max(0, Math.round(ms / 60_000))
-  if (minutes < 120) return `${minutes} min ago`
-  return minutes < 2 * 1440 ? `${Math.round(minutes / 60)} h ago` : `${Math.round(minutes / 1440)} days ago`
-}

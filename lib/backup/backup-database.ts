@@ -28,6 +28,8 @@ export interface BackupReport {
   createdAt: string
   durationMs: number
   encrypted: boolean
+  /** The public key it is signed with; null where ENCRYPTION_KEY is not set, and a restore has to be told to take it unsigned. */
+  signer: string | null
   tables: number
   rows: number
   /** Of the rows as text. */
@@ -126,6 +128,7 @@ export function reportOf(manifest: Manifest, store: string, durationMs: number):
     createdAt: manifest.createdAt,
     durationMs: Math.round(durationMs),
     encrypted: manifest.encryption.kind === 'age',
+    signer: manifest.signer ?? null,
     tables: manifest.tables.length,
     rows: manifest.tables.reduce((sum, table) => sum + table.rows, 0),
     contentBytes: manifest.tables.reduce((sum, table) => sum + table.bytes, 0),

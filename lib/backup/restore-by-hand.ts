@@ -19,6 +19,7 @@ You need ${encrypted ? '`age` (https://age-encryption.org), ' : ''}\`zstd\`, \`p
 
 ${manifest.encryption.kind === 'age' ? manifest.encryption.recipients.map((recipient) => `- ${recipient}`).join('\n') : '- none: this backup is not encrypted'}
 
+${signatureNotes(manifest)}
 Make an empty database, put this folder on your disk, and run in it:
 
     sh restore.sh ${encrypted ? 'IDENTITY_FILE ' : ''}postgres://USER:PASSWORD@HOST/EMPTY_DATABASE
@@ -38,6 +39,27 @@ ${manifest.leftOut.map((left) => `- ${left.what}: ${left.why}`).join('\n')}
 
 - Roles that were missing have been made without login and password: \`alter role NAME login password '…'\`.
 - Erasures of persons made after ${manifest.createdAt} are not in this backup: repeat them before the database is opened.
+`
+}
+
+/** How to see who wrote it, before a line of it is run: whoever may write to the store could have put another script beside this text. */
+function signatureNotes(manifest: Manifest): string {
+  if ((manifest.signer ?? null) === null)
+    return `## First: who wrote it?
+
+Nobody can tell: this backup is not signed. Whoever may write to the store could have made it.
+`
+  return `## First: who wrote it?
+
+Encryption hides what is in a backup; it does not say who made it. The signature does. Take the signer's public key from where you keep
+it (the line "# signer: KEY" of your identity file, backup.signers in the policy), not from here, and run, with OpenSSH 8.1 or newer:
+
+    printf 'caretaker ssh-ed25519 %s\\n' KEY > /tmp/allowed_signers
+    ssh-keygen -Y verify -f /tmp/allowed_signers -I caretaker -n caretaker-backup -s SHA256SUMS.sig < SHA256SUMS
+    sha256sum -c --quiet SHA256SUMS
+
+The first must say "Good", the second nothing: then every file here, this one and restore.sh too, is as that signer wrote it. It claims to be
+${manifest.signer}.
 `
 }
 
@@ -74,6 +96,23 @@ ${encrypted ? 'if [ $# -ne 2 ]; then echo "usage: sh restore.sh IDENTITY_FILE DA
 case $0 in */*) folder=\${0%/*} ;; *) folder=. ;; esac
 ${encrypted ? 'case $identity in /*) ;; *) identity=$PWD/$identity ;; esac\n' : ''}cd "$folder"
 
+# Whom to believe: SIGNER in the environment${encrypted ? ', or the lines "# signer: KEY" of the identity file' : ''}. It says who wrote the rest; who wrote this script, only a check
+# before it is run can say (see RESTORE.md).
+state=$(mktemp)
+trap 'rm -f "$state"' EXIT
+printf '%s\\n' "\${SIGNER-}" | sed -n 's/^\\(ssh-ed25519 \\)*\\(AAAA[A-Za-z0-9+\\/]*\\).*$/caretaker ssh-ed25519 \\2/p' >"$state"
+${
+  encrypted
+    ? `[ -s "$state" ] || sed -n 's/^# *signer: *\\(ssh-ed25519 \\)*\\(AAAA[A-Za-z0-9+\\/]*\\).*$/caretaker ssh-ed25519 \\2/p' "$identity" >"$state"
+`
+    : ''
+}if [ ! -s "$state" ]; then
+  echo "nobody is named who may have written this backup (SIGNER=KEY): taking it unseen" >&2
+elif ! command -v ssh-keygen >/dev/null; then
+  echo "ssh-keygen (OpenSSH 8.1 or newer) is needed to see who wrote this backup" >&2; exit 1
+elif [ ! -f SHA256SUMS.sig ] || ! ssh-keygen -Y verify -f "$state" -I caretaker -n caretaker-backup -s SHA256SUMS.sig <SHA256SUMS >&2; then
+  echo "this backup is not signed by whom you believe" >&2; exit 1
+fi
 echo "checking SHA256SUMS" >&2
 sha256sum -c --quiet SHA256SUMS
 tables=$(psql -XAtqd "$target" -c "select count(*) from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'")
@@ -103,9 +142,6 @@ load_schema() {
   { open "$1" || echo failed >"$state"; } | sed "$filter" | psql -Xqd "$target" -v ON_ERROR_STOP=1 >/dev/null
   if [ -s "$state" ]; then echo "$1 could not be opened" >&2; exit 1; fi
 }
-state=$(mktemp)
-trap 'rm -f "$state"' EXIT
-
 ${sql.map((object) => `${object.kind === 'pre-data' || object.kind === 'post-data' ? 'load_schema' : 'load'} ${object.key}`).join('\n')}
 psql -Xqd "$target" -v ON_ERROR_STOP=1 -c analyze
 echo "restored" >&2

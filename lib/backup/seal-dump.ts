@@ -10,7 +10,7 @@ import { type Sealing, writeDocument, writeObject } from './object-stream.ts'
 import type { OpenDump, WrittenPart } from './open-dump.ts'
 import { restoreNotes, restoreScript } from './restore-by-hand.ts'
 import { sequencesSql } from './sequences.ts'
-import { signerOf } from './signing/index.ts'
+import { pinSigner, signerOf } from './signing/index.ts'
 
 /**
  * Ends a dump of which every part is stored: sequences, notes, and last the manifest that makes it a backup.
@@ -84,6 +84,8 @@ export async function sealDump(
     await writeDocument(sealing, 'RESTORE.md', restoreNotes(manifest)),
     await writeDocument(sealing, 'restore.sh', restoreScript(manifest)),
   )
+  // Before the backup shows: whoever looks at it must know the key.
+  if (signer !== null) await pinSigner(ctx, signer.publicKey)
   await writeManifest(sealing.store, manifest, signer, sealing.signal)
   await closeFileJournal(sealing.store, dump.id)
   return manifest

@@ -36,7 +36,11 @@ export async function readSignedDocument<T>(store: ObjectStore, key: string, sch
   if (stream === null) return null
   const chunks: Buffer[] = []
   for await (const chunk of stream) chunks.push(chunk as Buffer)
-  const bytes = Buffer.concat(chunks)
+  return parseSignedDocument(Buffer.concat(chunks), key, schema)
+}
+
+/** The same of bytes that were read already; `key` is for the message. */
+export function parseSignedDocument<T>(bytes: Buffer, key: string, schema: z.ZodMiniType<T>): SignedDocument<T> {
   const { content, signature } = parse(bytes)
   const parsed = schema.safeParse(content)
   const text = JSON.stringify(content)

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { generateX25519Identity, identityToRecipient } from 'age-encryption'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { drillRecipient } from '../../lib/backup/drill/identity.ts'
 import { backupDatabase, drillBackup, listBackups, pruneBackups } from '../../lib/backup/index.ts'
 import { defineConfig } from '../../lib/config/index.ts'
 import { openObjectStore } from '../../lib/drivers/objects/index.ts'
@@ -126,6 +127,16 @@ describe('a drill', () => {
     const rotated = { ...ctx, env: { ...ctx.env, ENCRYPTION_KEY: 'ab'.repeat(32) } }
     expect(await codeOf(drillBackup(rotated, { id: next.id }))).toBe('backup_untrusted')
     expect(await codeOf(drillBackup(rotated, { id: next.id, trustUnsigned: true }))).toBe('backup_identity')
+  })
+
+  test('a recipient that somebody put beside the sealed identity is not encrypted to', async () => {
+    const store = await ctx.objects()
+    const stranger = await identityToRecipient(await generateX25519Identity())
+    const own = await drillRecipient(ctx, store, 'swap')
+    const stored = JSON.parse(Buffer.concat((await (await store.get('drills/swap/identity.json'))?.toArray()) ?? []).toString()) as object
+    await store.put('drills/swap/identity.json', Buffer.from(JSON.stringify({ ...stored, recipient: stranger })))
+    expect(await drillRecipient(ctx, store, 'swap')).toBe(own)
+    await store.delete('drills/swap/identity.json')
   })
 
   test('only the newest backup keeps its drill identity, and a deleted one keeps nothing', async () => {

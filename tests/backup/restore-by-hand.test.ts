@@ -7,6 +7,7 @@ import { generateX25519Identity, identityToRecipient } from 'age-encryption'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { backupDatabase } from '../../lib/backup/index.ts'
 import { runPgDump } from '../../lib/backup/pg-dump/run-pg-dump.ts'
+import { deriveSigner } from '../../lib/backup/signing/index.ts'
 import { defineConfig } from '../../lib/config/index.ts'
 import { openObjectStore } from '../../lib/drivers/objects/index.ts'
 import { testContext } from '../support/context.ts'
@@ -15,7 +16,7 @@ import { makeZoo } from './zoo.ts'
 
 const run = promisify(execFile)
 const has = (command: string) => spawnSync('sh', ['-c', `command -v ${command}`]).status === 0
-const tools = ['psql', 'zstd', 'sha256sum'].every(has)
+const tools = ['psql', 'zstd', 'sha256sum', 'ssh-keygen'].every(has)
 
 /** Stands in for age where it is not installed, on the project's own JavaScript implementation. */
 const ageScript = `#!${process.execPath}
@@ -54,10 +55,11 @@ describe.skipIf(!tools)('restore.sh, with age, zstd and psql alone', () => {
     })
     const report = await backupDatabase(ctx)
     const folder = join(work, 'store/backups', report.id)
-    await writeFile(join(work, 'identity.txt'), `# made for a test\n${identity}\n`)
+    await writeFile(join(work, 'identity.txt'), `# made for a test\n# signer: ${report.signer}\n${identity}\n`)
     const target = await createTestDatabase({ template: 'template0' })
     try {
-      const restore = () => run('sh', [join(folder, 'restore.sh'), join(work, 'identity.txt'), target.url], { env, cwd: tmpdir() })
+      const restore = (more: NodeJS.ProcessEnv = {}) =>
+        run('sh', [join(folder, 'restore.sh'), join(work, 'identity.txt'), target.url], { env: { ...env, ...more }, cwd: tmpdir() })
 
       const changed = join(folder, 'data/000001.copy.zst.age')
       const bytes = await readFile(changed)
@@ -66,7 +68,26 @@ describe.skipIf(!tools)('restore.sh, with age, zstd and psql alone', () => {
       expect(await target.db.query("select from pg_namespace where nspname = 'zoo'")).toEqual([])
       await writeFile(changed, bytes)
 
-      await restore()
+      const stranger = deriveSigner('cd'.repeat(32)).publicKey
+      await expect(restore({ SIGNER: stranger })).rejects.toThrow(/not signed by whom you believe/)
+      const sums = join(folder, 'SHA256SUMS')
+      const listed = await readFile(sums)
+      await writeFile(sums, listed.subarray(0, listed.indexOf(10) + 1))
+      await expect(restore()).rejects.toThrow(/not signed by whom you believe/)
+      await writeFile(sums, listed)
+      expect(await target.db.query("select from pg_namespace where nspname = 'zoo'")).toEqual([])
+
+      // The lines of RESTORE.md, as they stand there.
+      const notes = await readFile(join(folder, 'RESTORE.md'), 'utf8')
+      const lines = /or newer:\n\n((?: {4}.+\n)+)/
+        .exec(notes)?.[1]
+        ?.replace('KEY', report.signer ?? '')
+        .replaceAll('/tmp/allowed', `${work}/allowed`)
+      expect((await run('sh', ['-ec', lines ?? 'exit 1'], { env, cwd: folder })).stdout).toMatch(
+        /^Good "caretaker-backup" signature for caretaker/,
+      )
+
+      expect((await restore()).stderr).toMatch(/Good "caretaker-backup" signature/)
       const schema = async (url: string) =>
         (await runPgDump({ databaseUrl: url, runs: [['--schema-only', '--restrict-key=same']], signal: ctx.signal }))[0]
       expect(await schema(target.url)).toBe(await schema(source.url))

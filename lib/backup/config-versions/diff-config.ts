@@ -1,4 +1,4 @@
-import type { Context } from '../../platform/context.ts'
+import type { TrustInput } from '../signing/index.ts'
 import { showConfigVersion } from './stored.ts'
 
 export interface ConfigChange {
@@ -17,11 +17,11 @@ export interface ConfigDiff {
 
 /** What changed between two versions of the configuration; `to` is the newest unless it is given. */
 export async function diffConfigVersions(
-  ctx: Pick<Context, 'objects' | 'signal'>,
-  input: { from: string; to?: string | undefined; identity?: string | undefined },
+  ctx: Parameters<typeof showConfigVersion>[0],
+  input: { from: string; to?: string | undefined } & TrustInput,
 ): Promise<ConfigDiff> {
-  const from = await showConfigVersion(ctx, { id: input.from, identity: input.identity })
-  const to = await showConfigVersion(ctx, { id: input.to ?? 'latest', identity: input.identity })
+  const from = await showConfigVersion(ctx, { ...input, id: input.from })
+  const to = await showConfigVersion(ctx, { ...input, id: input.to ?? 'latest', database: from.version.database })
   return { from: from.version.id, to: to.version.id, changes: compare('', named(from.content), named(to.content)) }
 }
 

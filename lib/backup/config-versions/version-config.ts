@@ -4,8 +4,11 @@ import type { Context } from '../../platform/context.ts'
 import type { JobOutcome, PlanLine } from '../../platform/job.ts'
 import { writeObject } from '../object-stream.ts'
 import { backupPolicy } from '../policy.ts'
+import { connectedDatabase } from '../select-backup.ts'
+import { signDocument } from '../signed-document.ts'
+import { pinSigner, signerOf } from '../signing/index.ts'
 import { canonicalText, type Deployment, readConfig } from './content.ts'
-import { type ConfigVersion, configHash, configPrefix, readVersions } from './stored.ts'
+import { type ConfigVersion, configHash, configPrefix, databaseMark, readVersions } from './stored.ts'
 
 export interface VersionConfigReport {
   /** The version that holds today's configuration. */
@@ -19,7 +22,7 @@ export interface VersionConfigReport {
 const defaultKeep = '90 days'
 
 /**
- * Stores the policy, the jobs, and what the database's schema hashes to, sealed as backups are, if that is not what the newest
+ * Stores the policy, the jobs, and what the database's schema hashes to, sealed and signed as backups are, if that is not what the newest
  * version holds; then deletes the versions that had been replaced longer ago than `backup.keep.config`, never the newest.
  * @throws {CaretakerError} `not_configured` without a recipient, `object_store_failed`, `database_unavailable`
  */
@@ -28,16 +31,21 @@ export async function versionConfig(ctx: Context, deployment: Deployment): Promi
   const store = await ctx.objects()
   const text = canonicalText(await readConfig(ctx, deployment))
   const hash = configHash(ctx.env, text)
-  const versions = await readVersions(store)
+  const database = databaseMark(await connectedDatabase(ctx))
+  const versions = (await readVersions(store)).filter((version) => version.database === database)
   const now = ctx.clock.now()
   let newest = versions[0]
   const changed = newest?.hash !== hash
   if (changed) {
-    const id = `${now.toISOString().replace(/[-:]|\.\d+/g, '')}-${hash}`
+    const id = `${now.toISOString().replace(/[-:]|\.\d+/g, '')}-${hash}-${database}`
+    const signer = signerOf(ctx.env)
+    if (signer !== null) await pinSigner(ctx, signer.publicKey)
+    const signed = signDocument(JSON.parse(text) as { format: string }, signer)
     const sealing = { store, folder: configPrefix, recipients: policy.recipients, signal: ctx.signal }
-    const { key, bytes } = await writeObject(sealing, `${id}.json`, 'document', Readable.from([Buffer.from(text)]))
+    const { key, bytes } = await writeObject(sealing, `${id}.json`, 'document', Readable.from([signed]))
     newest = {
       id,
+      database,
       createdAt: now.toISOString(),
       hash,
       storedBytes: bytes,
@@ -66,7 +74,8 @@ export async function configVersionJob(ctx: Context, deployment: Deployment): Pr
 export async function planConfigVersion(ctx: Context, deployment: Deployment): Promise<PlanLine[]> {
   const store = await ctx.objects()
   const hash = configHash(ctx.env, canonicalText(await readConfig(ctx, deployment)))
-  const [newest] = await readVersions(store)
+  const database = databaseMark(await connectedDatabase(ctx))
+  const newest = (await readVersions(store)).find((version) => version.database === database)
   const count = newest?.hash === hash ? 0 : 1
   return [{ action: 'store the policy and the hashes of the schema, if they changed', target: store.url, count, unit: 'objects' }]
 }

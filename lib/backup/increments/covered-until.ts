@@ -3,7 +3,7 @@ import { hasCode } from '../../platform/errors.ts'
 import { databaseKey } from '../select-backup.ts'
 import { ownTrust } from '../signing/index.ts'
 import { formatInstant } from './instant.ts'
-import { planRestore } from './plan-restore.ts'
+import { readReaches } from './plan-restore.ts'
 
 /**
  * The newest moment that the full backups and increments in the store bring back of a database, as an ISO time; null where there
@@ -14,10 +14,11 @@ export async function coveredUntil(
   database: { name: string; instance?: string | null | undefined },
 ): Promise<string | null> {
   try {
-    const plan = await planRestore(ctx, { at: 'latest', database: databaseKey(database) }, ownTrust(ctx))
-    return formatInstant(plan.newest)
+    const { bases, newest } = await readReaches(ctx, await ctx.objects(), { database: databaseKey(database) }, ownTrust(ctx))
+    return bases.length === 0 ? null : formatInstant(newest)
   } catch (error) {
-    if (hasCode(error, 'object_missing')) return null
+    // There are backups to count on, and none of this database.
+    if (hasCode(error, 'invalid_input')) return null
     throw error
   }
 }

@@ -1,3 +1,4 @@
+export { coveredUntil } from './covered-until.ts'
 export { incrementJob, planIncrement } from './job.ts'
 export { type PrunedIncrements, pruneIncrements } from './prune-increments.ts'
 export { type RestoreAtInput, type RestoreAtReport, restoreAt } from './restore-at.ts'

@@ -48,14 +48,7 @@ export async function planRestore(
   const wanted = input.at === 'latest' ? null : parseInstant(input.at)
   if (wanted === undefined)
     throw new CaretakerError('invalid_input', `--at: found "${input.at}", expected an ISO time such as 2026-11-21T10:30:00Z, or "latest".`)
-  const { bases, database, passedOver } = await readBases(ctx, store, input, trust)
-  const coverages = await readCoverages(store, trust, database, passedOver)
-  const reaches = bases.map((base) => {
-    const coverage = coverages.findLast((one) => covers(one, base))
-    const until = coverage === undefined ? takenAt(base) : larger(coverage.until, takenAt(base))
-    return { base, coverage, until }
-  })
-  const newest = reaches.reduce((until, reach) => larger(until, reach.until), 0n)
+  const { bases, reaches, newest, passedOver } = await readReaches(ctx, store, input, trust)
   const oldest = bases.at(-1)
   if (oldest === undefined)
     throw passedOver.length === 0
@@ -67,22 +60,46 @@ export async function planRestore(
   const at = wanted ?? newest
   const chosen = reaches.find((reach) => takenAt(reach.base) <= at && at <= reach.until)
   if (chosen !== undefined) return planFrom({ store, trust, at, newest, passedOver }, chosen.base, chosen.coverage)
+  const unseen = passedOver.map((what) => ` ${what}`).join('')
   if (at > newest)
     throw new CaretakerError(
       'invalid_input',
-      `--at ${input.at}: the newest moment that can be restored is ${formatInstant(newest)}. What was committed later is in no increment.`,
+      `--at ${input.at}: the newest moment that can be restored is ${formatInstant(newest)}. What was committed later is in no increment.${unseen}`,
     )
   if (at < takenAt(oldest))
     throw new CaretakerError(
       'invalid_input',
-      `--at ${input.at}: the oldest full backup${input.id === undefined ? '' : ' that was asked for'} is of ${oldest.createdAt}.`,
+      `--at ${input.at}: the oldest full backup${input.id === undefined ? '' : ' that was asked for'} is of ${oldest.createdAt}.${unseen}`,
     )
   const earlier = reaches.filter((reach) => reach.until < at).reduce((until, reach) => larger(until, reach.until), 0n)
   const later = bases.filter((base) => takenAt(base) > at).at(-1)
   throw new CaretakerError(
     'invalid_input',
-    `--at ${input.at}: there are no increments for that moment. The nearest before it is ${formatInstant(earlier)}${later === undefined ? '' : `, the nearest after it ${later.createdAt}`}.`,
+    `--at ${input.at}: there are no increments for that moment. The nearest before it is ${formatInstant(earlier)}${later === undefined ? '' : `, the nearest after it ${later.createdAt}`}.${unseen}`,
   )
+}
+
+interface Reaches extends Bases {
+  /** How far each base reaches, with the increments that go on from it. */
+  reaches: { base: Manifest; coverage: Coverage | undefined; until: bigint }[]
+  /** The newest moment there is, microseconds; 0 where there is none. */
+  newest: bigint
+}
+
+/** What can be restored of one database, without reading all of its increments. */
+export async function readReaches(
+  ctx: Pick<Context, 'config' | 'env' | 'db'>,
+  store: ObjectStore,
+  input: Omit<BackupChoice, 'id'> & { id?: string | undefined },
+  trust: Trust,
+): Promise<Reaches> {
+  const found = await readBases(ctx, store, input, trust)
+  const coverages = await readCoverages(store, trust, found.database, found.passedOver)
+  const reaches = found.bases.map((base) => {
+    const coverage = coverages.findLast((one) => covers(one, base))
+    return { base, coverage, until: coverage === undefined ? takenAt(base) : larger(coverage.until, takenAt(base)) }
+  })
+  return { ...found, reaches, newest: reaches.reduce((until, reach) => larger(until, reach.until), 0n) }
 }
 
 interface Bases {

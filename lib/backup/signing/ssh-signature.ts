@@ -15,9 +15,9 @@ const end = '-----END SSH SIGNATURE-----'
 /** An Ed25519 key in SubjectPublicKeyInfo is this and its 32 bytes. */
 const spkiPrefix = Buffer.from('302a300506032b6570032100', 'hex')
 
-/** What of `key` (public, or private) is public, as an authorized_keys line has it in its second field. */
-export function publicKeyText(key: KeyObject): string {
-  const spki = createPublicKey(key).export({ format: 'der', type: 'spki' })
+/** What of a private key is public, as an authorized_keys line has it in its second field. */
+export function publicKeyText(privateKey: KeyObject): string {
+  const spki = createPublicKey(privateKey).export({ format: 'der', type: 'spki' })
   return keyBlob(spki.subarray(spkiPrefix.length)).toString('base64')
 }
 

@@ -42,7 +42,7 @@ describe('versions of the configuration', () => {
     expect(await planConfigVersion(context(), deployment)).toMatchObject([{ count: 1 }])
     const first = await versionConfig(context(), deployment)
     expect(first).toMatchObject({ changed: true, removed: [] })
-    expect(first.id).toMatch(/^20260101T000000Z-[0-9a-f]{32}$/)
+    expect(first.id).toMatch(/^20260101T000000Z-[0-9a-f]{32}-[0-9a-f]{8}$/)
     clock.advance(1_000)
     expect(await versionConfig(context(), deployment)).toEqual({ id: first.id, changed: false, removed: [] })
     expect(await planConfigVersion(context(), deployment)).toMatchObject([{ count: 0 }])
