@@ -176,10 +176,19 @@ function backupSentence({ rows, storedBytes, encrypted }: { rows: number; stored
   return `${rows.toLocaleString('en')} rows in one snapshot, ${(storedBytes / 1e6).toFixed(1)} MB${encrypted ? ', encrypted with age' : ''}`
 }
 
+/** The three rules that did most, and how many more there were. */
 function cleanupSentence({ result }: Run): string {
   const steps = (result?.steps ?? []) as { task: string; rows?: number }[]
-  const done = steps.flatMap(({ task, rows }) => (rows === undefined ? [] : [`${task}: ${rows.toLocaleString('en')} rows`]))
-  return `${done.join(', ')}${steps.some(({ task }) => task.startsWith('vacuum ')) ? ', then vacuumed' : ''}`
+  const done = steps.flatMap(({ task, rows }) => (rows === undefined ? [] : [{ task, rows }])).sort((a, b) => b.rows - a.rows)
+  const parts = done.slice(0, 3).map(({ task, rows }) => `${task}: ${rows.toLocaleString('en')} rows`)
+  if (done.length > 3)
+    parts.push(
+      `${done.length - 3} more: ${done
+        .slice(3)
+        .reduce((sum, { rows }) => sum + rows, 0)
+        .toLocaleString('en')} rows`,
+    )
+  return `${parts.join(', ')}${steps.some(({ task }) => task.startsWith('vacuum ')) ? ', then vacuumed' : ''}`
 }
 
 async function exportSomebody(ctx: Context): Promise<string> {
@@ -229,10 +238,11 @@ async function payThreeTimes(ctx: Context, secret: string, runtime: Runtime, del
     const request = new Request('http://localhost/api/webhooks/stripe', {
       method: 'POST',
       body,
-      headers: { 'stripe-signature': `t=${seconds},v1=${signature}` },
+      headers: { 'content-type': 'application/json; charset=utf-8', 'stripe-signature': `t=${seconds},v1=${signature}` },
     })
     const response = await handle(request, invocation)
-    if (response.status !== 200) throw new CaretakerError('signature_invalid', `The event was answered with ${response.status}.`)
+    if (response.status !== 200)
+      throw new CaretakerError('internal', `The event was answered with ${response.status}: ${await response.text()}`)
   }
   await runJob(ctx, 'webhooks')
   const states = await ctx.db.query<{ state: string }>(`select state from caretaker.inbox where source = 'stripe' and event_id = $1`, [

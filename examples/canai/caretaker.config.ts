@@ -41,6 +41,18 @@ export default defineConfig({
     },
   ],
 
+  reports: {
+    'monthly-performance': {
+      description: "A month's speed, use and uptime; repeated, it stays one row.",
+      period: 'month',
+      sql: `select (:from at time zone :timezone)::date as month, avg(response_time_ms) as avg_response_time, count(distinct user_id)::int as total_users,
+              (count(*) filter (where product_track = 'business_builder'))::int as total_plans_created, avg(trust_delta) as avg_trust_delta,
+              calculate_uptime(:from) as uptime_percentage
+            from session_logs where created_at >= :from and created_at < :to`,
+      into: { table: 'performance_reports', key: ['month'] },
+    },
+  },
+
   jobs: {
     'daily-cleanup': {
       description: 'Expired cache entries go, old errors are archived, and the tables they leave are vacuumed.',
@@ -66,18 +78,8 @@ export default defineConfig({
       schedule: '0 4 1 * *',
       steps: [
         { retention: ['session_logs', 'initial_prompt_logs', 'error_logs_24_months', 'error_logs_archive', 'feedback_logs'] },
-        {
-          // Of last month only, so the rules above took nothing from it; written twice it stays one row.
-          sql: `insert into performance_reports (month, avg_response_time, total_users, total_plans_created, avg_trust_delta, uptime_percentage)
-                select date_trunc('month', now() - interval '1 month')::date, avg(response_time_ms), count(distinct user_id),
-                  count(*) filter (where product_track = 'business_builder'), avg(trust_delta),
-                  calculate_uptime(date_trunc('month', now() - interval '1 month'))
-                from session_logs
-                where created_at >= date_trunc('month', now() - interval '1 month') and created_at < date_trunc('month', now())
-                on conflict (month) do update set avg_response_time = excluded.avg_response_time, total_users = excluded.total_users,
-                  total_plans_created = excluded.total_plans_created, avg_trust_delta = excluded.avg_trust_delta,
-                  uptime_percentage = excluded.uptime_percentage`,
-        },
+        // Of last month only, so the rules above took nothing from it.
+        { report: 'monthly-performance' },
       ],
     },
     'refresh-daily-metrics': {

@@ -53,7 +53,7 @@ export default defineConfig({
     'feature-adoption': {
       description: 'Which features were used in a week, and by how many.',
       period: 'week',
-      sql: `select (:from::timestamptz at time zone :timezone)::date as week, feature, count(distinct user_id)::int as users, count(*)::int as uses
+      sql: `select (:from at time zone :timezone)::date as week, feature, count(distinct user_id)::int as users, count(*)::int as uses
             from feature_usage where used_at >= :from and used_at < :to group by feature`,
       into: 'adoption_reports',
       store: 'csv',

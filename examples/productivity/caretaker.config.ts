@@ -32,10 +32,10 @@ export default defineConfig({
     dashboard: {
       description: "The metrics dashboard's day: who was there, what they got done, how the model did.",
       period: 'day',
-      sql: `select (:from::timestamptz at time zone 'UTC')::date as day,
+      sql: `select (:from at time zone :timezone)::date as day,
               (select count(distinct user_id)::int from app_sessions where started_at >= :from and started_at < :to) as active_users_daily,
-              (select count(distinct user_id)::int from app_sessions where started_at >= :to::timestamptz - interval '7 days' and started_at < :to) as active_users_weekly,
-              (select count(distinct user_id)::int from app_sessions where started_at >= :to::timestamptz - interval '30 days' and started_at < :to) as active_users_monthly,
+              (select count(distinct user_id)::int from app_sessions where started_at >= :to - interval '7 days' and started_at < :to) as active_users_weekly,
+              (select count(distinct user_id)::int from app_sessions where started_at >= :to - interval '30 days' and started_at < :to) as active_users_monthly,
               t.created as tasks_created, t.completed as tasks_completed, t.completed::numeric / nullif(t.created, 0) as completion_rate,
               (select extract(epoch from avg(ended_at - started_at))::int from app_sessions where started_at >= :from and started_at < :to) as avg_session_seconds,
               a.inference_time_ms, a.parse_accuracy, a.cache_hit_rate, a.fallback_rate

@@ -30,7 +30,7 @@ export default defineConfig({
     performance: {
       description: "Each function's day: requests, errors, the middle and the slow end.",
       period: 'day',
-      sql: `select (:from::timestamptz at time zone 'UTC')::date as day, function_name, count(*)::int as requests,
+      sql: `select (:from at time zone :timezone)::date as day, function_name, count(*)::int as requests,
               (count(*) filter (where status >= 500))::numeric / count(*) as error_rate,
               percentile_disc(0.5) within group (order by duration_ms) as p50_ms, percentile_disc(0.95) within group (order by duration_ms) as p95_ms
             from request_logs where created_at >= :from and created_at < :to group by function_name`,
@@ -39,7 +39,7 @@ export default defineConfig({
     usage: {
       description: "Each model's month: who used it, and how many tokens they used.",
       period: 'month',
-      sql: `select (:from::timestamptz at time zone 'UTC')::date as month, model, count(distinct user_id)::int as active_users,
+      sql: `select (:from at time zone :timezone)::date as month, model, count(distinct user_id)::int as active_users,
               sum(prompt_tokens) as prompt_tokens, sum(completion_tokens) as completion_tokens
             from token_usage where created_at >= :from and created_at < :to group by model`,
       into: 'usage_reports',

@@ -1,9 +1,12 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import policy from '../../caretaker.config.ts'
+import { jobs } from '../../lib/catalog.ts'
+import { claimManually, findRun, work } from '../../lib/jobs/index.ts'
 import { qualified } from '../../lib/platform/db.ts'
 import { applyMigrations } from '../../lib/platform/migrations.ts'
-import { exampleFile, installExample } from '../../local/example.ts'
-import { createTestDatabase, useTestDatabase } from '../support/database.ts'
+import { installExample } from '../../local/example.ts'
+import { testContext } from '../support/context.ts'
+import { useTestDatabase } from '../support/database.ts'
 
 describe('the CanAI example', () => {
   const test = useTestDatabase({ template: 'template0' })
@@ -29,42 +32,15 @@ describe('the CanAI example', () => {
     expect(rows).toBeLessThan(5_500)
   })
 
-  it.each((policy.retention ?? []).map((rule) => [rule.name, rule] as const))(
-    'has work for the rule %s, and rows it must leave alone',
-    async (_name, rule) => {
-      const due = rule.where ?? `${rule.column} < now() - interval '${rule.olderThan}'`
-      const [row] = await test.db.query<{ due: number; kept: number }>(
-        `select count(*) filter (where ${due})::int as due, count(*) filter (where not (${due}))::int as kept from ${rule.table}`,
-      )
-      expect(row?.due).toBeGreaterThan(0)
-      expect(row?.kept).toBeGreaterThan(0)
-    },
-  )
-
-  it('names only tables, columns and indexes that exist', async () => {
-    const relations = new Set(
-      (await test.db.query<{ name: string }>(`select relname as name from pg_class where relnamespace = 'public'::regnamespace`)).map(
-        (row) => row.name,
-      ),
-    )
-    const steps = Object.values(policy.jobs ?? {}).flatMap((job) => job.steps)
-    const named = steps.flatMap((step) => {
-      if ('vacuum' in step) return step.vacuum
-      if ('reindex' in step) return step.reindex.map((target) => (typeof target === 'string' ? target : target.table))
-      if ('refresh' in step) return step.refresh
-      return 'analyze' in step && step.analyze !== 'all' ? step.analyze : []
-    })
-    expect(named.length).toBeGreaterThan(8)
-    for (const name of [...named, ...Object.keys(policy.gdpr?.tables ?? {})]) expect(relations, name).toContain(name)
-    const rules = new Set((policy.retention ?? []).map((rule) => rule.name))
-    for (const step of steps)
-      if ('retention' in step && step.retention !== 'all') for (const rule of step.retention) expect(rules).toContain(rule)
-  })
-
-  it('writes the monthly report once, however often its SQL runs', async () => {
-    const sql = policy.jobs?.['monthly-lifecycle']?.steps.flatMap((step) => ('sql' in step ? [step.sql] : []))[0] ?? ''
-    await test.db.execute(sql)
-    await test.db.execute(sql)
+  it('writes the monthly report once, however often its job runs', async () => {
+    const ctx = testContext(test.db, { config: policy })
+    const all = jobs(policy)
+    for (let time = 0; time < 2; time++) {
+      const { id } = await claimManually(ctx, 'monthly-lifecycle')
+      await work(ctx, all, { until: id })
+      const run = await findRun(ctx.db, id)
+      expect([run?.state, run?.error]).toEqual(['done', null])
+    }
     const reports = await test.db.query(
       `select total_users > 0 as users, uptime_percentage between 90 and 100 as uptime from performance_reports
        where month = date_trunc('month', now() - interval '1 month')::date`,
@@ -78,36 +54,10 @@ describe('the CanAI example', () => {
     expect(metrics?.days).toBeGreaterThan(50)
   })
 
-  it('has row level security on everywhere, and it holds', async () => {
-    const open = await test.db.query(
-      `select schemaname, tablename from pg_tables where schemaname in ('public', 'auth', 'storage') and not rowsecurity`,
-    )
-    expect(open).toEqual([])
-    const [someone] = await test.db.query<{ user_id: string; n: number }>(
-      'select user_id, count(*)::int as n from session_logs group by 1 order by 1 limit 1',
-    )
-    const seen = await test.db.transaction(async (tx) => {
-      await tx.execute(`select set_config('request.jwt.claims', $1, true)`, [
-        JSON.stringify({ sub: someone?.user_id, role: 'authenticated' }),
-      ])
-      await tx.execute('set local role authenticated')
-      return tx.query<{ n: number; people: number }>('select count(*)::int as n, count(distinct user_id)::int as people from session_logs')
-    })
-    expect(seen).toEqual([{ n: someone?.n, people: 1 }])
-    const anonymous = await test.db.transaction(async (tx) => {
-      await tx.execute('set local role anon')
-      return [...(await tx.query('select id from session_logs')), ...(await tx.query('select id from error_logs'))]
-    })
-    expect(anonymous).toEqual([])
-  })
-
   it('keeps rows of storage.objects from being deleted by SQL', async () => {
     await expect(test.db.execute('delete from storage.objects')).rejects.toMatchObject({ code: '42501' })
-    const files = await test.db.query<{ name: string; bytes: number }>(
-      `select name, (metadata ->> 'size')::int as bytes from storage.objects`,
-    )
-    expect(files.length).toBeGreaterThan(10)
-    for (const file of files) expect(exampleFile(file).byteLength).toBe(file.bytes)
+    const [files] = await test.db.query<{ n: number }>('select count(*)::int as n from storage.objects')
+    expect(files?.n).toBeGreaterThan(10)
   })
 
   it('has addresses of people in columns that no foreign key covers', async () => {
@@ -117,17 +67,6 @@ describe('the CanAI example', () => {
     )
     expect(linked?.feedback).toBeGreaterThan(3)
     expect(linked?.shares).toBeGreaterThan(3)
-  })
-
-  it('gives the same rows each time', async () => {
-    const again = await createTestDatabase({ template: 'template0' })
-    try {
-      await installExample(again.db, 'canai', { rows: 5_000 })
-      const digest = `select md5(string_agg(id::text || user_id || response_time_ms || trust_delta || interaction_details, '' order by id)) as digest from session_logs`
-      expect(await again.db.query(digest)).toEqual(await test.db.query(digest))
-    } finally {
-      await again.drop()
-    }
   })
 
   it('records a paid invoice for the customer it belongs to', async () => {
