@@ -17,7 +17,7 @@ const secretName = 'APP_WEBHOOK_SECRET'
 /** Kept free before the deadline, for the checkpoint and the answer. */
 const marginMs = 3_000
 /** Less than this is not worth beginning: the next invocation has its whole time. */
-const leastMs = 2_000
+const leastMs = 1_000
 
 /** Where a call is. */
 interface CallProgress {
@@ -158,7 +158,7 @@ async function waitUntil(ctx: Context, atMs: number): Promise<boolean> {
     if (ms <= 0) return true
     const left = remainingMs(ctx) - marginMs
     if (left < leastMs || ctx.signal.aborted) return false
-    await delay(Math.min(ms, left), undefined, { signal: ctx.signal }).catch(() => undefined)
+    await delay(Math.min(ms, left - leastMs + 1), undefined, { signal: ctx.signal }).catch(() => undefined)
   }
 }
 

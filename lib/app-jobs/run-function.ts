@@ -11,7 +11,7 @@ import { countsOf } from './read-counts.ts'
 /** Kept free before the deadline, for the checkpoint and the hand-over. */
 const marginMs = 5_000
 /** Less than this is not worth beginning: the next invocation has its whole time. */
-const leastMs = 5_000
+const leastMs = 1_000
 
 interface FunctionProgress {
   /** What the function has saved. */
