@@ -1,5 +1,6 @@
 import type { Context } from '../platform/context.ts'
 import type { JobOutcome, JobPlan, JobRun } from '../platform/job.ts'
+import { emitEvent } from '../platform/outbox.ts'
 import { listTables } from './catalogue.ts'
 import { type Deployment, versionConfig } from './config-versions/index.ts'
 import { planFiles, prefetchFiles } from './files/index.ts'
@@ -13,8 +14,7 @@ import { sourceScope } from './supabase.ts'
 export async function backupJob(ctx: Context, run: JobRun, deployment?: Deployment): Promise<JobOutcome> {
   // Files first, while neither a snapshot nor a slot is held for this: they may take longer than all the rest.
   const begins = run.checkpoint === null
-  if (begins && !(await prefetchFiles(ctx, { shouldStop: () => run.shouldHandOver() })))
-    return { status: 'hand-over', progress: true }
+  if (begins && !(await prefetchFiles(ctx, { shouldStop: () => run.shouldHandOver() }))) return { status: 'hand-over', progress: true }
   // Before the snapshot: what commits later is in the increments then. Never a reason not to back up.
   if (begins) await openIncrements(ctx)
   const report = await sharedBackup(ctx, run)
@@ -23,6 +23,10 @@ export async function backupJob(ctx: Context, run: JobRun, deployment?: Deployme
   if (deployment !== undefined) await versionConfigToo(ctx, deployment)
   // Only after a good one: a day of failures must not eat the copies there are.
   const pruned = await pruneBackups(ctx)
+  if (pruned.untrusted.length > 0) {
+    ctx.log.error({ backups: pruned.untrusted }, 'there are backups in the store that this deployment did not sign')
+    await ctx.db.transaction((tx) => emitEvent(tx, 'backup.untrusted', { backups: pruned.untrusted }))
+  }
   return { status: 'done', result: { ...report, removed: pruned.removed, swept: pruned.swept, removedFiles: pruned.files.objects } }
 }
 

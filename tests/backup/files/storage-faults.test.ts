@@ -176,7 +176,7 @@ describe('the job', () => {
       callForHelp: () => Promise.resolve(),
     }
     const ctx = context()
-    expect(await backupJob(ctx, run)).toEqual({ status: 'hand-over' })
+    expect(await backupJob(ctx, run)).toEqual({ status: 'hand-over', progress: true })
     expect(downloads()).toBeGreaterThanOrEqual(1)
     expect(downloads()).toBeLessThanOrEqual(4)
     expect(await readdir(folder)).not.toContain('backups')
