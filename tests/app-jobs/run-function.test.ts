@@ -1,4 +1,4 @@
-import { HttpResponse, http } from 'msw'
+import { http } from 'msw'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { appTasks } from '../../lib/app-jobs/index.ts'
 import type { AppContext, AppJobFunction, AppRun, JobStep } from '../../lib/config/index.ts'
