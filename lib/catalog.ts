@@ -86,7 +86,8 @@ const builtIn: readonly BuiltIn[] = [
              or (r.state in ('received', 'verified', 'in_progress', 'waiting') and tried.last < now() - interval '1 hour'
                and r.due_at <= now() + interval '7 days'
                and coalesce(r.reminded_days, 99) > case when r.due_at <= now() then -1 when r.due_at <= now() + interval '2 days' then 2 else 7 end)
-             -- The file of an export whose time is over.
+             -- An export to be announced by mail; the file of one whose time is over.
+             or (r.state = 'done' and r.named is not null and r.file_expires_at > now() and tried.last < now() - interval '10 minutes')
              or (r.receipt ? 'object' and r.file_expires_at <= now() and tried.last < now() - interval '1 hour')
          ) or exists (
            -- A row that was kept of somebody erased, and whose time is over.

@@ -1,4 +1,4 @@
-import { access } from 'node:fs/promises'
+import { access, readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { createInterface } from 'node:readline/promises'
 import {
@@ -61,21 +61,24 @@ const lint: Command = {
 
 const exportCommand: Command = {
   name: 'gdpr export',
-  usage: 'SUBJECT [--out FILE] [--force]',
+  usage: 'SUBJECT [--out FILE] [--force] [--passphrase-file FILE]',
   summary: 'Everything about one person (id or e-mail address) as a ZIP',
   options: {
     out: { type: 'string', value: 'FILE', about: 'where to; gdpr-export.zip unless given' },
     force: { type: 'boolean', about: 'overwrite the file' },
+    'passphrase-file': { type: 'string', value: 'FILE', about: 'encrypt to the passphrase on its first line; `age -d` opens it' },
   },
   async run({ args, flags, context, out }) {
     const subject = oneSubject('gdpr export', args)
     // The default name does not hold the person's id: file names end up in logs and backups.
-    const file = resolve(typeof flags.out === 'string' ? flags.out : 'gdpr-export.zip')
+    const passphrase = await passphraseFrom(flags['passphrase-file'])
+    const file = resolve(typeof flags.out === 'string' ? flags.out : `gdpr-export.zip${passphrase === undefined ? '' : '.age'}`)
     if (flags.force !== true && (await exists(file)))
       throw new CaretakerError('bad_request', `${file} is there already. Name another file with --out, or overwrite it with --force.`)
     const exported = await exportSubject(await context(), {
       subject,
       out: file,
+      ...(passphrase === undefined ? {} : { passphrase }),
       onProgress: (message) => out.progress(`Exporting ${message}`),
     })
     const lines = exported.tables.filter(({ rows }) => rows > 0).map(({ table: name, rows }) => [name, rows])
@@ -222,6 +225,18 @@ const register: Command = {
 }
 
 export const commands: Command[] = [map, lint, exportCommand, erase, rectify, consent, requests, approve, refuse, extend, register]
+
+/** From a file: an argument would be seen by everybody who lists processes. */
+async function passphraseFrom(file: unknown): Promise<string | undefined> {
+  if (typeof file !== 'string') return undefined
+  const text = await readFile(file, 'utf8').catch(() => {
+    throw new CaretakerError('bad_request', `--passphrase-file: ${file} cannot be read.`)
+  })
+  const passphrase = text.split(/\r?\n/)[0] ?? ''
+  if (passphrase.length < 12)
+    throw new CaretakerError('bad_request', `--passphrase-file: the first line has ${passphrase.length} characters, expected at least 12.`)
+  return passphrase
+}
 
 function oneRequest(command: string, args: readonly string[]): string {
   const [id] = args

@@ -30,6 +30,11 @@ export interface ObjectStore {
   /** The object as a stream, or null. `range` is inclusive of start, exclusive of end. */
   get(key: string, options?: { range?: { start: number; end: number }; signal?: AbortSignal }): Promise<Readable | null>
   head(key: string): Promise<ObjectInfo | null>
+  /**
+   * An address at which anyone can fetch the object until `seconds` are over, saved under `fileName`; null where the store
+   * has no addresses (a folder) or no such object.
+   */
+  downloadUrl(key: string, options: { seconds: number; fileName: string }): Promise<string | null>
   /** In key order. */
   list(prefix: string): AsyncIterable<ObjectInfo>
   /** Deleting what is absent is not an error. */

@@ -1,11 +1,15 @@
+import { Readable } from 'node:stream'
 import * as z from 'zod/mini'
 import {
   approveRequest,
   confirmCode,
+  exportByCode,
+  exportFileName,
   extendRequest,
   type GdprRequest,
   getRequest,
   type OpenedRequest,
+  openExportFile,
   readConsents,
   recordConsent,
   rectifySubject,
@@ -22,12 +26,13 @@ import type { Context } from '../platform/context.ts'
 import { requireEnv } from '../platform/env.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { subjectTag } from '../platform/log.ts'
-import { confirmPage } from './gdpr-confirm-page.ts'
+import { codePage } from './gdpr-code-page.ts'
 import { type Wake, wakeWorker } from './wake-worker.ts'
 
 const operators: readonly Role[] = ['admin', 'support']
 /** The person needs to say nothing: the token says who asks. An operator names the person by id or e-mail address. */
 const someone = z.optional(z.string().check(z.minLength(1), z.maxLength(320)))
+const codeGiven = z.strictObject({ code: z.string().check(z.regex(/^[\w-]{32}$/, 'expected the 32 characters of the code')) })
 const aboutWhom = z.strictObject({ subject: someone })
 
 /** What a person, or an operator for them, asks of their data. Both are queued and answered within the deadline. */
@@ -150,7 +155,41 @@ export const gdpr = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => [
     auth: 'public',
     limit: 'standard',
     async handle(ctx) {
-      return confirmPage(ctx.config.app.name)
+      return codePage(ctx.config.app.name, 'confirm')
+    },
+  }),
+  route({
+    methods: ['GET'],
+    path: '/api/gdpr/requests/:id/file',
+    summary: 'Fetch the file of a finished export, until its time is over',
+    auth: { subject: true, operator: operators },
+    limit: 'sensitive',
+    async handle(ctx, { params }) {
+      const { id } = await visible(ctx, params.id as string)
+      const file = await openExportFile(ctx, id)
+      return 'url' in file ? new Response(null, { status: 303, headers: { location: file.url } }) : attachment(file)
+    },
+  }),
+  route({
+    methods: ['GET'],
+    path: '/api/gdpr/download',
+    summary: 'The page on which a person enters the code that fetches their export',
+    auth: 'public',
+    limit: 'standard',
+    async handle(ctx) {
+      return codePage(ctx.config.app.name, 'download')
+    },
+  }),
+  route({
+    methods: ['POST'],
+    path: '/api/gdpr/download',
+    summary: 'Fetch an export with the code that was mailed: its address, or the file itself',
+    auth: 'public',
+    limit: 'sensitive',
+    body: codeGiven,
+    async handle(ctx, { body }) {
+      const file = await openExportFile(ctx, await exportByCode(ctx, body.code))
+      return 'url' in file ? json(file) : attachment(file)
     },
   }),
   route({
@@ -159,7 +198,7 @@ export const gdpr = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => [
     summary: 'Confirm a request with the code that was mailed; it works once',
     auth: 'public',
     limit: 'sensitive',
-    body: z.strictObject({ code: z.string().check(z.regex(/^[\w-]{32}$/, 'expected the 32 characters of the code')) }),
+    body: codeGiven,
     async handle(ctx, { body }) {
       const confirmed = await confirmCode(ctx, body.code)
       await claimIfIdle({ ...ctx, actor: { type: 'system' } }, 'gdpr')
@@ -168,6 +207,16 @@ export const gdpr = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => [
     },
   }),
 ]
+
+function attachment({ body, bytes }: { body: Readable; bytes: number }): Response {
+  return new Response(Readable.toWeb(body) as ReadableStream, {
+    headers: {
+      'content-type': 'application/zip',
+      'content-length': String(bytes),
+      'content-disposition': `attachment; filename="${exportFileName}"`,
+    },
+  })
+}
 
 const reasonGiven = z.strictObject({ reason: z.string().check(z.minLength(3), z.maxLength(500)) })
 

@@ -181,6 +181,7 @@ describe('a store that fails', () => {
       get: (key, options) => real.get(key, options),
       head: (key) => real.head(key),
       list: (prefix) => real.list(prefix),
+      downloadUrl: (key, options) => real.downloadUrl(key, options),
       delete: (key) => real.delete(key),
       async put(key, body, options) {
         puts++

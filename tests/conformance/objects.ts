@@ -66,6 +66,23 @@ export function objectStoreConformance(make: () => Promise<StoreUnderTest>): voi
       await test.close?.()
     })
 
+    it('gives an address at which anyone can fetch an object until it expires, or says that it has none', async () => {
+      await store.put('some/file.zip', pattern(1_000))
+      const address = await store.downloadUrl('some/file.zip', { seconds: 2, fileName: 'your data.zip' })
+      if (address === null) {
+        expect(store.url).toMatch(/^file:/)
+        return
+      }
+      const fetched = await fetch(address)
+      expect(fetched.status).toBe(200)
+      expect(digest(Buffer.from(await fetched.arrayBuffer()))).toBe(digest(pattern(1_000)))
+      const other = address.replace('file.zip', 'other.zip')
+      await store.put('some/other.zip', pattern(10))
+      expect((await fetch(other)).ok).toBe(false)
+      await expect.poll(async () => (await fetch(address)).ok, { timeout: 10_000 }).toBe(false)
+      await expect(store.downloadUrl('../file.zip', { seconds: 2, fileName: 'x' })).rejects.toMatchObject({ code: 'invalid_input' })
+    })
+
     it.each(sizes)('stores and returns %i bytes, as a whole and as a stream', async (size) => {
       const bytes = pattern(size)
       const before = Date.now()

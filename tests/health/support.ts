@@ -58,6 +58,7 @@ export function memoryStore(): ObjectStore & { objects: Map<string, Buffer>; lie
         .sort()
         .map(info)
     },
+    downloadUrl: () => Promise.resolve(null),
     delete(key) {
       objects.delete(key)
       return Promise.resolve()

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { createClient, type SupabaseClient } from '@supabase/supabase-js'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { defineConfig } from '../../lib/config/index.ts'
+import { openObjectStore } from '../../lib/drivers/objects/index.ts'
 import { processRequestsJob } from '../../lib/gdpr/index.ts'
 import { keyHash } from '../../lib/http/authenticate.ts'
 import { fixedClock, systemClock } from '../../lib/platform/clock.ts'
@@ -16,6 +17,7 @@ import { type LocalServer, serve } from '../../local/server.ts'
 import { createSigningKey, createTokens, type Tokens } from '../../local/supabase/keys.ts'
 import { createSupabase } from '../../local/supabase/server.ts'
 import { type MailState, sendgridMail } from '../doubles/sendgrid-mail.ts'
+import { unzip } from '../gdpr/export/unzip.ts'
 import { testContext } from '../support/context.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { doubles } from '../support/doubles.ts'
@@ -378,5 +380,80 @@ describe('corrections and consents', () => {
       consents: [{ purpose: 'news', given: null }],
     })
     expect((await call(described, `/api/gdpr/consent?subject=${ada.id}`, bob.token, undefined, 'GET')).status).toBe(403)
+  })
+})
+
+describe('the file of an export', () => {
+  async function withStore(requests: Requests = {}, overrides: Partial<Context> = {}) {
+    const objects = await openObjectStore(`file://${await mkdtemp(join(files, 'store-'))}`, readEnv({}))
+    return { ctx: context(requests, { objects: () => Promise.resolve(objects), ...overrides }), objects }
+  }
+  const fetchFile = (ctx: Context, id: string, token: string) =>
+    testServer(gdpr(), ctx).request(`/api/gdpr/requests/${id}/file`, bearer(token))
+
+  it('is fetched by its person until its time is over, by nobody else, and each fetch is written down', async () => {
+    const clock = fixedClock(new Date())
+    const { ctx } = await withStore({ exportFile: '1 day' }, { clock })
+    const [ada, bob] = [await person(), await person()]
+    const { body } = await call(ctx, '/api/gdpr/export', ada.token)
+    expect((await fetchFile(ctx, body.id, ada.token)).status).toBe(404)
+    await processRequestsJob(ctx, run)
+    const fetched = await fetchFile(ctx, body.id, ada.token)
+    expect(fetched.headers.get('content-disposition')).toContain('attachment')
+    const archive = await unzip(Buffer.from(await fetched.arrayBuffer()))
+    expect(archive.get('data/auth.users.json')?.toString()).toContain(ada.email)
+    expect((await fetchFile(ctx, body.id, bob.token)).status).toBe(404)
+    expect((await fetchFile(ctx, body.id, 'ck_viewer')).status).toBe(403)
+    expect(
+      await test.db.query(`select from caretaker.audit where action = 'gdpr.export_fetched' and detail ->> 'request' = $1`, [body.id]),
+    ).toHaveLength(1)
+    clock.advance(day)
+    expect((await fetchFile(ctx, body.id, 'ck_support')).status).toBe(404)
+  })
+
+  it('is gone when the person is erased', async () => {
+    const { ctx, objects } = await withStore()
+    const ada = await person()
+    const { body } = await call(ctx, '/api/gdpr/export', ada.token)
+    await processRequestsJob(ctx, run)
+    await call(ctx, '/api/gdpr/delete', 'ck_support', { subject: ada.id })
+    await processRequestsJob(ctx, run)
+    expect(await objects.head(`gdpr/exports/${body.id}.zip`)).toBeNull()
+    expect((await fetchFile(ctx, body.id, 'ck_support')).status).toBe(404)
+  })
+
+  it('is redirected to where the store has an address', async () => {
+    const { ctx, objects } = await withStore()
+    const ada = await person()
+    const { body } = await call(ctx, '/api/gdpr/export', ada.token)
+    await processRequestsJob(ctx, run)
+    const elsewhere = {
+      ...objects,
+      head: (key: string) => objects.head(key),
+      downloadUrl: () => Promise.resolve('https://store.example/signed'),
+    }
+    const response = await fetchFile({ ...ctx, objects: () => Promise.resolve(elsewhere) }, body.id, ada.token)
+    expect([response.status, response.headers.get('location')]).toEqual([303, 'https://store.example/signed'])
+  })
+
+  it('that was asked for by mail is announced by mail, once, and fetched with the code', async () => {
+    const { ctx } = await withStore()
+    const ada = await person()
+    await call(ctx, '/api/gdpr/code', undefined, { kind: 'export', email: ada.email })
+    await processRequestsJob(ctx, run)
+    await call(ctx, '/api/gdpr/confirm', undefined, { code: /confirm#([\w-]{32})\n/.exec(mail.sent[0]?.text ?? '')?.[1] })
+    await processRequestsJob(ctx, run)
+    await processRequestsJob(ctx, run)
+    expect(mail.sent.map(({ to }) => to)).toEqual([ada.email, ada.email])
+    const code = /download#([\w-]{32})\n/.exec(mail.sent[1]?.text ?? '')?.[1]
+    const response = await testServer(gdpr(), ctx).request('/api/gdpr/download', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ code }),
+    })
+    expect(response.headers.get('content-type')).toBe('application/zip')
+    expect((await unzip(Buffer.from(await response.arrayBuffer()))).has('index.html')).toBe(true)
+    expect((await call(ctx, '/api/gdpr/download', undefined, { code: 'x'.repeat(32) })).status).toBe(403)
+    expect(await test.db.query('select named, subject from caretaker.gdpr_requests')).toEqual([{ named: null, subject: null }])
   })
 })

@@ -181,6 +181,10 @@ function operationOf(method: string, name: string, query: URLSearchParams): S3Op
 
 /** From the specification, not from the client: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html */
 function verifySignature(state: State, request: IncomingMessage, url: URL, body: Buffer): void {
+  if (url.searchParams.has('X-Amz-Signature')) {
+    verifyPresigned(state, request, url)
+    return
+  }
   const header = request.headers.authorization ?? ''
   const match =
     /^AWS4-HMAC-SHA256 Credential=([^/]+)\/(\d{8})\/([^/]+)\/s3\/aws4_request,\s*SignedHeaders=([^,]+),\s*Signature=([0-9a-f]{64})$/.exec(
@@ -214,6 +218,34 @@ function verifySignature(state: State, request: IncomingMessage, url: URL, body:
   const mac = (key: string | Buffer, text: string) => createHmac('sha256', key).update(text).digest()
   const key = mac(mac(mac(mac(`AWS4${state.secretAccessKey}`, day ?? ''), region ?? ''), 's3'), 'aws4_request')
   if (!timingSafeEqual(mac(key, toSign), Buffer.from(signature ?? '', 'hex'))) throw new Refusal(403, 'SignatureDoesNotMatch')
+}
+
+/** https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html */
+function verifyPresigned(state: State, request: IncomingMessage, url: URL): void {
+  const asked = (name: string) => url.searchParams.get(`X-Amz-${name}`) ?? ''
+  const [keyId = '', day = '', region = '', service, kind] = asked('Credential').split('/')
+  if (asked('Algorithm') !== 'AWS4-HMAC-SHA256' || service !== 's3' || kind !== 'aws4_request') throw new Refusal(403, 'AccessDenied')
+  if (keyId !== state.accessKeyId) throw new Refusal(403, 'InvalidAccessKeyId')
+  if (region !== state.region) throw new Refusal(400, 'AuthorizationQueryParametersError')
+  const at = Date.parse(asked('Date').replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/, '$1-$2-$3T$4:$5:$6Z'))
+  const seconds = Number(asked('Expires'))
+  if (!(seconds >= 1 && seconds <= 604_800)) throw new Refusal(400, 'AuthorizationQueryParametersError')
+  if (!(Date.now() < at + seconds * 1_000)) throw new Refusal(403, 'AccessDenied')
+  const strict = (text: string) => encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)
+  const query = [...url.searchParams]
+    .filter(([name]) => name !== 'X-Amz-Signature')
+    .map(([k, v]) => `${strict(k)}=${strict(v)}`)
+    .sort()
+    .join('&')
+  const path = url.pathname
+    .split('/')
+    .map((segment) => strict(decodeURIComponent(segment)))
+    .join('/')
+  const canonical = `${request.method}\n${path}\n${query}\nhost:${request.headers.host}\n\nhost\nUNSIGNED-PAYLOAD`
+  const toSign = `AWS4-HMAC-SHA256\n${asked('Date')}\n${day}/${region}/s3/aws4_request\n${createHash('sha256').update(canonical).digest('hex')}`
+  const mac = (key: string | Buffer, text: string) => createHmac('sha256', key).update(text).digest()
+  const key = mac(mac(mac(mac(`AWS4${state.secretAccessKey}`, day), region), 's3'), 'aws4_request')
+  if (mac(key, toSign).toString('hex') !== asked('Signature')) throw new Refusal(403, 'SignatureDoesNotMatch')
 }
 
 interface Asked {

@@ -77,6 +77,8 @@ export function openFileStore(url: string): ObjectStore {
       return await inspect(root, key)
     },
 
+    downloadUrl: () => Promise.resolve(null),
+
     async *list(prefix) {
       checkPrefix(prefix)
       yield* walk(root, '', prefix)

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { Readable } from 'node:stream'
+import { systemClock } from '../../platform/clock.ts'
 import { type Env, requireEnv } from '../../platform/env.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { ObjectInfo, ObjectStore, PutOptions } from '../../platform/objects.ts'
@@ -7,6 +8,7 @@ import { checkKey, checkPrefix, checkRange, isKey } from './key.ts'
 import { type Chunks, inParts, mostParts, type Part, partBytesFor, partsInFlight } from './parts.ts'
 import { callS3, element, elements, failure, type S3Answer, type S3Settings } from './s3-api.ts'
 import { sweepUploads } from './s3-sweep.ts'
+import { presignedUrl, uriEncode } from './sigv4.ts'
 import { withSource } from './source.ts'
 import { networkCode, readBody, startAttempt, watchFailure } from './transfer.ts'
 
@@ -108,6 +110,13 @@ export function openS3Store(
     async head(key) {
       checkKey(key)
       return (await head(key))?.info ?? null
+    },
+
+    async downloadUrl(key, { seconds, fileName }) {
+      checkKey(key)
+      const url = new URL(`${settings.bucketUrl}/${nameOf(key).split('/').map(uriEncode).join('/')}`)
+      url.searchParams.set('response-content-disposition', attachment(fileName))
+      return presignedUrl(url, settings.credentials, systemClock.now(), seconds)
     },
 
     async *list(under) {
@@ -331,4 +340,9 @@ async function* download(settings: S3Settings, from: Download, first: S3Answer):
       throw new CaretakerError('object_store_failed', 'The object was replaced or deleted while it was read.')
     if (answer.status !== 206) throw failure('GetObject', answer)
   }
+}
+
+/** Saved, not shown, whatever is in it. */
+function attachment(fileName: string): string {
+  return `attachment; filename="${fileName.replace(/[^\w .-]/g, '_')}"`
 }

@@ -35,15 +35,40 @@ export function signedHeaders(request: UnsignedRequest, credentials: S3Credentia
     bodyHash,
   ].join('\n')
   const toSign = ['AWS4-HMAC-SHA256', time, scope, sha256(canonical)].join('\n')
-  const key = [time.slice(0, 8), credentials.region, 's3', 'aws4_request'].reduce<string | Buffer>(
-    hmac,
-    `AWS4${credentials.secretAccessKey}`,
-  )
-  const signature = hmac(key, toSign).toString('hex')
+  const signature = hmac(signingKey(credentials, time), toSign).toString('hex')
   return {
     ...headers,
     authorization: `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope},SignedHeaders=${names},Signature=${signature}`,
   }
+}
+
+/**
+ * `url` with a signature in its query, which lets anyone GET it until `seconds` after `at` are over.
+ * https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+ */
+export function presignedUrl(url: URL, credentials: S3Credentials, at: Date, seconds: number): string {
+  const time = at.toISOString().replace(/[-:]|\.\d{3}/g, '')
+  const scope = `${time.slice(0, 8)}/${credentials.region}/s3/aws4_request`
+  const signed = new URL(url)
+  for (const [name, value] of Object.entries({
+    'X-Amz-Algorithm': 'AWS4-HMAC-SHA256',
+    'X-Amz-Credential': `${credentials.accessKeyId}/${scope}`,
+    'X-Amz-Date': time,
+    'X-Amz-Expires': String(seconds),
+    'X-Amz-SignedHeaders': 'host',
+  }))
+    signed.searchParams.set(name, value)
+  const query = canonicalQuery(signed)
+  const canonical = ['GET', canonicalPath(signed), query, `host:${signed.host}`, '', 'host', 'UNSIGNED-PAYLOAD'].join('\n')
+  const toSign = ['AWS4-HMAC-SHA256', time, scope, sha256(canonical)].join('\n')
+  return `${signed.origin}${signed.pathname}?${query}&X-Amz-Signature=${hmac(signingKey(credentials, time), toSign).toString('hex')}`
+}
+
+function signingKey(credentials: S3Credentials, time: string): Buffer {
+  return [time.slice(0, 8), credentials.region, 's3', 'aws4_request'].reduce<string | Buffer>(
+    hmac,
+    `AWS4${credentials.secretAccessKey}`,
+  ) as Buffer
 }
 
 /** `encodeURIComponent` leaves five characters that S3 wants encoded. */

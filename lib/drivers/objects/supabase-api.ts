@@ -21,9 +21,14 @@ interface CallOptions {
 /** Sends one request to Storage with the service key, and gives whatever answer came. */
 export type Caller = (method: string, path: string, options?: CallOptions) => Promise<Response>
 
+/** @throws {CaretakerError} `not_configured` */
+export function storageUrl(env: Env): string {
+  return `${requireEnv(env, 'SUPABASE_URL', 'A supabase:// store').replace(/\/+$/, '')}/storage/v1`
+}
+
 /** @throws {CaretakerError} `not_configured`; the caller itself throws `object_store_failed` when no answer came. */
 export function supabaseCaller(env: Env, options: SupabaseStoreOptions): Caller {
-  const base = `${requireEnv(env, 'SUPABASE_URL', 'A supabase:// store').replace(/\/+$/, '')}/storage/v1`
+  const base = storageUrl(env)
   const key = requireEnv(env, 'SUPABASE_SERVICE_ROLE_KEY', 'A supabase:// store')
   const fetch = options.fetch ?? globalThis.fetch
   const timeoutMs = options.timeoutMs ?? 60_000

@@ -6,7 +6,7 @@ import type { ObjectInfo, ObjectStore, PutOptions } from '../../platform/objects
 import { checkKey, checkPrefix, checkRange, isKey, type Range } from './key.ts'
 import { inParts, type Part } from './parts.ts'
 import { withSource } from './source.ts'
-import { type Caller, failure, isAbsent, problemOf, type SupabaseStoreOptions, supabaseCaller } from './supabase-api.ts'
+import { type Caller, failure, isAbsent, problemOf, type SupabaseStoreOptions, storageUrl, supabaseCaller } from './supabase-api.ts'
 import { listNames } from './supabase-listing.ts'
 import { networkCode, readBody } from './transfer.ts'
 
@@ -98,6 +98,17 @@ export function openSupabaseStore(url: string, env: Env, options: SupabaseStoreO
     async head(key) {
       checkKey(key)
       return (await head(key))?.info ?? null
+    },
+
+    async downloadUrl(key, { seconds, fileName }) {
+      checkKey(key)
+      const answer = await call('POST', `/object/sign/${pathOf(key)}`, { json: { expiresIn: seconds } })
+      const problem = await problemOf(answer)
+      // Storage signs only what is there.
+      if (problem !== null && isAbsent(problem)) return null
+      if (problem !== null) throw failure('signing an address', problem)
+      const { signedURL } = (await answer.json()) as { signedURL: string }
+      return `${storageUrl(env)}${signedURL}&download=${encodeURIComponent(fileName)}`
     },
 
     async *list(under) {

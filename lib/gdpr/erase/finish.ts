@@ -83,7 +83,7 @@ export async function finish(
        where subject_hash = $1 and kind <> 'erase' and state in ('received', 'verified', 'in_progress', 'waiting')`,
       [progress.tags[0], ctx.clock.now()],
     )
-    await tx.execute('update caretaker.gdpr_requests set subject = null where subject_hash = $1 and subject is not null', [
+    await tx.execute('update caretaker.gdpr_requests set subject = null, named = null, code_hash = null where subject_hash = $1', [
       progress.tags[0],
     ])
     // What was asked by mail and not confirmed names the person too.

@@ -1,6 +1,7 @@
 import { createWriteStream } from 'node:fs'
 import { rename, rm } from 'node:fs/promises'
-import { Readable, type Writable } from 'node:stream'
+import { PassThrough, Readable, type Writable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import type { ReadableStream } from 'node:stream/web'
 import { type CopyToStreamQuery, to as copyTo } from 'pg-copy-streams'
 import { appendAudit } from '../../platform/audit.ts'
@@ -27,6 +28,8 @@ export interface ExportInput {
   subject: string
   /** A path, or where the ZIP's bytes go. A file is only there when it is whole. */
   out: string | Writable
+  /** Encrypts the archive to it, as an age file that `age -d` opens. At least 12 characters. */
+  passphrase?: string
   onProgress?: (message: string) => void
   /** Awaited between the last byte and the record that the export is done: whoever stores the stream confirms here. */
   beforeRecord?: () => Promise<void>
@@ -62,7 +65,7 @@ export async function exportSubject(ctx: Context, input: ExportInput): Promise<E
   return withSubjectLock(ctx, { table: map.root, id: subject.id }, async () => {
     const request = unrecorded === null ? await openRequest(ctx, 'export', subject.id, tags) : undefined
     const written = await toDestination(input.out, (out) =>
-      writeArchive(ctx, map, subject, out, input.onProgress ?? (() => undefined)),
+      encrypted(out, input.passphrase, (archive) => writeArchive(ctx, map, subject, archive, input.onProgress ?? (() => undefined))),
     ).catch((error: unknown) => {
       throw databaseRefusal(error, 'export')
     })
@@ -73,6 +76,29 @@ export async function exportSubject(ctx: Context, input: ExportInput): Promise<E
 }
 
 type Written = Omit<Exported, 'request' | 'unrecorded'>
+
+/** Puts age between the archive and where it goes. https://age-encryption.org/v1 */
+async function encrypted(out: Writable, passphrase: string | undefined, write: (archive: Writable) => Promise<Written>): Promise<Written> {
+  if (passphrase === undefined) return write(out)
+  if (passphrase.length < 12)
+    throw new CaretakerError('invalid_input', `passphrase: found ${passphrase.length} characters, expected at least 12.`)
+  const { Encrypter } = await import('age-encryption')
+  const encrypter = new Encrypter()
+  encrypter.setPassphrase(passphrase)
+  const plain = new PassThrough()
+  const sealed = await encrypter.encrypt(Readable.toWeb(plain) as unknown as Parameters<typeof encrypter.encrypt>[0])
+  const stored = pipeline(Readable.fromWeb(sealed as unknown as ReadableStream), out)
+  stored.catch((error: Error) => plain.destroy(error))
+  try {
+    const written = await write(plain)
+    await stored
+    return written
+  } catch (error) {
+    plain.destroy(error as Error)
+    await stored.catch(() => undefined)
+    throw error
+  }
+}
 
 /** A path gets the file when it is complete; until then it has another name, and after a failure none. */
 async function toDestination(out: string | Writable, write: (out: Writable) => Promise<Written>): Promise<Written> {

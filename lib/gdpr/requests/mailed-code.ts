@@ -63,7 +63,7 @@ export async function sendCodes(ctx: Context): Promise<number> {
       await ctx.db.execute(`delete from caretaker.gdpr_requests where id = $1::uuid and state = 'received'`, [id])
       continue
     }
-    const code = randomBytes(24).toString('base64url')
+    const code = newCode()
     const now = ctx.clock.now()
     // Noted before it is sent: a mail whose code is not known would be a dead end, a code that was not sent is replaced.
     const noted = await ctx.db.execute(
@@ -122,11 +122,19 @@ export async function confirmCode(ctx: Context, code: string): Promise<GdprReque
       return open
     }
     const { notBefore, review } = holds(ctx, found.kind, 'link')
+    // Who cannot sign in is told by mail that the export is there.
+    const answerTo =
+      found.kind === 'export' && subject.email !== undefined
+        ? environmentCipher(ctx.env, 'Noting where an export is announced').seal(Buffer.from(subject.email), [
+            'gdpr_requests',
+            tags[0] as string,
+          ])
+        : null
     const [verified] = await tx.query<RequestRow>(
       `update caretaker.gdpr_requests set state = 'verified', verified_by = 'link', subject = $2, subject_hash = $3, checkpoint = $4::jsonb,
-         not_before = $5::timestamptz, review = $6, requested_by = $7::jsonb
+         not_before = $5::timestamptz, review = $6, requested_by = $7::jsonb, named = $8::bytea
        where id = $1::uuid returning ${requestColumns}`,
-      [found.id, subject.id, tags[0], JSON.stringify({ tags }), notBefore, review, JSON.stringify(by.actor)],
+      [found.id, subject.id, tags[0], JSON.stringify({ tags }), notBefore, review, JSON.stringify(by.actor), answerTo],
     )
     await emitEvent(tx, 'gdpr.requested', { request: found.id, kind: found.kind, dueAt: (verified as RequestRow).dueAt, review })
     await appendAudit(tx, by, {
@@ -138,11 +146,62 @@ export async function confirmCode(ctx: Context, code: string): Promise<GdprReque
   })
 }
 
+/**
+ * Tells the people who asked by mail that their export is there, with a code that fetches it until the file's time is over.
+ * @returns how many
+ */
+export async function announceExports(ctx: Context): Promise<number> {
+  const ready = await ctx.db.query<{ id: string; subjectHash: string; named: Buffer; until: Date }>(
+    `select id, subject_hash as "subjectHash", named, file_expires_at as until from caretaker.gdpr_requests
+     where kind = 'export' and state = 'done' and named is not null and file_expires_at > $1::timestamptz limit 100`,
+    [ctx.clock.now()],
+  )
+  let announced = 0
+  for (const { id, subjectHash, named, until } of ready) {
+    const to = environmentCipher(ctx.env, 'Announcing an export').open(named, ['gdpr_requests', subjectHash]).toString()
+    const code = newCode()
+    const noted = await ctx.db.execute(
+      `update caretaker.gdpr_requests set code_hash = $2::bytea, code_expires_at = file_expires_at where id = $1::uuid and named = $3::bytea`,
+      [id, codeHash(code), named],
+    )
+    if (noted === 0) continue
+    try {
+      await sendMail(ctx, { to, ...announcement(ctx, code, until) })
+    } catch (error) {
+      ctx.log.error({ err: error, request: id }, 'an export could not be announced')
+      continue
+    }
+    await ctx.db.execute(
+      'update caretaker.gdpr_requests set named = null, code_sent_at = $2::timestamptz where id = $1::uuid and named = $3::bytea',
+      [id, ctx.clock.now(), named],
+    )
+    announced++
+  }
+  return announced
+}
+
+/**
+ * The finished export that a mailed code fetches: as often as the person wants, until the file's time is over.
+ * @throws {CaretakerError} `forbidden`
+ */
+export async function exportByCode(ctx: Context, code: string): Promise<string> {
+  const [found] = await ctx.db.query<{ id: string }>(
+    `select id from caretaker.gdpr_requests where code_hash = $1::bytea and kind = 'export' and state = 'done' and code_expires_at > $2::timestamptz`,
+    [codeHash(code), ctx.clock.now()],
+  )
+  if (found === undefined) throw new CaretakerError('forbidden', 'The code is not known, or its time is over. Ask for a new export.')
+  return found.id
+}
+
 /** Forgets requests whose code nobody used in time. @returns how many */
 export function forgetUnconfirmed(ctx: Pick<Context, 'db' | 'clock'>): Promise<number> {
   return ctx.db.execute(`delete from caretaker.gdpr_requests where state = 'received' and code_expires_at < $1::timestamptz`, [
     ctx.clock.now(),
   ])
+}
+
+function newCode(): string {
+  return randomBytes(24).toString('base64url')
 }
 
 /** 192 random bits: one fast hash is enough. */
@@ -166,6 +225,21 @@ function message(ctx: Context, kind: RequestKind, code: string): { subject: stri
       `Or enter this code there: ${code}`,
       '',
       'If it was not you, do nothing: nothing will happen.',
+    ].join('\n'),
+  }
+}
+
+function announcement(ctx: Context, code: string, until: Date): { subject: string; text: string } {
+  const base = ctx.env.PUBLIC_URL?.replace(/\/+$/, '')
+  return {
+    subject: `${ctx.config.app.name}: your data is ready`,
+    text: [
+      `The copy of your data that you asked ${ctx.config.app.name} for is ready. Fetch it here until ${until.toISOString().slice(0, 10)}; then it is deleted:`,
+      base === undefined ? 'the download page' : `${base}/api/gdpr/download#${code}`,
+      '',
+      `Or enter this code there: ${code}`,
+      '',
+      'Whoever has this message can fetch it: do not pass it on.',
     ].join('\n'),
   }
 }

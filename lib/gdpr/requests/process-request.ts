@@ -8,7 +8,7 @@ import { exportSubject } from '../export/export-subject.ts'
 import { requirePolicy } from '../policy.ts'
 import { remindDeadlines } from './deadlines.ts'
 import { expireExportFiles } from './export-files.ts'
-import { forgetUnconfirmed, sendCodes } from './mailed-code.ts'
+import { announceExports, forgetUnconfirmed, sendCodes } from './mailed-code.ts'
 import { after } from './open-request.ts'
 import { type GdprRequest, getRequest, isInstalled } from './request.ts'
 
@@ -87,12 +87,13 @@ export async function processRequestsJob(ctx: Context, run: JobRun): Promise<Job
       failed.push({ request: id, code: error instanceof CaretakerError ? error.code : 'internal' })
     }
   }
+  const announced = await announceExports(ctx)
   if (failed.length > 0 && done.length === 0)
     throw new CaretakerError(
       'job_failed',
       `${failed.length} requests could not be carried out: ${failed.map(({ request, code }) => `${request} (${code})`).join(', ')}.`,
     )
-  return { status: 'done', result: { done: done.length, failed, reminded, codes, expired, kept } }
+  return { status: 'done', result: { done: done.length, failed, reminded, codes, announced, expired, kept } }
 }
 
 /** What the job would do now. */

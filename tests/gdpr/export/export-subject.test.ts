@@ -3,6 +3,7 @@ import { access, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
+import { Decrypter } from 'age-encryption'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { defineConfig, type PolicyInput } from '../../../lib/config/index.ts'
 import { exportSubject } from '../../../lib/gdpr/index.ts'
@@ -75,6 +76,24 @@ describe('exportSubject', () => {
     )
     // A number that JavaScript cannot hold is as the database wrote it.
     expect((files.get('data/public.payments.json') as Buffer).toString()).toContain('"amount":12345678901234.5678')
+  })
+
+  it('is an age file where a passphrase is given', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'gdpr-passphrase-'))
+    try {
+      const out = join(folder, 'mine.zip.age')
+      const ctx = shop({ subject: { table: 'users' } })
+      const passphrase = 'correct horse battery staple'
+      await expect(exportSubject(ctx, { subject: '1', out, passphrase: 'short' })).rejects.toMatchObject({ code: 'invalid_input' })
+      await exportSubject(ctx, { subject: '1', out, passphrase })
+      const sealed = await readFile(out)
+      expect(sealed.subarray(0, 21).toString()).toBe('age-encryption.org/v1')
+      const decrypter = new Decrypter()
+      decrypter.addPassphrase(passphrase)
+      expect((await unzip(Buffer.from(await decrypter.decrypt(sealed)))).has('manifest.json')).toBe(true)
+    } finally {
+      await rm(folder, { recursive: true })
+    }
   })
 
   it('lists every file with its hash, and what is not included', async () => {
