@@ -12,10 +12,12 @@ export const identityOption = {
 /** Whom to believe, and whose backups are meant, where the defaults do not say it. */
 export const choiceOptions = {
   ...identityOption,
-  signer: { type: 'string', multiple: true, value: 'KEY', about: 'believe what this public key signed, and nothing else (repeatable)' },
+  signer: { type: 'string', multiple: true, value: 'KEY', about: 'believe what this public key signed, and nothing else' },
   'trust-unsigned': { type: 'boolean', about: 'also take what is not signed, or with a key that nobody here knows' },
   database: { type: 'string', value: 'DATABASE', about: 'whose newest backup, where a store holds those of several' },
 } as const
+
+export const choiceUsage = '[--identity FILE] [--signer KEY…] [--trust-unsigned] [--database DATABASE]'
 
 /** What the options of `choiceOptions` say. */
 export async function readChoice(flags: Invocation['flags']): Promise<Omit<BackupChoice, 'id'>> {

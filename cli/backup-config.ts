@@ -28,7 +28,7 @@ const configOptions = { identity, signer, 'trust-unsigned': trustUnsigned }
 
 const show: Command = {
   name: 'backup config show',
-  usage: '[ID] [--identity FILE]',
+  usage: '[ID] [--identity FILE] [--signer KEY…] [--trust-unsigned]',
   summary: 'Show a version of policy and schema (the newest, unless ID says which)',
   options: configOptions,
   async run({ out, context, args, flags }) {
@@ -43,7 +43,7 @@ const show: Command = {
 
 const diff: Command = {
   name: 'backup config diff',
-  usage: 'ID [ID] [--identity FILE]',
+  usage: 'ID [ID] [--identity FILE] [--signer KEY…] [--trust-unsigned]',
   summary: 'What changed between two versions of policy and schema (from the first to the second, or to the newest)',
   options: configOptions,
   async run({ out, context, args, flags }) {

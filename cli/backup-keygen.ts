@@ -13,7 +13,7 @@ export const keygen: Command = {
       type: 'string',
       multiple: true,
       value: 'KEY',
-      about: "a server's public key to believe, where it is not this one's (repeatable)",
+      about: "a server's public key to believe, where it is not this one's",
     },
   },
   async run({ args, flags, out, context }) {

@@ -48,7 +48,7 @@ export function help(command: Command): string {
   return [
     wrapped(`${command.summary}.`, columns).join('\n'),
     '',
-    wrapped(usage, columns).join('\n    '),
+    wrapped(usage, columns - 4).join('\n    '),
     '',
     inColumns([...own, ...(command.name.startsWith('backup') ? ofBackups : []), ...common]),
   ].join('\n')

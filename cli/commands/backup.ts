@@ -1,6 +1,6 @@
 import { open, rm } from 'node:fs/promises'
 import { CaretakerError } from '../../lib/platform/errors.ts'
-import { choiceOptions, listed, readChoice, refuseMore, showProgress } from '../backup-command.ts'
+import { choiceOptions, choiceUsage, listed, readChoice, refuseMore, showProgress } from '../backup-command.ts'
 import { configCommands } from '../backup-config.ts'
 import { incrementCommands, restoreMoment } from '../backup-increments.ts'
 import { keygen } from '../backup-keygen.ts'
@@ -46,7 +46,7 @@ const run: Command = {
 
 const verify: Command = {
   name: 'backup verify',
-  usage: '[ID] [--identity FILE]',
+  usage: `[ID] ${choiceUsage}`,
   summary: 'Read a backup (the newest, unless ID says which) and hold every byte against its manifest',
   options: choiceOptions,
   async run({ args, flags, out, context }) {
@@ -63,7 +63,7 @@ const verify: Command = {
 
 const restore: Command = {
   name: 'backup restore',
-  usage: 'ID --to URL [--at TIME] [--identity FILE] [--only SCHEMA.TABLE…] [--clean DATABASE]',
+  usage: `ID --to URL [--at TIME] [--only SCHEMA.TABLE…] [--clean DATABASE] ${choiceUsage}`,
   summary: 'Restore a backup, or any moment since (--at), into an empty database and prove that it is equal',
   options: {
     ...choiceOptions,
@@ -113,7 +113,7 @@ const restore: Command = {
 
 const drill: Command = {
   name: 'backup drill',
-  usage: '[ID] [--identity FILE] [--to URL]',
+  usage: `[ID] [--to URL] ${choiceUsage}`,
   summary: 'Restore a backup into a scratch database, compare all of it, run the assertions, and say what a loss would cost today',
   options: { ...choiceOptions, to: { type: 'string' } },
   async run({ args, flags, out, context }) {
@@ -145,7 +145,7 @@ const drill: Command = {
 
 const exportCommand: Command = {
   name: 'backup export',
-  usage: 'ID --out FILE [--identity FILE]',
+  usage: `ID --out FILE ${choiceUsage}`,
   summary: 'Write a backup as one SQL script that psql loads; it is not encrypted',
   options: { ...choiceOptions, out: { type: 'string' } },
   async run({ args, flags, out, context }) {
@@ -175,7 +175,7 @@ const exportCommand: Command = {
 
 const prune: Command = {
   name: 'backup prune',
-  usage: '[--dry-run] [--database DATABASE]',
+  usage: '[--dry-run] [--database DATABASE] [--trust-unsigned]',
   summary: 'Delete the backups that the policy no longer keeps, and what failed ones have left',
   options: {
     'dry-run': { type: 'boolean' },
@@ -217,7 +217,7 @@ const prune: Command = {
 
 const restoreFilesCommand: Command = {
   name: 'backup restore-files',
-  usage: 'ID [--identity FILE] [--bucket BUCKET…] [--overwrite] [--to URL]',
+  usage: `ID [--to URL] [--bucket BUCKET…] [--overwrite] ${choiceUsage}`,
   summary: "Put a backup's files back into the Supabase project of SUPABASE_URL",
   options: {
     ...choiceOptions,
