@@ -12,6 +12,8 @@ import type { ReportReader } from './read-report.ts'
 export interface ReportTable {
   table: Relation
   key: string[]
+  /** The index takes two nulls for the same: a key may hold one. */
+  nullsAreEqual: boolean
   /** Types of the query's columns in the table, without lengths: a text that is too long must fail, not be cut. */
   types: string[]
   /** What the role may not do there, with the grants. */
@@ -41,14 +43,25 @@ export async function resolveReportTable(
       issues.push(errorAt(`${path}.sql`, `gives the column "${name}", which ${table.label} computes itself; leave it out`))
   }
   const key = await findKey(db, table, names, wanted.key, path)
-  if (!Array.isArray(key)) issues.push(key)
-  if (issues.length > 0 || !Array.isArray(key)) return issues
+  if ('severity' in key) return [...issues, key]
+  if (issues.length > 0) return issues
   const types = await db.query<{ type: string }>(
     `select format_type(a.atttypid, null) as type from unnest($2::text[]) with ordinality as w(name, n)
      join pg_attribute a on a.attrelid = $1::oid and a.attname = w.name order by w.n`,
     [table.oid, names],
   )
-  return { table, key, types: types.map((row) => row.type), problems: await missingPrivileges(db, table, ['select', 'insert', 'update']) }
+  return {
+    table,
+    key: key.columns,
+    nullsAreEqual: key.nullsAreEqual,
+    types: types.map((row) => row.type),
+    problems: await missingPrivileges(db, table, ['select', 'insert', 'update']),
+  }
+}
+
+interface Key extends Record<string, unknown> {
+  columns: string[]
+  nullsAreEqual: boolean
 }
 
 /** The columns of a usable unique index that the query fills: those asked for, or the primary key, or the only one there is. */
@@ -58,11 +71,13 @@ async function findKey(
   given: readonly string[],
   asked: readonly string[] | undefined,
   path: string,
-): Promise<string[] | Issue> {
-  const indexes = await db.query<{ columns: string[]; primary: boolean }>(
+): Promise<Key | Issue> {
+  const indexes = await db.query<Key & { primary: boolean }>(
     `select (select array_agg(a.attname::text order by k.n) from unnest(i.indkey::int2[]) with ordinality as k(num, n)
              join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.num where k.n <= i.indnkeyatts) as columns,
-            i.indisprimary as primary
+            i.indisprimary as primary,
+            -- A column since PostgreSQL 15.
+            coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) as "nullsAreEqual"
      from pg_index i
      where i.indrelid = $1::oid and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and 0 <> all (i.indkey)`,
     [table.oid],
@@ -71,7 +86,8 @@ async function findKey(
     const absent = asked.find((column) => !given.includes(column))
     if (absent !== undefined)
       return errorAt(`${path}.into.key`, `found "${absent}", which the query does not give; it gives ${given.join(', ')}`)
-    if (indexes.some((index) => sameSet(index.columns, asked))) return [...asked]
+    const found = indexes.find((index) => sameSet(index.columns, asked))
+    if (found !== undefined) return found
     return errorAt(
       `${path}.into.key`,
       `found ${asked.join(', ')}, on which ${table.label} has no unique index: create unique index on ${table.sql} (${asked.map(identifier).join(', ')})`,
@@ -79,7 +95,7 @@ async function findKey(
   }
   const filled = indexes.filter((index) => index.columns.every((column) => given.includes(column)))
   const chosen = filled.find((index) => index.primary) ?? (filled.length === 1 ? filled[0] : undefined)
-  if (chosen !== undefined) return chosen.columns
+  if (chosen !== undefined) return chosen
   return filled.length > 1
     ? errorAt(
         `${path}.into`,
@@ -125,9 +141,11 @@ export async function keepReport(
             `insert into pg_temp.caretaker_report select ${cells} from unnest(${parameters}) as r(${names})`,
             columns.map((_, index) => batch.map((row) => row[index] ?? null)),
           )
-        const [hollow] = await tx.query<{ found: boolean }>(
-          `select exists (select from pg_temp.caretaker_report where ${key.map((column) => `${identifier(column)} is null`).join(' or ')}) as found`,
-        )
+        const [hollow] = target.nullsAreEqual
+          ? []
+          : await tx.query<{ found: boolean }>(
+              `select exists (select from pg_temp.caretaker_report where ${key.map((column) => `${identifier(column)} is null`).join(' or ')}) as found`,
+            )
         if (hollow?.found === true)
           throw new CaretakerError(
             'job_failed',

@@ -104,7 +104,7 @@ async function planReport(ctx: Context, name: string): Promise<PlanLine[]> {
   return [
     {
       action: `keep the report ${name} of ${window.label} ${places.join(' and ')}`,
-      target: places.join(' and ').replace(/^(in|as) /, ''),
+      target: places[0]?.replace(/^(in|as) /, '') ?? name,
       count: counted.count,
       unit: 'rows',
       ...(counted.estimated ? { estimated: true } : {}),
