@@ -146,6 +146,9 @@ const builtIn: readonly BuiltIn[] = [
   },
 ]
 
+/** Names that jobs of the app cannot have. */
+export const builtInNames: readonly string[] = builtIn.map((job) => job.name)
+
 /** What of the other domains' own tables housekeeping deletes, beside the ledger's. */
 const prunings: readonly Pruning[] = [
   webhookPruning('payloads', 'payloads of webhook events that are done', 'caretaker.inbox'),
@@ -172,10 +175,10 @@ export function jobs(policy: Policy): Job[] {
   for (const [name] of own) {
     if (!/^[a-z0-9][a-z0-9-]{0,62}$/.test(name))
       throw new CaretakerError('policy_invalid', `jobs.${name}: found "${name}", expected lower-case letters, digits and hyphens.`)
-    if (name === 'tick' || builtIn.some((job) => job.name === name))
+    if (name === 'tick' || builtInNames.includes(name))
       throw new CaretakerError('policy_invalid', `jobs.${name}: the name is taken by a built-in job.`)
   }
-  const known = [...builtIn.map((job) => job.name), ...own.map(([name]) => name)]
+  const known = [...builtInNames, ...own.map(([name]) => name)]
   for (const name of Object.keys(policy.schedules ?? {})) {
     if (known.includes(name)) continue
     const near = nearest(name, known)

@@ -1,8 +1,9 @@
 import { fileURLToPath } from 'node:url'
-import { jobs } from '../../lib/catalog.ts'
-import { nextSlots, type Plan, type Platform, plans, platforms } from '../../lib/jobs/index.ts'
+import { builtInNames, findJob, jobs } from '../../lib/catalog.ts'
+import { importPgCron, nextSlots, type Plan, type Platform, plans, platforms, policyLines } from '../../lib/jobs/index.ts'
 import { systemClock } from '../../lib/platform/clock.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
+import { readOnlyDatabase } from '../../lib/platform/read-only.ts'
 import type { Command, Invocation } from '../command.ts'
 import { hostFile, writeHostFile } from '../host-files.ts'
 import { loadPolicy } from '../open-context.ts'
@@ -18,7 +19,7 @@ const list: Command = {
   async run({ args, flags, out }) {
     const all = jobs(await loadPolicy(text(flags.config)))
     const [name] = args
-    if (name !== undefined) (await import('../../lib/catalog.ts')).findJob(all, name)
+    if (name !== undefined) findJob(all, name)
     const count = numberOf(flags, 'count', name === undefined ? 1 : 5, 100)
     const now = systemClock.now()
     const rows = all
@@ -92,7 +93,22 @@ const sync: Command = {
   },
 }
 
-export const commands: Command[] = [list, sync]
+const importCommand: Command = {
+  name: 'schedules import',
+  summary: "Read pg_cron's jobs and print the policy lines that replace them, with what never worked and what is left to do",
+  async run({ context, out }) {
+    const ctx = await context()
+    const found = await importPgCron({ config: ctx.config, db: readOnlyDatabase(ctx.db) }, builtInNames)
+    const lines = policyLines(found)
+    const summary = `${found.jobs.length} jobs and ${found.retention.length} retention rules; ${found.left.length} left out.`
+    out.result(
+      { ...found, lines },
+      `// ${summary} Put these lines into defineConfig({ … }), then ask \`caretaker plan\`.${lines === '' ? '' : `\n${lines}`}`,
+    )
+  },
+}
+
+export const commands: Command[] = [list, sync, importCommand]
 
 function policyOf(row: { missed: string; startGraceMs: number; runGraceMs: number | null; overlap: number }): string {
   const missed = { last: 'runs the last missed', all: 'runs all missed', skip: 'skips missed' }[row.missed] ?? row.missed

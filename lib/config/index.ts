@@ -1,6 +1,6 @@
 export { byteSize } from './bytes.ts'
 export { defineConfig } from './define-config.ts'
-export { durationMs } from './duration.ts'
+export { durationMs, isDuration } from './duration.ts'
 export { nearest } from './nearest.ts'
 export type {
   AppContext,
@@ -12,6 +12,7 @@ export type {
   JobStep,
   JsonValue,
   MissedPolicy,
+  OutgoingEvent,
   Policy,
   PolicyInput,
   ProcessorPolicy,
@@ -22,6 +23,7 @@ export type {
   Schedule,
   StripeHandlers,
   StripeMirrorTable,
+  SubscriberPolicy,
   WebhookDelivery,
   WebhookEvent,
   WebhookHandler,

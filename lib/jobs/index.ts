@@ -4,6 +4,8 @@ export { netlifySchedule, type Plan, type Platform, plans, platforms, vercelCron
 export { housekeepingJob, type Pruning, planHousekeeping } from './housekeeping.ts'
 export type { Job } from './job.ts'
 export { claimIfIdle, claimManually, claimSlot, findRun, listRuns, type Run, type RunState, runStates } from './ledger.ts'
+export { importPgCron, type PgCronImport } from './pg-cron/import-jobs.ts'
+export { policyLines } from './pg-cron/policy-lines.ts'
 export { currentSlot, type JobSchedule, nextSlots, resolveSchedule, slotsBetween, type Timing } from './slots.ts'
 export { type TickReport, tick } from './tick.ts'
 export { planningTime } from './time.ts'
