@@ -26,8 +26,11 @@ export interface Collector {
   collect(db: Queryable): Promise<Pick<Section, 'findings' | 'note'>>
 }
 
-/** Schemas of the system's and of Caretaker's own, as a condition on `n.nspname`. */
-export const appSchemas = `n.nspname not in ('pg_catalog', 'information_schema', 'caretaker', 'pgboss') and n.nspname !~ '^pg_(toast|temp)'`
+/** Not the system's tables, nor Caretaker's own: a condition on `n.nspname`. */
+export const notOurs = `n.nspname not in ('pg_catalog', 'information_schema', 'caretaker', 'pgboss', 'supabase_migrations') and n.nspname !~ '^pg_(toast|temp)'`
+
+/** The app's own: nobody but Supabase changes what it keeps in `auth` and `storage`. A condition on `n.nspname` and `c.relowner`. */
+export const appsOwn = `${notOurs} and pg_get_userbyid(c.relowner) !~ '^supabase_'`
 
 /** How a table or index is written in the policy, of `n.nspname` and `c.relname`. */
 export const objectName = `case when n.nspname = 'public' then '' else n.nspname || '.' end || c.relname`

@@ -1,4 +1,4 @@
-import { appSchemas, type Collector, most, objectName } from './finding.ts'
+import { appsOwn, type Collector, most, objectName } from './finding.ts'
 import { share } from './tables.ts'
 
 interface IndexRow extends Record<string, unknown> {
@@ -43,7 +43,7 @@ export const indexBloat: Collector = {
          left join pg_stats p on p.schemaname = n.nspname and p.attname = x.attname and not p.inherited
            and p.tablename = case when i.indkey[k.position - 1] = 0 then c.relname else t.relname end
        ) w
-       where c.relkind = 'i' and i.indisvalid and m.amname = 'btree' and ${appSchemas}
+       where c.relkind = 'i' and i.indisvalid and m.amname = 'btree' and ${appsOwn}
        order by pg_relation_size(c.oid) desc limit $1::int`,
       [most],
     )
@@ -72,7 +72,7 @@ export const unusedIndexes: Collector = {
        from pg_stat_all_indexes s join pg_index i on i.indexrelid = s.indexrelid join pg_class c on c.oid = i.indexrelid
        join pg_namespace n on n.oid = c.relnamespace join pg_class t on t.oid = i.indrelid, pg_stat_database d
        where d.datname = current_database() and s.idx_scan = 0 and i.indisvalid and not i.indisunique and not i.indisexclusion
-         and not i.indisreplident and ${appSchemas}
+         and not i.indisreplident and ${appsOwn}
          and not exists (select from pg_constraint k where k.conindid = i.indexrelid)
          -- A foreign key's children are looked up by it, though nothing was deleted yet.
          and not exists (select from pg_constraint k where k.contype = 'f' and k.conrelid = i.indrelid and k.conkey[1] = i.indkey[0])
@@ -101,7 +101,7 @@ export const duplicateIndexes: Collector = {
                 coalesce(pg_get_expr(i.indpred, i.indrelid), '') as predicate, coalesce(pg_get_expr(i.indexprs, i.indrelid), '') as expressions
          from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
          join pg_am m on m.oid = c.relam join pg_class t on t.oid = i.indrelid
-         where i.indisvalid and c.relkind = 'i' and ${appSchemas}
+         where i.indisvalid and c.relkind = 'i' and ${appsOwn}
        )
        select distinct on (s.indexrelid) case when s.nspname = 'public' then '' else s.nspname || '.' end || s.relname as object,
               s.tablename as table, pg_relation_size(s.indexrelid)::float8 as bytes, o.relname as other,
@@ -172,7 +172,7 @@ export const foreignKeysWithoutIndex: Collector = {
                      (select string_agg(format('%I', a.attname), ', ' order by p.n) from unnest(k.conkey) with ordinality as p(num, n)
                       join pg_attribute a on a.attrelid = k.conrelid and a.attnum = p.num)) as sql
        from pg_constraint k join pg_class c on c.oid = k.conrelid join pg_namespace n on n.oid = c.relnamespace
-       where k.contype = 'f' and k.conparentid = 0 and ${appSchemas}
+       where k.contype = 'f' and k.conparentid = 0 and ${appsOwn}
          and not exists (
            select from pg_index i where i.indrelid = k.conrelid and i.indisvalid and i.indpred is null
              and (select array_agg(i.indkey[g] order by i.indkey[g]) from generate_series(0, cardinality(k.conkey) - 1) as g)

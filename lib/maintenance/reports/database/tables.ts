@@ -1,4 +1,4 @@
-import { appSchemas, type Collector, type Finding, most, objectName } from './finding.ts'
+import { appsOwn, type Collector, type Finding, most, notOurs, objectName } from './finding.ts'
 
 interface TableRow extends Record<string, unknown> {
   object: string
@@ -46,7 +46,7 @@ export const tables: Collector = {
          left join pg_stats p on p.schemaname = n.nspname and p.tablename = c.relname and p.attname = a.attname and not p.inherited
          where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
        ) w
-       where c.relkind in ('r', 'm') and ${appSchemas}
+       where c.relkind in ('r', 'm') and ${notOurs}
        order by pg_total_relation_size(c.oid) desc limit $1::int`,
       [most],
     )
@@ -100,7 +100,7 @@ export const sequentialScans: Collector = {
       `select ${objectName} as object, greatest(c.reltuples, s.n_live_tup)::float8 as rows, s.seq_scan::float8 as scans,
               s.seq_tup_read::float8 as read, coalesce(s.idx_scan, 0)::float8 as "indexScans"
        from pg_stat_all_tables s join pg_class c on c.oid = s.relid join pg_namespace n on n.oid = c.relnamespace
-       where ${appSchemas} and greatest(c.reltuples, s.n_live_tup) > 10000 and s.seq_scan > 10 and s.seq_tup_read / s.seq_scan > 5000
+       where ${appsOwn} and greatest(c.reltuples, s.n_live_tup) > 10000 and s.seq_scan > 10 and s.seq_tup_read / s.seq_scan > 5000
        order by s.seq_tup_read desc limit $1::int`,
       [most],
     )
@@ -127,7 +127,7 @@ export const wraparound: Collector = {
          select object, sql, age, 1 from (
            select ${objectName} as object, format('%I.%I', n.nspname, c.relname) as sql, age(c.relfrozenxid)::float8 as age
            from pg_class c join pg_namespace n on n.oid = c.relnamespace
-           where c.relkind in ('r', 'm') and ${appSchemas} order by age(c.relfrozenxid) desc limit 5
+           where c.relkind in ('r', 'm') and ${notOurs} order by age(c.relfrozenxid) desc limit 5
          ) oldest
        ) ages, (select current_setting('autovacuum_freeze_max_age')::float8 as "limit") settings
        order by kind, age desc`,
