@@ -125,12 +125,27 @@ class AgeDecrypt extends Transform {
     }
   }
 
+  /** A chunk that stands at the wrong place is authentic all the same: it is given out, as age does, and the place is what is wrong. */
   #open(final: boolean, key: Buffer): Buffer {
+    const sealed = this.#pending.subarray(0, this.#pendingBytes)
+    const nonce = this.#nonce.next(final)
     try {
-      return openChunk(key, this.#nonce.next(final), this.#pending.subarray(0, this.#pendingBytes))
+      return openChunk(key, nonce, sealed)
     } catch (cause) {
-      throw corrupt('was changed or cut off', cause)
+      nonce[11] = final ? 0 : 1
+      const misplaced = final && this.#pendingBytes < sealedBytes ? undefined : openOrNot(key, nonce, sealed)
+      if (misplaced === undefined) throw corrupt('was changed or cut off', cause)
+      this.push(misplaced)
+      throw corrupt(final ? 'was cut off between two chunks' : 'has something behind its end', cause)
     }
+  }
+}
+
+function openOrNot(key: Buffer, nonce: Buffer, sealed: Buffer): Buffer | undefined {
+  try {
+    return openChunk(key, nonce, sealed)
+  } catch {
+    return undefined
   }
 }
 
