@@ -1,3 +1,4 @@
+import { personElsewhere } from '../lib/catalog.ts'
 import type { Context } from '../lib/platform/context.ts'
 import { openDatabase } from '../lib/platform/db.ts'
 
@@ -17,7 +18,7 @@ export async function replayErasures(ctx: Context, targetUrl: string): Promise<R
   const { replayTombstones } = await import('../lib/gdpr/index.ts')
   const db = openDatabase({ sessionUrl: targetUrl, ca: ctx.env.DATABASE_CA, maxConnections: 2 })
   try {
-    return await replayTombstones({ ...ctx, db })
+    return await replayTombstones({ ...ctx, db }, personElsewhere)
   } finally {
     await db.close()
   }

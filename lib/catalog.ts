@@ -1,6 +1,7 @@
 import type { JobStep, Policy, Schedule } from './config/index.ts'
 import { nearest } from './config/index.ts'
-import { type Job, type Pruning, resolveSchedule } from './jobs/index.ts'
+import type { Elsewhere } from './gdpr/index.ts'
+import { claimIfIdle, type Job, type Pruning, resolveSchedule } from './jobs/index.ts'
 import { CaretakerError } from './platform/errors.ts'
 import type { Prunable } from './webhooks/index.ts'
 
@@ -16,6 +17,22 @@ interface BuiltIn extends Omit<Job, 'schedule'> {
   on(policy: Policy): boolean
 }
 
+/** What else holds data of people, beside the tables that a foreign key leads to: an erasure empties it too. */
+export const personElsewhere: readonly Elsewhere[] = [
+  {
+    name: 'webhook events',
+    forget: async (ctx, identifiers) => {
+      const { forgotten, unreadable } = await (await import('./webhooks/index.ts')).forgetPersonInEvents(ctx, identifiers)
+      return {
+        records: forgotten,
+        ...(unreadable > 0
+          ? { notReached: `${unreadable} stored webhook events: they were encrypted with another ENCRYPTION_KEY and cannot be searched.` }
+          : {}),
+      }
+    },
+  },
+]
+
 const builtIn: readonly BuiltIn[] = [
   {
     name: 'health',
@@ -30,7 +47,12 @@ const builtIn: readonly BuiltIn[] = [
     description: 'Apply the webhook events that wait in the inbox',
     schedule: null,
     on: (policy) => policy.webhooks !== undefined,
-    run: async (ctx, run) => (await import('./webhooks/index.ts')).processInboxJob(ctx, run),
+    run: async (ctx, run) => {
+      const outcome = await (await import('./webhooks/index.ts')).processInboxJob(ctx, run)
+      // What its handlers told subscribers goes out now rather than with the next tick.
+      if (ctx.config.webhooks?.subscribers !== undefined) await claimIfIdle(ctx, 'webhooks-deliver')
+      return outcome
+    },
     plan: async (ctx) => (await import('./webhooks/index.ts')).planInbox(ctx),
     pending: async (ctx) =>
       // What stands behind an earlier event of its object, which waits for its next attempt, cannot be applied yet.
@@ -42,6 +64,22 @@ const builtIn: readonly BuiltIn[] = [
              select from caretaker.inbox earlier
              where earlier.state = 'received' and earlier.object_tag = i.object_tag and earlier.next_attempt_at > now()
                and (earlier.position, earlier.id) < (i.position, i.id))
+         ) as waits`,
+      ),
+  },
+  {
+    name: 'webhooks-deliver',
+    description: 'Tell subscribers what happened',
+    schedule: null,
+    on: (policy) => policy.webhooks?.subscribers !== undefined,
+    run: async (ctx, run) => (await import('./webhooks/index.ts')).deliverJob(ctx, run),
+    plan: async (ctx) => (await import('./webhooks/index.ts')).planDeliver(ctx),
+    pending: async (ctx) =>
+      waits(
+        ctx,
+        `select exists (select from caretaker.outbox where forwarded_at is null) or exists (
+           select from caretaker.deliveries d left join caretaker.subscribers s on s.name = d.subscriber
+           where d.state = 'waiting' and d.next_attempt_at <= now() and (s.open_until is null or s.open_until <= now())
          ) as waits`,
       ),
   },
@@ -66,7 +104,7 @@ const builtIn: readonly BuiltIn[] = [
     description: 'Carry out the requests of data subjects',
     schedule: null,
     on: (policy) => policy.gdpr !== undefined,
-    run: async (ctx, run) => (await import('./gdpr/index.ts')).processRequestsJob(ctx, run),
+    run: async (ctx, run) => (await import('./gdpr/index.ts')).processRequestsJob(ctx, run, personElsewhere),
     plan: async (ctx) => (await import('./gdpr/index.ts')).planRequests(ctx),
     pending: async (ctx) =>
       // One that was left open by the last run will hardly fare better a minute later: it is tried again after an hour.
@@ -154,6 +192,7 @@ const prunings: readonly Pruning[] = [
   webhookPruning('payloads', 'payloads of webhook events that are done', 'caretaker.inbox'),
   webhookPruning('entries', 'webhook events', 'caretaker.inbox'),
   webhookPruning('objects', 'progress of objects no webhook spoke of since', 'caretaker.inbox_objects'),
+  webhookPruning('messages', 'messages to subscribers', 'caretaker.messages'),
   webhookPruning('counts', 'hourly counts of webhooks', 'caretaker.webhook_counts'),
 ]
 

@@ -1,6 +1,7 @@
 import { access, readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { createInterface } from 'node:readline/promises'
+import { personElsewhere } from '../../lib/catalog.ts'
 import {
   approveRequest,
   describeMap,
@@ -110,7 +111,11 @@ const erase: Command = {
       return
     }
     if (flags.yes !== true) await confirm(invocation, subject)
-    const outcome = await eraseSubject(await context(), { subject, onProgress: (message) => out.progress(`Erasing ${message}`) })
+    const outcome = await eraseSubject(await context(), {
+      subject,
+      elsewhere: personElsewhere,
+      onProgress: (message) => out.progress(`Erasing ${message}`),
+    })
     out.result(outcome, describeOutcome(outcome))
   },
 }

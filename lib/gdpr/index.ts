@@ -3,7 +3,7 @@
  */
 
 export { type Consent, readConsents, recordConsent } from './consent/consent.ts'
-export { type EraseOutcome, eraseSubject, type PlanOutcome, planSubjectErasure } from './erase/erase-subject.ts'
+export { type Elsewhere, type EraseOutcome, eraseSubject, type PlanOutcome, planSubjectErasure } from './erase/erase-subject.ts'
 export { erasedPeople } from './erase/erased-people.ts'
 export { type SignedReceipt, verifyReceipt } from './erase/receipt.ts'
 export { replayTombstones } from './erase/replay-tombstones.ts'

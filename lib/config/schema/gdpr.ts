@@ -30,7 +30,15 @@ export type ProcessorPolicy = z.output<typeof processor>
 
 export const gdpr = z.strictObject({
   /** The table a person is a row of. `id` is its key column where it has no single-column primary key. */
-  subject: z.strictObject({ table, id: z.optional(name), email: z.optional(name) }),
+  subject: z.strictObject({
+    table,
+    id: z.optional(name),
+    email: z.optional(name),
+    /** Further columns of that table by which text may name the person: an erasure looks for them everywhere. */
+    identifiers: z.optional(z.array(name)),
+  }),
+  /** Whether an erasure ends by looking for the person in all text of the database. Default true. */
+  residue: z.optional(z.boolean()),
   tables: z.optional(
     z.record(
       z.string(),
@@ -39,6 +47,8 @@ export const gdpr = z.strictObject({
         erase: z.optional(erase),
         /** A column that names the person without a foreign key: an id, or an e-mail address. */
         link: z.optional(z.strictObject({ column: name, to: z.optional(z.enum(['id', 'email'])) })),
+        /** Columns of free text in which other people may name the person: an erasure replaces the name there. */
+        mentions: z.optional(z.array(name)),
         /** Columns that the person, or an operator for them, may have corrected (Art. 16). */
         rectify: z.optional(z.array(name)),
         /** Foreign-key columns that do not make a row the person's: the project a member was added to by its owner. */

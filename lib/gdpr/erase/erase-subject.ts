@@ -15,16 +15,26 @@ import { deleteAuthUser, requireSameProject } from './auth-user.ts'
 import { eraseRows, isNothing } from './erase-rows.ts'
 import { finish, makeReceipt } from './finish.ts'
 import { type ErasePlan, planErasure, refuseBlocked, staticBlockers } from './plan.ts'
-import { identify, plannedProcessors, processors } from './processors.ts'
+import { identify, plannedProcessors, processors, recall } from './processors.ts'
 import { addRows, findFinishedErasure, findOpenErasure, noteWaiting, type Progress, saveProgress } from './progress.ts'
 import type { SignedReceipt } from './receipt.ts'
+import { eraseMentions, scanForResidue } from './residue.ts'
 import { retrying } from './retry.ts'
 import { journalTombstone, objectsIfConfigured, readTombstones, tombstoneOf } from './tombstone.ts'
 
 export interface EraseInput {
   /** The person's id or e-mail address. */
   subject: string
+  /** What else may name the person, outside of the map's tables: each forgets by itself. */
+  elsewhere?: readonly Elsewhere[]
   onProgress?: (message: string) => void
+}
+
+export interface Elsewhere {
+  /** As the receipt calls it. */
+  name: string
+  /** @returns how many records, and in a sentence what could not be searched */
+  forget(ctx: Context, identifiers: readonly string[]): Promise<{ records: number; notReached?: string }>
 }
 
 export type EraseOutcome = { status: 'erased'; request: string | null; receipt: SignedReceipt } | AlreadyErased
@@ -116,15 +126,16 @@ export async function eraseSubject(ctx: Context, input: EraseInput): Promise<Era
       progress: request?.progress ?? { tags },
       say: input.onProgress ?? (() => undefined),
       keep: (progress) => keep(erasure, progress),
+      elsewhere: input.elsewhere ?? [],
     }
     const requestedAt = request?.receivedAt ?? ctx.clock.now()
     try {
       // Without a checkpoint the row that everything hangs from must be the last to go.
       const steps = recorded
-        ? [identify, rows, files, authUser, exports, tombstone, processors]
+        ? [identify, rows, files, authUser, exports, tombstone, processors, elsewhere, mentions, residue]
         : viaAuth
-          ? [identify, rows, files, tombstone, processors, authUser]
-          : [refusals, identify, files, tombstone, processors, rows]
+          ? [identify, rows, files, tombstone, processors, authUser, mentions, residue]
+          : [refusals, identify, files, tombstone, processors, rows, mentions, residue]
       for (const step of steps) await step(erasure)
       return await finish(ctx, request?.id, makeReceipt(erasure, requestedAt), erasure.progress, key, id)
     } catch (error) {
@@ -178,6 +189,7 @@ export interface Erasure {
   say: (message: string) => void
   /** Adds to the checkpoint, where there is one. */
   keep: (progress: Partial<Progress>) => Promise<void>
+  elsewhere: readonly Elsewhere[]
 }
 
 async function keep(erasure: Erasure, progress: Partial<Progress>): Promise<void> {
@@ -271,6 +283,43 @@ async function exports({ ctx, progress, requestId }: Erasure): Promise<void> {
   }
   progress.exports = made.length
   await saveProgress(ctx.db, requestId, progress)
+}
+
+/** What holds copies of the person's data outside of the map: stored webhook events. */
+async function elsewhere(erasure: Erasure): Promise<void> {
+  const { ctx, progress } = erasure
+  if (progress.elsewhere !== undefined) return
+  const { identifiers } = recall(erasure)
+  const found: Record<string, number> = {}
+  const notReached: string[] = []
+  for (const { name, forget } of erasure.elsewhere) {
+    erasure.say(name)
+    const { records, notReached: why } = await forget(ctx, identifiers)
+    if (records > 0) found[name] = records
+    if (why !== undefined) notReached.push(why)
+  }
+  await keep(erasure, { elsewhere: found, ...(notReached.length > 0 ? { elsewhereNotReached: notReached } : {}) })
+}
+
+/** Other people's text that names the person, where the policy says which columns may. */
+async function mentions(erasure: Erasure): Promise<void> {
+  const { ctx, progress } = erasure
+  if (progress.mentions !== undefined) return
+  await keep(erasure, { mentions: await eraseMentions(ctx, recall(erasure).identifiers) })
+}
+
+/** Last, when everything that is known of has gone: whatever still names the person. */
+async function residue(erasure: Erasure): Promise<void> {
+  const { ctx, map, progress } = erasure
+  if (progress.residue === undefined) {
+    const found =
+      requirePolicy(ctx).residue === false
+        ? null
+        : await scanForResidue(ctx, map, recall(erasure).identifiers, (table) => erasure.say(`looking for residue: ${table}`))
+    await keep(erasure, { residue: found })
+  }
+  // Nothing needs to know the person by name any more.
+  delete progress.person
 }
 
 async function tombstone(erasure: Erasure): Promise<void> {

@@ -34,12 +34,16 @@ export function makeReceipt(erasure: Erasure, requestedAt: Date): Receipt {
     files: { removed: progress.files ?? 0 },
     authUser: progress.authUser ?? 'not-applicable',
     processors: Object.entries(progress.processors ?? {}).map(([name, outcome]) => ({ name, ...outcome })),
+    elsewhere: Object.entries(progress.elsewhere ?? {}).map(([name, records]) => ({ name, records })),
+    mentions: counted(progress.mentions ?? {}).map(([table, rows]) => ({ table, rows })),
+    residue: progress.residue ?? null,
     tombstone: progress.tombstone ?? null,
     notReached: notReached(erasure),
   }
 }
 
-function notReached({ ctx, map, supabase, viaAuth, requestId, progress }: Erasure): string[] {
+function notReached(erasure: Erasure): string[] {
+  const { ctx, map, supabase, viaAuth, requestId, progress } = erasure
   const policy = requirePolicy(ctx)
   const lines: string[] = []
   if (supabase === undefined && ((policy.buckets ?? []).length > 0 || map.root === 'auth.users'))
@@ -53,8 +57,18 @@ function notReached({ ctx, map, supabase, viaAuth, requestId, progress }: Erasur
   else lines.push('Backups made before: put beyond use; a restore erases this person again before it is opened.')
   if (map.root === 'auth.users')
     lines.push('The log of Supabase Auth (auth.audit_log_entries), which names people in JSON until Auth prunes it.')
-  if (requestId !== undefined)
+  lines.push(...(progress.elsewhereNotReached ?? []))
+  if (requestId !== undefined && erasure.elsewhere.length === 0)
     lines.push('Webhook events as they were received (caretaker.inbox): encrypted, and not searched for this person.')
+  for (const { table, column, rows, kept } of progress.residue?.found ?? [])
+    if (!kept)
+      lines.push(
+        `${table}.${column}: ${rows} ${rows === 1 ? 'row names' : 'rows name'} the person in text. gdpr.tables["${table}"].mentions can say so.`,
+      )
+  for (const table of progress.residue?.notScanned ?? [])
+    lines.push(`${table}: could not be searched for the person in the time, or with the privileges, there were.`)
+  if (progress.residue === null) lines.push('Text that names the person in other rows: gdpr.residue is false, nothing was searched.')
+  lines.push("The app's own logs and the host's, which Caretaker does not reach; its own name people by keyed hashes only.")
   if (requestId === undefined) lines.push("The record of this request: Caretaker's tables are not in this database. Keep this receipt.")
   return lines
 }
@@ -89,6 +103,8 @@ export async function finish(
     // What was asked by mail and not confirmed names the person too.
     await tx.execute(`delete from caretaker.gdpr_requests where state = 'received' and subject = $1`, [subject])
     const byHand = receipt.processors.filter(({ status }) => status === 'by-hand').map(({ name }) => name)
+    const residue = (receipt.residue?.found ?? []).filter(({ kept }) => !kept)
+    if (residue.length > 0) await emitEvent(tx, 'gdpr.residue', { request: requestId, found: residue })
     await emitEvent(tx, 'gdpr.erased', { request: requestId, ...(byHand.length > 0 ? { byHand } : {}) })
     await appendAudit(
       tx,

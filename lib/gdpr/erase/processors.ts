@@ -6,6 +6,7 @@ import { requirePolicy } from '../policy.ts'
 import { identifyPerson, type Person, type ProcessorErasure, processorsOf, reach } from '../processors/index.ts'
 import { findSubject } from '../subject.ts'
 import type { Erasure } from './erase-subject.ts'
+import { identifiersOf } from './identifiers.ts'
 
 /** What the receipt says of one processor. `asked`: told, and it has not answered yet. */
 export type ProcessorOutcome =
@@ -14,23 +15,24 @@ export type ProcessorOutcome =
   | { status: 'by-hand'; why: string }
 
 /**
- * Before any row goes: what the processors know the person by. Kept sealed in the checkpoint, because afterwards nothing
+ * Before any row goes: what the processors know the person by, and what text may name them by. Kept sealed in the checkpoint, because afterwards nothing
  * in the database would tell.
  * @throws {CaretakerError} `policy_invalid` for `ids` that name no column the person reaches
  */
 export async function identify(erasure: Erasure): Promise<void> {
   const { ctx, map, id, progress } = erasure
-  const all = processorsOf(requirePolicy(ctx))
-  if (all.length === 0 || progress.person !== undefined || progress.processors !== undefined) return
+  const policy = requirePolicy(ctx)
+  if (progress.person !== undefined || progress.rows !== undefined) return
   const subject = (await findSubject(ctx.db, map, id)) ?? { id, email: undefined }
-  const people = await ctx.db.transaction(
+  const known = await ctx.db.transaction(
     async (tx) => {
       await tx.execute('set local row_security = off')
-      return identifyPerson(tx, map, subject, all)
+      const people = await identifyPerson(tx, map, subject, processorsOf(policy))
+      return { people, identifiers: await identifiersOf(tx, map, policy, subject, people) } satisfies Known
     },
     { isolation: 'repeatable read', readOnly: true },
   )
-  const sealed = cipher(ctx).seal(Buffer.from(JSON.stringify(people)), place(erasure))
+  const sealed = cipher(ctx).seal(Buffer.from(JSON.stringify(known)), place(erasure))
   await erasure.keep({ person: sealed.toString('base64') })
 }
 
@@ -43,10 +45,7 @@ export async function processors(erasure: Erasure): Promise<void> {
   const { ctx, progress } = erasure
   const all = processorsOf(requirePolicy(ctx))
   if (all.length === 0) return
-  const people =
-    progress.person === undefined
-      ? {}
-      : (JSON.parse(cipher(ctx).open(Buffer.from(progress.person, 'base64'), place(erasure)).toString()) as Record<string, Person>)
+  const { people } = recall(erasure)
   let failure: unknown
   const note = (name: string, outcome: ProcessorOutcome) => erasure.keep({ processors: { ...progress.processors, [name]: outcome } })
   for (const named of all) {
@@ -73,9 +72,18 @@ export async function processors(erasure: Erasure): Promise<void> {
     throw failure instanceof CaretakerError
       ? failure
       : new CaretakerError('upstream_failed', 'A processor did not erase the person.', { cause: failure })
-  // All have answered: nothing needs to know the person by name any more.
-  delete progress.person
-  await erasure.keep({})
+}
+
+interface Known {
+  people: Record<string, Person>
+  identifiers: string[]
+}
+
+/** What `identify` noted; nothing where the rows were gone before it could. */
+export function recall(erasure: Erasure): Known {
+  const { ctx, progress } = erasure
+  if (progress.person === undefined) return { people: {}, identifiers: [] }
+  return JSON.parse(cipher(ctx).open(Buffer.from(progress.person, 'base64'), place(erasure)).toString()) as Known
 }
 
 /** Who would be told, and who must be by hand. */

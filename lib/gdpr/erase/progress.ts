@@ -3,6 +3,7 @@ import type { Queryable } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { ErasedRows } from './erase-rows.ts'
 import type { ProcessorOutcome } from './processors.ts'
+import type { Residue } from './residue.ts'
 
 /** How far an erasure is: `gdpr_requests.checkpoint` while it runs. No personal data beside the keyed hashes and what is sealed. */
 export interface Progress {
@@ -14,6 +15,12 @@ export interface Progress {
   /** What the processors know the person by, sealed with the field key until all of them have answered. */
   person?: string
   processors?: Record<string, ProcessorOutcome>
+  /** Rows outside of the map that named the person, by what holds them. */
+  elsewhere?: Record<string, number>
+  /** What of that could not be searched, in sentences. */
+  elsewhereNotReached?: string[]
+  mentions?: Record<string, number>
+  residue?: Residue | null
   tombstone?: string | null
 }
 

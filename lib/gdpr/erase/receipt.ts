@@ -1,6 +1,7 @@
 import { createHash, createHmac, hkdfSync, timingSafeEqual } from 'node:crypto'
 import { canonicalJson } from '../../platform/audit.ts'
 import type { ProcessorOutcome } from './processors.ts'
+import type { Residue } from './residue.ts'
 
 /** What an erasure did, without personal data: kept by the operator, given to the person, shown to the regulator. */
 export interface Receipt {
@@ -21,6 +22,12 @@ export interface Receipt {
   authUser: 'deleted' | 'absent' | 'not-applicable'
   /** Third parties: what each has erased, what stays there, and who must be asked by hand. */
   processors: ({ name: string } & ProcessorOutcome)[]
+  /** Records outside of the person's rows that named them, by what holds them, and what was emptied there. */
+  elsewhere: { name: string; records: number }[]
+  /** Other people's text in which the name was replaced. */
+  mentions: { table: string; rows: number }[]
+  /** What a search of all text for the person found afterwards; null where the policy turns it off. */
+  residue: Residue | null
   /** Where a restore finds that this person must be erased again; null where no object store is configured. */
   tombstone: string | null
   /** What this erasure did not reach, in sentences. */

@@ -1,17 +1,26 @@
 import type { Context } from '../../platform/context.ts'
 import { requireEnv } from '../../platform/env.ts'
 import { CaretakerError } from '../../platform/errors.ts'
-import { readSubjectMap } from '../policy.ts'
+import { readSubjectMap, requirePolicy } from '../policy.ts'
+import { identifyPerson, processorsOf } from '../processors/index.ts'
+import { isInstalled } from '../requests/request.ts'
+import { findSubject } from '../subject.ts'
 import { eraseRows } from './erase-rows.ts'
+import type { Elsewhere } from './erase-subject.ts'
+import { identifiersOf } from './identifiers.ts'
+import { eraseMentions } from './residue.ts'
 import { retrying } from './retry.ts'
 import { findErased, readTombstones } from './tombstone.ts'
 
 /**
- * Erases from `ctx.db` (a restored database that is not open yet) everybody who has been erased since: the rows only, for
- * files, Auth and processors were done the first time. Repeating it finds nothing more to do.
+ * Erases from `ctx.db` (a restored database that is not open yet) everybody who has been erased since: their rows, what
+ * `elsewhere` holds of them, and mentions of them. Files, Auth and processors were done the first time. Repeating it finds nothing more to do.
  * @returns how many people were erased again
  */
-export async function replayTombstones(ctx: Context): Promise<{ tombstones: number; erased: number }> {
+export async function replayTombstones(
+  ctx: Context,
+  elsewhere: readonly Elsewhere[] = [],
+): Promise<{ tombstones: number; erased: number }> {
   const objects = await ctx.objects()
   const tombstones = await readTombstones(objects)
   if (tombstones.length === 0) return { tombstones: 0, erased: 0 }
@@ -21,6 +30,15 @@ export async function replayTombstones(ctx: Context): Promise<{ tombstones: numb
   for (const id of ids) {
     if (ctx.signal.aborted)
       throw new CaretakerError('timeout', 'Stopped while erasures were replayed; run it again before the database is opened.')
+    const subject = (await findSubject(ctx.db, map, id)) ?? { id, email: undefined }
+    const identifiers = await ctx.db.transaction(
+      async (tx) =>
+        identifiersOf(tx, map, requirePolicy(ctx), subject, await identifyPerson(tx, map, subject, processorsOf(requirePolicy(ctx)))),
+      { isolation: 'repeatable read', readOnly: true },
+    )
+    // Before the rows: afterwards nothing would tell whom to look for, if this were stopped in between.
+    if (await isInstalled(ctx.db)) for (const { forget } of elsewhere) await forget(ctx, identifiers)
+    await eraseMentions(ctx, identifiers)
     await retrying(ctx, () =>
       ctx.db.transaction(
         (tx) => eraseRows(tx, map, id, { leaveTo: new Set(), requestId: undefined, now: ctx.clock.now(), onTable: () => undefined }),

@@ -37,6 +37,8 @@ export function resolvePolicy(catalogue: Catalogue, policy: GdprPolicy): Resolve
   }
   let idColumn = policy.subject.id
   let emailColumn = policy.subject.email
+  if (subject !== undefined)
+    for (const column of policy.subject.identifiers ?? []) requireColumn(subject, column, 'gdpr.subject.identifiers', issues)
   if (subject !== undefined) {
     if (idColumn !== undefined) requireColumn(subject, idColumn, 'gdpr.subject.id', issues)
     else if (subject.primaryKey.length === 1) idColumn = subject.primaryKey[0]
@@ -99,6 +101,7 @@ function columnsNamed(settings: TablePolicy): [string, string][] {
   const named: [string, string][] = []
   if (Array.isArray(settings.export)) for (const column of settings.export) named.push(['export', column])
   if (settings.link !== undefined) named.push(['link.column', settings.link.column])
+  for (const column of settings.mentions ?? []) named.push(['mentions', column])
   for (const column of settings.rectify ?? []) named.push(['rectify', column])
   for (const column of settings.ignore ?? []) named.push(['ignore', column])
   if (typeof settings.erase === 'object' && settings.erase.anonymise !== undefined) {

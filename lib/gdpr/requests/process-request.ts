@@ -3,7 +3,7 @@ import type { Context } from '../../platform/context.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { JobOutcome, JobRun, PlanLine } from '../../platform/job.ts'
 import { eraseEndedKeeping } from '../erase/end-of-keeping.ts'
-import { eraseSubject } from '../erase/erase-subject.ts'
+import { type Elsewhere, eraseSubject } from '../erase/erase-subject.ts'
 import { exportSubject } from '../export/export-subject.ts'
 import { requirePolicy } from '../policy.ts'
 import { remindDeadlines } from './deadlines.ts'
@@ -16,7 +16,12 @@ import { type GdprRequest, getRequest, isInstalled } from './request.ts'
  * Carries out one request: an erasure, or an export into the object store (`receipt.object` is its key). Done twice it does
  * nothing the second time; killed, it goes on where it stopped.
  */
-export async function processRequest(ctx: Context, requestId: string, run?: Pick<JobRun, 'shouldHandOver'>): Promise<GdprRequest> {
+export async function processRequest(
+  ctx: Context,
+  requestId: string,
+  run?: Pick<JobRun, 'shouldHandOver'>,
+  elsewhere: readonly Elsewhere[] = [],
+): Promise<GdprRequest> {
   const request = await getRequest(ctx, requestId)
   if (request.state === 'done' || request.state === 'refused' || run?.shouldHandOver() === true) return request
   if (request.state === 'received') throw new CaretakerError('conflict', 'The request is not verified yet: who asks must be known first.')
@@ -29,7 +34,7 @@ export async function processRequest(ctx: Context, requestId: string, run?: Pick
   ])
   const subject = row?.subject
   if (subject === undefined || subject === null) return getRequest(ctx, requestId)
-  if (request.kind === 'erase') await eraseSubject(ctx, { subject })
+  if (request.kind === 'erase') await eraseSubject(ctx, { subject, elsewhere })
   else await exportToStore(ctx, requestId, subject)
   return getRequest(ctx, requestId)
 }
@@ -68,7 +73,7 @@ async function exportToStore(ctx: Context, requestId: string, subject: string): 
 }
 
 /** The job `gdpr`: every request that waits for the worker, the one that is due first before the others. */
-export async function processRequestsJob(ctx: Context, run: JobRun): Promise<JobOutcome> {
+export async function processRequestsJob(ctx: Context, run: JobRun, elsewhere: readonly Elsewhere[] = []): Promise<JobOutcome> {
   const done: string[] = []
   const failed: { request: string; code: string }[] = []
   const reminded = await remindDeadlines(ctx)
@@ -79,7 +84,7 @@ export async function processRequestsJob(ctx: Context, run: JobRun): Promise<Job
   for (const { id } of await waitingRequests(ctx)) {
     if (run.shouldHandOver()) return { status: 'hand-over', ...(done.length > 0 ? { progress: true as const } : {}) }
     try {
-      await processRequest(ctx, id, run)
+      await processRequest(ctx, id, run, elsewhere)
       done.push(id)
     } catch (error) {
       // One person's trouble must not hold up the others; the request says what it was and is tried again.
