@@ -47,6 +47,11 @@ export const gdpr = z.strictObject({
         erase: z.optional(erase),
         /** A column that names the person without a foreign key: an id, or an e-mail address. */
         link: z.optional(z.strictObject({ column: name, to: z.optional(z.enum(['id', 'email'])) })),
+        /**
+         * Columns with other people's data, which the export leaves blank (Art. 15(4)): `true` in every row, or the name of the
+         * column that holds the person's id in the rows where the content is their own (`{ body: 'sender_id' }`).
+         */
+        redact: z.optional(z.record(z.string(), z.union([z.literal(true), name]))),
         /** Columns of free text in which other people may name the person: an erasure replaces the name there. */
         mentions: z.optional(z.array(name)),
         /** Columns that the person, or an operator for them, may have corrected (Art. 16). */

@@ -184,7 +184,7 @@ async function writeTable(
   name: string,
 ): Promise<{ table: PageTable; files: ArchivedFile[] }> {
   const columns = table.exportColumns
-  const list = columns.map((column) => `t.${identifier(column)}`).join(', ')
+  const list = columns.map((column) => exported(table, column)).join(', ')
   const { prefix, source } = keySets(map, [table.key])
   const order = table.identity.length === 0 ? '' : ` order by ${table.identity.map((column) => `t.${identifier(column)}`).join(', ')}`
   const rows = `${prefix}${rowsOf(map, table, list, source)}${order}`
@@ -196,6 +196,17 @@ async function writeTable(
   const asCsv = `copy (${rows}) to stdout (format csv, header true, encoding 'UTF8')`
   const files = [await archive.add(json, copyStream(session, asJson), lines), await archive.add(csv, copyStream(session, asCsv))]
   return { table: { table: table.key, rows: lines.rows(), columns, sample, json, csv }, files }
+}
+
+/** A column as the person gets it: what is another person's is blank, and in text says so. */
+function exported(table: MapTable, column: string): string {
+  const own = `t.${identifier(column)}`
+  const unless = table.redact[column]
+  if (unless === undefined) return own
+  const type = table.table.columns.find(({ name }) => name === column)?.type ?? 'text'
+  const blank = /^(text|character varying|citext)/.test(type) ? `case when ${own} is null then null else '[redacted]' end` : 'null'
+  if (unless === true) return `(${blank})::${type} as ${identifier(column)}`
+  return `case when t.${identifier(unless)}::text = current_setting('${subjectSetting}') then ${own} else (${blank})::${type} end as ${identifier(column)}`
 }
 
 function copyStream(session: Session, sql: string): Readable {
@@ -216,8 +227,11 @@ function fileNames(): (key: string) => string {
 
 function leftOut(_ctx: Context, map: SubjectMap): { what: string; why: string }[] {
   const lines: { what: string; why: string }[] = []
-  for (const { key, table, exportColumns } of map.tables.values()) {
+  for (const { key, table, exportColumns, redact } of map.tables.values()) {
     if (exportColumns.length === 0) lines.push({ what: key, why: 'the policy does not export it' })
+    const redacted = Object.keys(redact).filter((name) => exportColumns.includes(name))
+    if (redacted.length > 0)
+      lines.push({ what: `${key}: ${redacted.join(', ')}, where it is another person's`, why: 'the rights of others (Art. 15(4))' })
     const missing = table.columns.map(({ name }) => name).filter((name) => !exportColumns.includes(name))
     if (exportColumns.length > 0 && missing.length > 0)
       lines.push({

@@ -101,6 +101,10 @@ function columnsNamed(settings: TablePolicy): [string, string][] {
   const named: [string, string][] = []
   if (Array.isArray(settings.export)) for (const column of settings.export) named.push(['export', column])
   if (settings.link !== undefined) named.push(['link.column', settings.link.column])
+  for (const [column, unless] of Object.entries(settings.redact ?? {})) {
+    named.push(['redact', column])
+    if (unless !== true) named.push([`redact.${column}`, unless])
+  }
   for (const column of settings.mentions ?? []) named.push(['mentions', column])
   for (const column of settings.rectify ?? []) named.push(['rectify', column])
   for (const column of settings.ignore ?? []) named.push(['ignore', column])

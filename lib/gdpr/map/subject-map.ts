@@ -38,6 +38,8 @@ export interface MapTable {
   paths: readonly (readonly string[])[]
   /** The columns that the person gets; empty where the table is not exported. */
   exportColumns: readonly string[]
+  /** Columns the export leaves blank because they are other people's: `true`, or unless this column holds the person's id. */
+  redact: Readonly<Record<string, string | true>>
   erase: EraseAction
   classified: boolean
   /** One row a person: another person's row is never taken. */
@@ -99,6 +101,7 @@ export function buildSubjectMap(catalogue: Catalogue, policy: GdprPolicy): Subje
       edges: own,
       paths: pathsTo(key, root, edges),
       exportColumns: exportColumns(table, settings),
+      redact: settings?.redact ?? {},
       erase: eraseAction(table, settings, own),
       classified: settings !== undefined || key === root || key === resolved.subject,
       person: people.has(key),

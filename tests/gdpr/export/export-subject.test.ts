@@ -78,6 +78,28 @@ describe('exportSubject', () => {
     expect((files.get('data/public.payments.json') as Buffer).toString()).toContain('"amount":12345678901234.5678')
   })
 
+  it("leaves other people's words out of shared rows, and says so", async () => {
+    const ctx = shop({ subject: { table: 'users' }, tables: { messages: { redact: { body: 'sender_id', recipient_id: 'recipient_id' } } } })
+    const rows = JSON.parse((await exported(ctx, '1')).get('data/public.messages.json')?.toString() ?? '[]') as {
+      sender_id: number
+      recipient_id: number | null
+      body: string
+    }[]
+    const all = await test.db.query<{ sender_id: number; recipient_id: number; body: string }>(
+      'select sender_id::int, recipient_id::int, body from messages where 1 in (sender_id, recipient_id) order by id',
+    )
+    expect(all.some(({ sender_id: sender }) => sender !== 1)).toBe(true)
+    expect(rows.map(({ sender_id, recipient_id, body }) => ({ sender_id, recipient_id, body }))).toEqual(
+      all.map(({ sender_id, recipient_id, body }) => ({
+        sender_id,
+        recipient_id: recipient_id === 1 ? 1 : null,
+        body: sender_id === 1 ? body : '[redacted]',
+      })),
+    )
+    const manifest = JSON.parse((await exported(ctx, '1')).get('manifest.json')?.toString() ?? '{}') as { notIncluded: { what: string }[] }
+    expect(manifest.notIncluded.map(({ what }) => what)).toContain("public.messages: body, recipient_id, where it is another person's")
+  })
+
   it('is an age file where a passphrase is given', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'gdpr-passphrase-'))
     try {
