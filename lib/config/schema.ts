@@ -7,7 +7,7 @@ import { job } from './schema/jobs.ts'
 import { name, tables, url } from './schema/primitives.ts'
 import { referencesOfJobs } from './schema/references.ts'
 import { reports } from './schema/reports.ts'
-import { retentionRule } from './schema/retention.ts'
+import { retentionBudget, retentionLimits, retentionRule } from './schema/retention.ts'
 import { schedule } from './schema/schedules.ts'
 import { webhooks } from './schema/webhooks.ts'
 
@@ -19,7 +19,16 @@ import { webhooks } from './schema/webhooks.ts'
 const parts = z.strictObject({
   app: z.strictObject({ name, url: z.optional(url), timezone: z.optional(z.string()) }),
   health: z.optional(health),
-  maintenance: z.optional(z.strictObject({ vacuum: z.optional(tables), reindex: z.optional(z.array(name)), refresh: z.optional(tables) })),
+  maintenance: z.optional(
+    z.strictObject({
+      vacuum: z.optional(tables),
+      reindex: z.optional(z.array(name)),
+      refresh: z.optional(tables),
+      /** Of each retention rule that names none itself. */
+      budget: z.optional(retentionBudget),
+      limits: z.optional(retentionLimits),
+    }),
+  ),
   retention: z.optional(z.array(retentionRule)),
   /** Jobs of the app's own, by name. */
   jobs: z.optional(z.record(z.string(), job)),
@@ -54,12 +63,14 @@ export type {
   ReindexTarget,
 } from './schema/jobs.ts'
 export { databaseReport, type ReportPeriod, type ReportPolicy } from './schema/reports.ts'
-export type { RetentionRule } from './schema/retention.ts'
+export type { RetentionBudget, RetentionChild, RetentionLimits, RetentionRule } from './schema/retention.ts'
 export type { MissedPolicy, Schedule } from './schema/schedules.ts'
 export type {
+  OutgoingEvent,
   StripeHandlers,
   StripeMirrorTable,
   StripeThinEvent,
+  SubscriberPolicy,
   WebhookDelivery,
   WebhookEvent,
   WebhookHandler,

@@ -34,6 +34,7 @@ export const statusOf: Record<ErrorCode, number> = {
   job_stalled: 500,
   job_abandoned: 500,
   lease_lost: 409,
+  address_refused: 422,
   upstream_failed: 502,
   timeout: 504,
   local_stack: 500,

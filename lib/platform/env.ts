@@ -124,6 +124,7 @@ export const variables = {
   TWILIO_ACCOUNT_SID: variable('Providers', 'Twilio account.', text()),
   TWILIO_AUTH_TOKEN: variable('Providers', 'Twilio token; signs its webhooks.', secret()),
   TWILIO_PHONE_NUMBER: variable('Providers', 'The sending number, as +1234567890.', text()),
+  TWILIO_AUTH_TOKEN_SECONDARY: variable('Providers', 'The other token while one is promoted: its signatures are accepted too.', secret()),
   SENDGRID_API_KEY: variable('Providers', 'SendGrid API key.', secret()),
   SENDGRID_FROM_EMAIL: variable('Providers', 'The verified sender.', text()),
   SENDGRID_WEBHOOK_PUBLIC_KEY: variable('Providers', "The signed event webhook's verification key.", secret()),
@@ -132,7 +133,18 @@ export const variables = {
   MEMBERSTACK_SECRET_KEY: variable('Providers', 'Memberstack, for its health check and erasures.', secret()),
   GDPR_PROCESSOR_SECRET: variable('Providers', 'whsec_…: signs the calls to processors that the policy names by URL.', secret()),
   MAKE_COM_WEBHOOK_URL: variable('Providers', 'Make.com scenario.', httpUrl()),
+  N8N_WEBHOOK_URL: variable('Providers', 'n8n workflow.', httpUrl()),
   TASKMASTER_WEBHOOK_URL: variable('Providers', 'TaskMaster.', httpUrl()),
+  WEBHOOK_SECRETS: variable(
+    'Providers',
+    'Secrets of `webhooks.sources`: NAME=SECRET, separated by commas; a name twice while its secret is rotated.',
+    secret(),
+  ),
+  SUBSCRIBER_SECRETS: variable(
+    'Providers',
+    'Secrets that sign what `webhooks.subscribers` are sent: NAME=whsec_…, likewise. Default: one derived from ENCRYPTION_KEY (`webhooks secret NAME`).',
+    secret(),
+  ),
   GOOGLE_CLIENT_ID: variable('Providers', 'Google OAuth client, for its health check.', text()),
   GOOGLE_CLIENT_SECRET: variable('Providers', 'Google OAuth secret.', secret()),
 

@@ -1,5 +1,8 @@
-import type { JobPlan, JobVerb } from '../platform/job.ts'
+import { sqlState } from '../platform/errors.ts'
+import type { JobPlan, JobVerb, PlanLine } from '../platform/job.ts'
 import { sourcePolicies } from './handlers.ts'
+import { type DeliveryOutcome, deliverMessages } from './outgoing/deliver.ts'
+import { forwardOutbox } from './outgoing/forward-outbox.ts'
 import { type Reconciled, reconcileStripe } from './stripe/reconcile.ts'
 import { watchSources } from './watch-sources.ts'
 
@@ -39,3 +42,37 @@ export const watchSourcesJob: JobVerb = async (ctx) => {
 }
 
 export const planWatchSources: JobPlan = () => Promise.resolve([])
+
+/** Makes messages of what happened, and sends what is due. Its checkpoint holds only counts: each delivery is noted by itself. */
+export const deliverJob: JobVerb = async (ctx, run) => {
+  const total: DeliveryOutcome = { delivered: 0, failed: 0, dead: 0, ...(run.checkpoint as Partial<DeliveryOutcome> | null) }
+  for (;;) {
+    const { more } = await forwardOutbox(ctx)
+    const done = await deliverMessages(ctx)
+    for (const key of Object.keys(done) as (keyof DeliveryOutcome)[]) total[key] += done[key]
+    if (ctx.signal.aborted || run.shouldHandOver()) {
+      await run.save(total)
+      return { status: 'hand-over' }
+    }
+    if (!more && done.delivered + done.failed + done.dead === 0) return { status: 'done', result: { ...total } }
+  }
+}
+
+/** What waits for each subscriber now, and what died. */
+export const planDeliver: JobPlan = async (ctx) => {
+  const rows = await ctx.db
+    .query<{ subscriber: string; state: string; count: number }>(
+      `select subscriber, state, count(*)::int as count from caretaker.deliveries where state in ('waiting', 'dead')
+       group by subscriber, state order by subscriber, state`,
+    )
+    .catch((error: unknown) => {
+      // A database that has never seen Caretaker has none.
+      if (sqlState(error) === '42P01' || sqlState(error) === '3F000') return []
+      throw error
+    })
+  return rows.map(({ subscriber, state, count }): PlanLine => {
+    const line = { target: 'caretaker.deliveries', count, unit: 'rows' as const }
+    if (state === 'waiting') return { ...line, action: `deliver to ${subscriber}` }
+    return { ...line, action: `nothing: dead letters of ${subscriber}`, warnings: [`${count} deliveries wait for \`webhooks redeliver\`.`] }
+  })
+}

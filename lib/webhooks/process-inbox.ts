@@ -8,6 +8,7 @@ import { emitEvent } from '../platform/outbox.ts'
 import type { CurrentObject } from './current-object.ts'
 import { type SourcePolicy, sourcePolicies } from './handlers.ts'
 import { minimise } from './minimise.ts'
+import { emitToSubscribers } from './outgoing/emit.ts'
 import { openPayload } from './payload.ts'
 import {
   type ClaimedEvent,
@@ -246,7 +247,7 @@ async function runHandler(
   handler: WebhookHandler,
   event: WebhookEvent,
   tx: Transaction,
-  delivery: WebhookDelivery,
+  delivery: Omit<WebhookDelivery, 'emit'>,
 ): Promise<void> {
   let open = true
   const guard = () => {
@@ -273,7 +274,9 @@ async function runHandler(
     )
   })
   try {
-    await Promise.race([handler(event, fenced, delivery), late])
+    const emit = async (type: string, data: Readonly<Record<string, unknown>>) =>
+      void (await emitToSubscribers(ctx, fenced, { type, data }))
+    await Promise.race([handler(event, fenced, { ...delivery, emit }), late])
   } finally {
     clearTimeout(timer)
     open = false

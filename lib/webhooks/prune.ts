@@ -21,6 +21,11 @@ const rules = {
   },
   entries: { table: 'caretaker.inbox', old: `x.state in ('applied', 'ignored', 'dead') and x.received_at < $2::timestamptz` },
   objects: { table: 'caretaker.inbox_objects', old: 'x.touched_at < $2::timestamptz' },
+  messages: {
+    table: 'caretaker.messages',
+    old: `x.created_at < $1::timestamptz
+      and not exists (select from caretaker.deliveries d where d.message_id = x.id and d.state = 'waiting')`,
+  },
   counts: { table: 'caretaker.webhook_counts', old: 'x.hour < $2::timestamptz' },
 } satisfies Record<string, Rule>
 

@@ -2,7 +2,7 @@ import type Stripe from 'stripe'
 import * as z from 'zod/mini'
 import type { Transaction } from '../../platform/db.ts'
 import { durationMs, isDuration } from '../duration.ts'
-import { duration } from './primitives.ts'
+import { duration, url } from './primitives.ts'
 
 /** What a handler is told beside the event. */
 export interface WebhookDelivery {
@@ -16,6 +16,8 @@ export interface WebhookDelivery {
   readonly current: boolean
   /** The object a thin event is about, where it could be fetched. */
   readonly object?: Readonly<Record<string, unknown>>
+  /** Tells the subscribers of the policy, if the transaction commits. The type is words joined by dots: "order.paid". */
+  emit(type: string, data: Readonly<Record<string, unknown>>): Promise<void>
 }
 
 type Handler<Event> = (event: Event, tx: Transaction, delivery: WebhookDelivery) => Promise<void>
@@ -89,7 +91,45 @@ const mirror = z.union([
   z.array(z.enum(['customers', 'subscriptions', 'invoices', 'payments'])).check(z.minLength(1, 'expected at least one table')),
 ])
 
+/** What a subscriber is told. */
+export interface OutgoingEvent {
+  type: string
+  at: Date
+  data: Record<string, unknown>
+}
+
+/** Addresses that are secrets themselves, so that they stand in the environment. */
+const addressVariable = z.enum(['MAKE_COM_WEBHOOK_URL', 'N8N_WEBHOOK_URL', 'SLACK_WEBHOOK_URL', 'TASKMASTER_WEBHOOK_URL'])
+
+const subscriber = z.strictObject({
+  url: z.union([url, z.strictObject({ env: addressVariable })]),
+  /** Types of events: "order.paid", "gdpr.*", "*". */
+  events: z
+    .array(
+      z
+        .string()
+        .check(z.regex(/^(\*|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(\.\*)?)$/, 'expected a type such as "order.paid", "order.*" or "*"')),
+    )
+    .check(z.minLength(1, 'expected at least one type')),
+  /** `standard`: `{ type, timestamp, data }`; `slack`: `{ text }`. Default `standard`. */
+  format: z.optional(z.enum(['standard', 'slack'])),
+  /** What is sent, where the subscriber wants something else. */
+  body: z.optional(
+    z.custom<(event: OutgoingEvent) => unknown>((value) => typeof value === 'function', 'expected a function (event) => body'),
+  ),
+  /** How long one attempt may take. Default "15 seconds". */
+  timeout: z.optional(duration),
+  /** An address in a private network on purpose. Default false: such are refused. */
+  allowPrivate: z.optional(z.boolean()),
+})
+
+export type SubscriberPolicy = z.output<typeof subscriber>
+
 export const webhooks = z.strictObject({
+  /** Who is told of what happens, signed as Standard Webhooks, by name. */
+  subscribers: z.optional(
+    z.record(z.string().check(z.regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'expected lower-case letters, digits and hyphens')), subscriber),
+  ),
   /** How long the inbox keeps what is done: payloads 30 days, entries (by which repeats are known) 90 days, unless said. */
   keep: z.optional(z.strictObject({ payloads: z.optional(duration), entries: z.optional(entriesKept) })),
   /** Tell when nothing comes from a source that usually would have sent this many events since (default 12); false for never. */
