@@ -84,8 +84,46 @@ export default defineConfig({
     subject: { table: 'auth.users', id: 'id', email: 'email' },
     // Who else holds data of the people, asked where there is a key for it.
     processors: [{ processor: 'stripe', ids: 'subscriptions.stripe_customer_id' }],
+    controller: { name: 'Runbooks Ltd', contact: 'privacy@runbooks.example' },
+    consent: {
+      newsletter: { version: '1', text: 'We write to you about what is new, about once a month. You can stop it in your settings.' },
+      'model-training': {
+        version: '1',
+        text: 'We may use your conversations to make the assistant better. You can take this back at any time.',
+      },
+    },
+    activities: [
+      {
+        name: 'Answering questions',
+        purpose: 'the service itself',
+        basis: 'contract (Art. 6(1)(b))',
+        tables: ['profiles', 'api_keys', 'connected_accounts', 'conversations', 'messages', 'token_usage'],
+        recipients: ['OpenAI'],
+        transfers: 'United States, under standard contractual clauses',
+      },
+      {
+        name: 'Billing',
+        purpose: 'payment, and books that tax law asks for',
+        basis: 'contract, legal obligation (Art. 6(1)(b), (c))',
+        tables: ['subscriptions', 'payments'],
+      },
+      {
+        name: 'Security',
+        purpose: 'finding faults and abuse',
+        basis: 'legitimate interests (Art. 6(1)(f))',
+        tables: ['auth_attempts', 'audit_logs', 'error_logs', 'request_logs'],
+        recipients: [],
+      },
+      {
+        name: 'Requests of people',
+        purpose: 'answering them, and showing that',
+        basis: 'legal obligation (Art. 6(1)(c))',
+        tables: ['gdpr_requests'],
+        recipients: [],
+      },
+    ],
     tables: {
-      profiles: { erase: 'delete' },
+      profiles: { rectify: ['display_name', 'locale'], erase: 'delete' },
       subscriptions: { erase: 'delete' },
       // Secrets are of no use to the person, and of much use to a thief.
       api_keys: { export: ['id', 'name', 'last_used_at', 'revoked_at', 'created_at'], erase: 'delete' },
@@ -93,7 +131,6 @@ export default defineConfig({
       conversations: { erase: 'delete' },
       messages: { erase: 'delete' },
       token_usage: { erase: 'delete' },
-      consents: { erase: 'delete' },
       payments: { erase: { keep: 'tax law', until: '10 years', anonymise: ['billing_name'] } },
       request_logs: { erase: { anonymise: ['user_id'] } },
       error_logs: { erase: 'delete' },
@@ -102,7 +139,7 @@ export default defineConfig({
       // That a request was answered in time has to be shown later.
       gdpr_requests: {
         link: { column: 'requester_email', to: 'email' },
-        erase: { keep: 'accountability (GDPR Art. 5(2))', until: '3 years' },
+        erase: { keep: 'accountability (GDPR Art. 5(2))', until: '2 years' },
       },
     },
   },

@@ -155,15 +155,6 @@ create table performance_metrics (
 
 -- Compliance ------------------------------------------------------------------------------------------------------------
 
-create table consents (
-  id uuid primary key default gen_random_uuid(),
-  user_id uuid not null references auth.users (id) on delete cascade,
-  purpose text not null check (purpose in ('analytics', 'newsletter', 'model_training')),
-  granted boolean not null,
-  recorded_at timestamptz not null default now()
-);
-create index idx_consents_user_id on consents (user_id);
-
 -- The app's own log of requests, older than Caretaker's: it proves that they were answered in time.
 create table gdpr_requests (
   id uuid primary key default gen_random_uuid(),
@@ -177,16 +168,6 @@ create table gdpr_requests (
 );
 create index idx_gdpr_requests_user_id on gdpr_requests (user_id);
 create index idx_gdpr_requests_requester_email on gdpr_requests (lower(requester_email));
-
--- The record of processing activities: about the company, not about people.
-create table processing_activities (
-  id int generated always as identity primary key,
-  name text not null unique,
-  purpose text not null,
-  lawful_basis text not null,
-  data_categories text[] not null,
-  recipients text[] not null default '{}'
-);
 
 -- Who sees what ---------------------------------------------------------------------------------------------------------
 
@@ -204,9 +185,7 @@ alter table auth_attempts enable row level security;
 alter table audit_logs enable row level security;
 alter table usage_reports enable row level security;
 alter table performance_metrics enable row level security;
-alter table consents enable row level security;
 alter table gdpr_requests enable row level security;
-alter table processing_activities enable row level security;
 
 -- (select auth.uid()) is computed once a statement; auth.uid() would be computed once a row.
 create policy own_row on profiles for select to authenticated using (id = (select auth.uid()));
@@ -219,7 +198,5 @@ create policy own_rows on messages for select to authenticated
   using (exists (select from conversations c where c.id = conversation_id and c.user_id = (select auth.uid())));
 create policy own_rows on token_usage for select to authenticated using (user_id = (select auth.uid()));
 create policy own_rows on payments for select to authenticated using (user_id = (select auth.uid()));
-create policy own_rows on consents for select to authenticated using (user_id = (select auth.uid()));
-create policy add_own on consents for insert to authenticated with check (user_id = (select auth.uid()));
 create policy own_rows on gdpr_requests for select to authenticated using (user_id = (select auth.uid()));
--- connected_accounts, the logs, the reports and processing_activities have no policy: the service role alone reads them.
+-- connected_accounts, the logs and the reports have no policy: the service role alone reads them.

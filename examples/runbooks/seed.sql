@@ -66,21 +66,10 @@ select pg_temp.key('user', p), (array['key.created','key.revoked','role.granted'
   ('203.0.113.' || pg_temp.pick(i, 114, 256))::inet, now() - pg_temp.age_of(i, 115, p)
 from generate_series(1, pg_temp.rows(0.05)) i, lateral (select pg_temp.person(i, 110) as p) who;
 
-insert into consents (id, user_id, purpose, granted, recorded_at)
-select pg_temp.key('consent', i), pg_temp.key('user', p), (array['analytics','newsletter','model_training'])[1 + pg_temp.pick(i, 122, 3)], i % 3 <> 0, now() - pg_temp.age_of(i, 123, p)
-from generate_series(1, pg_temp.rows(0.02)) i, lateral (select pg_temp.person(i, 120) as p) who;
-
 insert into gdpr_requests (id, user_id, requester_email, kind, identity_verified_at, due_at, completed_at, created_at)
 select pg_temp.key('request', i), case when i % 3 <> 0 then pg_temp.key('user', p) end, pg_temp.email(p), (array['access','portability','rectification','erasure'])[1 + pg_temp.pick(i, 132, 4)],
   now() - age + interval '1 day', now() - age + interval '30 days', case when age > interval '20 days' then now() - age + interval '9 days' end, now() - age
 from generate_series(1, pg_temp.rows(0.003)) i, lateral (select pg_temp.person(i, 130) as p) who, lateral (select pg_temp.age_of(i, 133, p) as age) how_old;
-
-insert into processing_activities (name, purpose, lawful_basis, data_categories, recipients) values
-  ('Answering questions', 'The service itself', 'contract', '{conversations,account}', '{OpenAI}'),
-  ('Billing', 'Payment of subscriptions', 'contract', '{account,payments}', '{Stripe}'),
-  ('Bookkeeping', 'Tax law', 'legal obligation', '{payments}', '{}'),
-  ('Security', 'Finding abuse', 'legitimate interest', '{sign-ins,audit log}', '{}'),
-  ('Newsletter', 'News about the product', 'consent', '{account}', '{}');
 
 -- Earlier months have their report; last month's is still to be written.
 insert into usage_reports (month, model, active_users, prompt_tokens, completion_tokens)
