@@ -4,7 +4,7 @@ import { copyObjectIn } from './copy-in.ts'
 import { tableFraming } from './framing.ts'
 import { hashCuts, type Loading, partObject, type RestoredTable } from './load-tables.ts'
 import type { Manifest, ManifestTable } from './manifest.ts'
-import { Meter, Unframe } from './meter.ts'
+import { Digest } from './meter.ts'
 import { copyIn, copyOut } from './part-sql.ts'
 
 /**
@@ -42,12 +42,13 @@ export async function loadIntoExisting(loading: Loading, session: Session, table
   let doneBytes = 0
   for (const part of table.parts) {
     const object = partObject(loading.manifest, part.key)
-    const meter = new Meter((bytes) => {
-      doneBytes += bytes
+    const digest = new Digest()
+    await copyObjectIn(loading.opening, object, session, copyIn(staged, { freeze: true }), framing, (piece) => {
+      digest.update(piece)
+      doneBytes += piece.length
       loading.onProgress?.({ phase: 'load', what: name, doneBytes, totalBytes: table.bytes })
     })
-    await copyObjectIn(loading.opening, object, session, copyIn(staged, { freeze: true }), [new Unframe(framing.head, framing.tail), meter])
-    if (meter.measured().sha256 !== object.contentSha256)
+    if (digest.measured().sha256 !== object.contentSha256)
       throw new CaretakerError('backup_corrupt', `${object.key} does not hold what its manifest says.`)
   }
   const objects = table.parts.map((part) => partObject(loading.manifest, part.key))

@@ -1,11 +1,10 @@
-import { pipeline } from 'node:stream/promises'
 import { qualified, type Session } from '../platform/db.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
 import { copyObjectIn } from './copy-in.ts'
-import { copyOutStream } from './copy-out.ts'
+import { copyOutBlocks } from './copy-out.ts'
 import { tableFraming } from './framing.ts'
 import type { Manifest, ManifestObject, ManifestTable } from './manifest.ts'
-import { Digest, Unframe } from './meter.ts'
+import { Digest } from './meter.ts'
 import type { Opening } from './object-stream.ts'
 import { copyIn, copyOut } from './part-sql.ts'
 import type { OnProgress } from './progress.ts'
@@ -83,16 +82,16 @@ async function loadTable(loading: Loading, session: Session, table: ManifestTabl
   if (!table.shared) await session.execute(`truncate only ${qualified(table.schema, table.name)}`)
   let rows = 0
   let bytes = 0
-  const count = (more: number) => {
-    bytes += more
-    onBytes(more)
+  const count = (piece: Buffer) => {
+    bytes += piece.length
+    onBytes(piece.length)
   }
   for (const part of table.parts) {
     const object = partObject(loading.manifest, part.key)
     const sql = copyIn(table, { freeze: !table.shared })
     let loaded: number
     try {
-      loaded = await copyObjectIn(loading.opening, object, session, sql, [new Unframe(framing.head, framing.tail, count)])
+      loaded = await copyObjectIn(loading.opening, object, session, sql, framing, count)
     } catch (error) {
       throw restoreFailure(table, bytes, error)
     }
@@ -144,21 +143,19 @@ export async function hashCuts(session: Session, sql: string, lengths: readonly 
     hashes.push(digest.measured().sha256)
     digest = new Digest()
   }
-  await pipeline(copyOutStream(session.client, sql), async (from: AsyncIterable<Buffer>) => {
-    for await (const chunk of from) {
-      let rest = chunk
-      for (
-        let room = (lengths[hashes.length] ?? Number.POSITIVE_INFINITY) - digest.bytes;
-        rest.length >= room;
-        room = lengths[hashes.length] ?? Number.POSITIVE_INFINITY
-      ) {
-        digest.update(rest.subarray(0, room))
-        rest = rest.subarray(room)
-        close()
-      }
-      digest.update(rest)
+  for await (const block of copyOutBlocks(session.client, sql)) {
+    let rest = block
+    for (
+      let room = (lengths[hashes.length] ?? Number.POSITIVE_INFINITY) - digest.bytes;
+      rest.length >= room;
+      room = lengths[hashes.length] ?? Number.POSITIVE_INFINITY
+    ) {
+      digest.update(rest.subarray(0, room))
+      rest = rest.subarray(room)
+      close()
     }
-  })
+    digest.update(rest)
+  }
   // What is missing at the end, an empty part, or what is left over.
   while (hashes.length < lengths.length || digest.bytes > 0) close()
   return hashes

@@ -44,49 +44,70 @@ export class Meter extends Transform {
   }
 }
 
-/** Takes `head` and `tail` off again; an error when they are not there. */
-export class Unframe extends Transform {
+/** Takes `head` and `tail` off again, piece by piece. Pieces of what it is given come out; what may be the tail is copied, and kept. */
+export class Unframing {
   readonly #head: Buffer
   readonly #tail: Buffer
-  readonly #onBytes: ((bytes: number) => void) | undefined
   #headBytes = 0
-  /** The last chunk that came: the tail may be in it. Held whole, so that no byte is copied. */
-  #held: Buffer = Buffer.alloc(0)
+  #kept: Buffer = Buffer.alloc(0)
 
-  constructor(head: string, tail: string, onBytes?: (bytes: number) => void) {
-    super()
-    this.#onBytes = onBytes
+  constructor(head: string, tail: string) {
     this.#head = Buffer.from(head)
     this.#tail = Buffer.from(tail)
   }
 
-  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
-    this.#onBytes?.(chunk.length)
+  /** What of `chunk`, and of what was kept before, is neither. @throws when it does not begin with the head */
+  push(chunk: Buffer): Buffer[] {
     let rest = chunk
     if (this.#headBytes < this.#head.length) {
       const taken = Math.min(rest.length, this.#head.length - this.#headBytes)
-      if (!rest.subarray(0, taken).equals(this.#head.subarray(this.#headBytes, this.#headBytes + taken))) {
-        done(new Error('does not begin as its manifest says'))
-        return
-      }
+      if (!rest.subarray(0, taken).equals(this.#head.subarray(this.#headBytes, this.#headBytes + taken)))
+        throw new Error('does not begin as its manifest says')
       this.#headBytes += taken
       rest = rest.subarray(taken)
     }
-    if (rest.length < this.#tail.length) this.#held = Buffer.concat([this.#held, rest])
-    else {
-      if (this.#held.length > 0) this.push(this.#held)
-      this.#held = rest
+    if (rest.length < this.#tail.length) {
+      const held = Buffer.concat([this.#kept, rest])
+      const end = Math.max(0, held.length - this.#tail.length)
+      this.#kept = held.subarray(end)
+      return end === 0 ? [] : [held.subarray(0, end)]
     }
-    done()
+    const end = rest.length - this.#tail.length
+    const out = [this.#kept, rest.subarray(0, end)].filter((piece) => piece.length > 0)
+    this.#kept = Buffer.from(rest.subarray(end))
+    return out
+  }
+
+  /** @throws when what was kept is not the tail */
+  end(): void {
+    if (this.#headBytes < this.#head.length || !this.#kept.equals(this.#tail)) throw new Error('does not end as its manifest says')
+  }
+}
+
+/** The same as a stream; an error when head or tail are not there. */
+export class Unframe extends Transform {
+  readonly #unframing: Unframing
+
+  constructor(head: string, tail: string) {
+    super()
+    this.#unframing = new Unframing(head, tail)
+  }
+
+  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
+    try {
+      for (const piece of this.#unframing.push(chunk)) this.push(piece)
+      done()
+    } catch (error) {
+      done(error as Error)
+    }
   }
 
   override _flush(done: TransformCallback): void {
-    const end = this.#held.length - this.#tail.length
-    if (this.#headBytes < this.#head.length || end < 0 || !this.#held.subarray(end).equals(this.#tail)) {
-      done(new Error('does not end as its manifest says'))
-      return
+    try {
+      this.#unframing.end()
+      done()
+    } catch (error) {
+      done(error as Error)
     }
-    if (end > 0) this.push(this.#held.subarray(0, end))
-    done()
   }
 }

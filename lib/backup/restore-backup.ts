@@ -8,13 +8,13 @@ import { copyLargeObjectsIn, copyLargeObjectsOut, largeObjectPrelude, largeObjec
 import { loadIntoExisting, selectTables } from './load-into-existing.ts'
 import { hashCuts, type Loading, loadTables, partObject, type RestoredTable } from './load-tables.ts'
 import type { Manifest, ManifestObject, ManifestTable } from './manifest.ts'
-import { Unframe } from './meter.ts'
 import { type Opening, readObjectText } from './object-stream.ts'
 import { backupConnections } from './policy.ts'
 import type { OnProgress } from './progress.ts'
 import { type Executed, runPostData, runScript, type ScriptRules } from './run-script.ts'
 import { type BackupChoice, selectBackup } from './select-backup.ts'
 import { pinSession, serverVersion, shareOut, withSessions } from './sessions.ts'
+import { restoreSettings } from './settings.ts'
 import { isPlatformSchema } from './supabase.ts'
 import { foreignKeyOrder, inspectTarget, type Target } from './target.ts'
 import { checkObjects, openBackup } from './verify-backup.ts'
@@ -131,6 +131,7 @@ async function load(loading: Loading, target: Target, preData: string): Promise<
   progress('indexes', 'indexes, constraints and triggers')
   const postData = await textOf(opening, manifest, 'post-data')
   skipped.push(...(await runPostData(sessions, postData, rules, (name) => progress('indexes', name))).skipped)
+  skipped.push(...(await restoreSettings(main, opening, manifest)))
   await analyze(sessions)
   return {
     target: target.name,
@@ -168,7 +169,7 @@ async function loadLargeObjects(loading: Loading, run: (sql: string) => Promise<
   if (part === undefined) return
   const object = partObject(manifest, part.key)
   for (const statement of largeObjectPrelude) await main.execute(statement)
-  await copyObjectIn(opening, object, main, copyLargeObjectsIn, [new Unframe(largeObjectFraming.head, largeObjectFraming.tail)])
+  await copyObjectIn(opening, object, main, copyLargeObjectsIn, largeObjectFraming, () => undefined)
   await run(largeObjectTail)
   const [found] = await hashCuts(main, copyLargeObjectsOut, [object.contentBytes])
   if (found !== object.contentSha256)
