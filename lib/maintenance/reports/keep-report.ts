@@ -43,7 +43,7 @@ export async function resolveReportTable(
       issues.push(errorAt(`${path}.sql`, `gives the column "${name}", which ${table.label} computes itself; leave it out`))
   }
   const key = await findKey(db, table, names, wanted.key, path)
-  if ('severity' in key) return [...issues, key]
+  if (!('columns' in key)) return [...issues, key]
   if (issues.length > 0) return issues
   const types = await db.query<{ type: string }>(
     `select format_type(a.atttypid, null) as type from unnest($2::text[]) with ordinality as w(name, n)
@@ -59,7 +59,7 @@ export async function resolveReportTable(
   }
 }
 
-interface Key extends Record<string, unknown> {
+type Key = {
   columns: string[]
   nullsAreEqual: boolean
 }

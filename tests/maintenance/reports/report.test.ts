@@ -8,6 +8,7 @@ import { openObjectStore } from '../../../lib/drivers/objects/index.ts'
 import { checkPolicy, planSteps, runSteps, showReport, writeReport } from '../../../lib/maintenance/index.ts'
 import type { Context } from '../../../lib/platform/context.ts'
 import { openDatabase } from '../../../lib/platform/db.ts'
+import { readEnv } from '../../../lib/platform/env.ts'
 import { CaretakerError } from '../../../lib/platform/errors.ts'
 import type { JobRun } from '../../../lib/platform/job.ts'
 import type { ObjectStore } from '../../../lib/platform/objects.ts'
@@ -25,7 +26,7 @@ describe('reports', () => {
 
   beforeAll(async () => {
     directory = await mkdtemp(join(tmpdir(), 'reports-'))
-    objects = await openObjectStore(`file://${directory}`, {}, { fetch: globalThis.fetch })
+    objects = await openObjectStore(`file://${directory}`, readEnv({}))
   })
   afterAll(() => rm(directory, { recursive: true, force: true }))
   beforeEach(async () => {
