@@ -42,6 +42,26 @@ export interface SourceRole {
   bypassRls: boolean
   connectionLimit: number
   memberOf: string[]
+  memberships: SourceMembership[]
+}
+
+/** How a role is a member of `role`. */
+export interface SourceMembership {
+  role: string
+  admin: boolean
+  /** null where the server does not tell them apart (before PostgreSQL 16). */
+  inherit: boolean | null
+  set: boolean | null
+}
+
+/** What `ALTER DATABASE … SET` or `ALTER ROLE … SET` has left. The value may be a secret of the app's. */
+export interface SourceSetting {
+  /** null for every role. */
+  role: string | null
+  /** In this database alone; otherwise in all of the server. */
+  inDatabase: boolean
+  name: string
+  value: string
 }
 
 export interface LeftOut {
@@ -85,13 +105,16 @@ export async function listTables(db: Queryable, scope: Scope): Promise<SourceTab
   )
 }
 
-/** Sequences, those of identity columns too, but not an extension's (unless it declares them as configuration). */
+/**
+ * Sequences, those of identity columns too, but not an extension's (unless it declares them as configuration; but pg_cron's jobs
+ * are made anew, with new numbers).
+ */
 export async function listSequences(db: Queryable, excludeSchemas: readonly string[]): Promise<SourceSequence[]> {
   return db.query<SourceSequence & Record<string, unknown>>(
     `select n.nspname as schema, c.relname as name
      from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
      where c.relkind = 'S' and c.relpersistence in ('p', 'u') and not ${systemSchemas} and n.nspname <> all ($1::text[])
-       and (exists (select from pg_catalog.pg_extension e where c.oid = any (e.extconfig)) or not exists (
+       and (exists (select from pg_catalog.pg_extension e where c.oid = any (e.extconfig) and e.extname <> 'pg_cron') or not exists (
          select from pg_catalog.pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'))
      order by 1, 2`,
     [excludeSchemas],
@@ -106,24 +129,46 @@ export async function listExtensions(db: Queryable): Promise<SourceExtension[]> 
 }
 
 /**
- * The roles that objects of this database are owned by, granted to or speak of, and those that they are members of.
- * PostgreSQL records no dependency on the role that initdb made: it is always among them. Passwords are not read.
+ * The roles that objects of this database are owned by, granted to or speak of, those it has settings for, and those that they
+ * are members of. PostgreSQL records no dependency on the role that initdb made: it is always among them. Passwords are not read.
  */
 export async function listRoles(db: Queryable): Promise<SourceRole[]> {
   return db.query<SourceRole & Record<string, unknown>>(
-    `with recursive needed (oid) as (
+    `with recursive here (oid) as (
+       select oid from pg_catalog.pg_database where datname = current_database()
+     ), needed (oid) as (
        select refobjid from pg_catalog.pg_shdepend
-       where refclassid = 'pg_authid'::regclass and dbid in (0, (select oid from pg_catalog.pg_database where datname = current_database()))
-         and (dbid <> 0 or (classid = 'pg_database'::regclass and objid = (select oid from pg_catalog.pg_database where datname = current_database())))
+       where refclassid = 'pg_authid'::regclass and dbid in (0, (select oid from here))
+         and (dbid <> 0 or (classid = 'pg_database'::regclass and objid = (select oid from here)))
+       union select setrole from pg_catalog.pg_db_role_setting where setdatabase = (select oid from here) and setrole <> 0
        union select 10::oid
        union select m.roleid from pg_catalog.pg_auth_members m join needed on needed.oid = m.member
+     ), membership as (
+       -- One row a grantor; since PostgreSQL 16 with what the member may do.
+       select m.member, g.rolname::text as role, bool_or(m.admin_option) as admin,
+         bool_or((to_jsonb(m) ->> 'inherit_option')::bool) as inherit, bool_or((to_jsonb(m) ->> 'set_option')::bool) as set
+       from pg_catalog.pg_auth_members m join pg_catalog.pg_roles g on g.oid = m.roleid group by 1, 2
      )
      select r.rolname as name, r.rolsuper as superuser, r.rolinherit as inherit, r.rolcreaterole as "createRole",
        r.rolcreatedb as "createDatabase", r.rolcanlogin as login, r.rolreplication as replication, r.rolbypassrls as "bypassRls",
        r.rolconnlimit as "connectionLimit",
-       coalesce((select array_agg(g.rolname::text order by g.rolname) from pg_catalog.pg_auth_members m join pg_catalog.pg_roles g on g.oid = m.roleid where m.member = r.oid), '{}') as "memberOf"
+       coalesce((select array_agg(m.role order by m.role) from membership m where m.member = r.oid), '{}') as "memberOf",
+       coalesce((select jsonb_agg(jsonb_build_object('role', m.role, 'admin', m.admin, 'inherit', m.inherit, 'set', m.set) order by m.role)
+         from membership m where m.member = r.oid), '[]') as memberships
      from pg_catalog.pg_roles r where r.oid in (select oid from needed) and r.rolname not like 'pg\\_%'
      order by 1`,
+  )
+}
+
+/** Settings of this database, of roles in it, and of the roles named (in all of the server). */
+export async function listSettings(db: Queryable, roles: readonly string[]): Promise<SourceSetting[]> {
+  return db.query<SourceSetting & Record<string, unknown>>(
+    `select r.rolname as role, s.setdatabase <> 0 as "inDatabase", split_part(config, '=', 1) as name, substr(config, strpos(config, '=') + 1) as value
+     from pg_catalog.pg_db_role_setting s left join pg_catalog.pg_roles r on r.oid = s.setrole, unnest(s.setconfig) with ordinality c (config, position)
+     where s.setdatabase = (select oid from pg_catalog.pg_database where datname = current_database())
+       or (s.setdatabase = 0 and r.rolname = any ($1::text[]))
+     order by s.setdatabase, r.rolname nulls first, c.position`,
+    [roles],
   )
 }
 

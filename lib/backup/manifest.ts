@@ -25,6 +25,7 @@ const objectSchema = z.strictObject({
     'large-object-owners',
     'sequences',
     'post-data',
+    'settings',
     'file-index',
     'file',
     'document',

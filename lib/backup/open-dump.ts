@@ -3,7 +3,15 @@ import { Readable } from 'node:stream'
 import type { Context } from '../platform/context.ts'
 import type { Session } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
-import { listExtensions, listLeftOut, listRoles, type SourceExtension, type SourceRole, type SourceTable } from './catalogue.ts'
+import {
+  listExtensions,
+  listLeftOut,
+  listRoles,
+  listSettings,
+  type SourceExtension,
+  type SourceRole,
+  type SourceTable,
+} from './catalogue.ts'
 import { databaseInstance } from './instance.ts'
 import { countLargeObjects, largeObjectSql } from './large-objects.ts'
 import type { Manifest, ManifestObject } from './manifest.ts'
@@ -12,6 +20,7 @@ import { type PageRange, splitTable } from './part-sql.ts'
 import type { BackupPolicy } from './policy.ts'
 import { rolesSql } from './roles.ts'
 import { dumpSchema } from './schema-sql.ts'
+import { settingsSql } from './settings.ts'
 import { takeSnapshot } from './snapshot.ts'
 
 /**
@@ -77,6 +86,11 @@ export async function openDump(
   const schema = { restrictKey, excludeSchemas: scope.excludeSchemas, excludeExtensions: homeless }
   const { preData, postData } = await dumpSchema(ctx, snapshot, schema)
   const roles = await listRoles(reader)
+  const settings = await listSettings(
+    reader,
+    roles.map((role) => role.name),
+  )
+  const settingsText = settingsSql(settings)
   const leftOut = await listLeftOut(reader, policy.excludeSchemas, scope)
   const [database] = await reader.query<{ name: string; encoding: string }>(
     `select current_database() as name, pg_encoding_to_char(encoding) as encoding from pg_catalog.pg_database where datname = current_database()`,
@@ -99,10 +113,11 @@ export async function openDump(
     tables: snapshot.tables,
     parts: planParts(snapshot.tables, largeObjects, partBytes),
     largeObjects,
-    before: [await text('roles.sql', 'roles', rolesSql(roles)), await text('pre-data.sql', 'pre-data', preData)],
+    before: [await text('roles.sql', 'roles', rolesSql(roles, settings)), await text('pre-data.sql', 'pre-data', preData)],
     after: [
       ...(largeObjects > 0 ? [await text('large-object-owners.sql', 'large-object-owners', owners)] : []),
       await text('post-data.sql', 'post-data', postData),
+      ...(settingsText === '' ? [] : [await text('settings.sql', 'settings', settingsText)]),
     ],
   }
 }

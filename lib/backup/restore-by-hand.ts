@@ -2,7 +2,7 @@ import type { Manifest } from './manifest.ts'
 
 /** The objects in the order in which they are loaded. */
 export function loadOrder(manifest: Pick<Manifest, 'objects'>): Manifest['objects'] {
-  const order = ['roles', 'pre-data', 'data', 'large-objects', 'large-object-owners', 'sequences', 'post-data'] as const
+  const order = ['roles', 'pre-data', 'data', 'large-objects', 'large-object-owners', 'sequences', 'post-data', 'settings'] as const
   return order.flatMap((kind) => manifest.objects.filter((object) => object.kind === kind))
 }
 
@@ -37,7 +37,8 @@ ${manifest.leftOut.map((left) => `- ${left.what}: ${left.why}`).join('\n')}
 
 ## After the restore
 
-- Roles that were missing have been made without login and password: \`alter role NAME login password '…'\`.
+- Roles that were missing have been made as they were, but without a password: \`alter role NAME password '…'\`.
+- What of roles and settings could not be given was printed as a warning.
 - Erasures of persons made after ${manifest.createdAt} are not in this backup: repeat them before the database is opened.
 `
 }

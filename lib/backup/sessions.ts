@@ -66,6 +66,8 @@ export async function pinSession(session: Session, versionNumber: number, option
     idle_in_transaction_session_timeout: '0',
     ...(versionNumber >= 170_000 ? { transaction_timeout: '0' } : {}),
     ...(versionNumber >= 140_000 ? { idle_session_timeout: '0' } : {}),
+    // The database itself may have it on, a restored one too.
+    default_transaction_read_only: 'off',
     row_security: 'off',
     search_path: '',
     ...valueSettings,
