@@ -134,6 +134,14 @@ const builtIn: readonly BuiltIn[] = [
       ),
   },
   {
+    name: 'gdpr-lint',
+    description: 'Look for personal data that the policy does not describe',
+    schedule: '45 4 * * *',
+    on: (policy) => policy.gdpr !== undefined,
+    run: async (ctx) => (await import('./gdpr/index.ts')).lintJob(ctx),
+    plan: async () => (await import('./gdpr/index.ts')).planLint(),
+  },
+  {
     name: 'retention',
     description: 'Purge, archive and anonymise by every retention rule',
     schedule: null,

@@ -9,11 +9,10 @@ import {
   eraseSubject,
   exportSubject,
   extendRequest,
-  lintMap,
+  lintDatabase,
   listRequests,
   type PlanOutcome,
   planSubjectErasure,
-  readCatalogue,
   readConsents,
   readSubjectMap,
   rectifySubject,
@@ -22,7 +21,6 @@ import {
   renderMermaid,
   renderRegister,
   renderTree,
-  requirePolicy,
 } from '../../lib/gdpr/index.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { Command, Invocation } from '../command.ts'
@@ -49,11 +47,11 @@ const lint: Command = {
   async run({ args, context, out }) {
     noMore('gdpr lint', args, 0)
     const ctx = await context()
-    const findings = lintMap(await readCatalogue(ctx.db), requirePolicy(ctx))
+    const { findings, fingerprint } = await lintDatabase(ctx)
     out.result(
-      findings,
+      { findings, fingerprint },
       findings.length === 0
-        ? 'Every table that a person reaches is described.'
+        ? `Every table that a person reaches is described. The schema's fingerprint: ${fingerprint}.`
         : findings.map(({ rule, message }) => `${rule}: ${message}`).join('\n'),
     )
     if (findings.length > 0) process.exitCode = 1

@@ -30,6 +30,14 @@ export const causes = {
     words: 'tables are readable without row level security',
     advice: 'Run `alter table … enable row level security` on the tables listed, and add policies.',
   },
+  gdpr_overdue: {
+    words: 'a request of a person is overdue',
+    advice: 'Run `caretaker gdpr requests`; tell the person, and carry the request out.',
+  },
+  gdpr_undescribed: {
+    words: 'personal data may be in tables the policy does not describe',
+    advice: 'Run `caretaker gdpr lint`: it names the tables and columns.',
+  },
   write_failed: {
     words: 'did not store, return or delete an object',
     advice: "Check the bucket, the key's permissions and the free space.",

@@ -71,7 +71,7 @@ describe('caretaker gdpr', () => {
   it('fails the lint by its exit code', async () => {
     const before = process.exitCode
     const { value } = await caretaker('gdpr lint', [])
-    expect([process.exitCode, (value as unknown[]).length > 0]).toEqual([1, true])
+    expect([process.exitCode, (value as { findings: unknown[] }).findings.length > 0]).toEqual([1, true])
     process.exitCode = before
   })
 

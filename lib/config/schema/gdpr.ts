@@ -37,6 +37,8 @@ export const gdpr = z.strictObject({
     /** Further columns of that table by which text may name the person: an erasure looks for them everywhere. */
     identifiers: z.optional(z.array(name)),
   }),
+  /** The schema's fingerprint when somebody last went through it: `gdpr lint` prints it, and fails when it has changed since. */
+  reviewed: z.optional(z.string().check(z.regex(/^[0-9a-f]{16}$/, 'expected the 16 digits that `caretaker gdpr lint` prints'))),
   /** Whether an erasure ends by looking for the person in all text of the database. Default true. */
   residue: z.optional(z.boolean()),
   tables: z.optional(

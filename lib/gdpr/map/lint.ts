@@ -4,7 +4,7 @@ import type { GdprPolicy } from './policy-names.ts'
 import { buildSubjectMap } from './subject-map.ts'
 
 export interface LintFinding {
-  rule: 'unclassified-table' | 'personal-column' | 'blocked'
+  rule: 'unclassified-table' | 'personal-column' | 'personal-value' | 'blocked' | 'drift'
   table: string
   column?: string
   message: string

@@ -65,7 +65,7 @@ function limitsOf(ctx: Context, map: SubjectMap, key: string): string[] {
   const lines: string[] = []
   for (const rule of ctx.config.retention ?? []) {
     const table = rule.table.includes('.') ? rule.table : `public.${rule.table}`
-    if (table !== key) continue
+    if (table !== key || rule.action === 'keep') continue
     const verb = rule.action === 'purge' ? 'deleted' : 'archiveTo' in rule.action ? `moved to ${rule.action.archiveTo}` : 'made anonymous'
     lines.push(`${key}: ${verb} ${rule.olderThan === undefined ? `where ${rule.where ?? 'the rule says'}` : `after ${rule.olderThan}`}`)
   }

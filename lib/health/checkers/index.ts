@@ -1,6 +1,7 @@
 import { nearest } from '../../config/index.ts'
 import type { CheckerKind } from '../checker.ts'
 import { database } from './database.ts'
+import { gdpr } from './gdpr.ts'
 import { objectStore } from './object-store.ts'
 import { rls } from './rls.ts'
 import { stripe } from './stripe.ts'
@@ -19,6 +20,7 @@ export const checkerKinds: ReadonlyMap<string, CheckerKind> = new Map<string, Ch
   ['object-store', { check: objectStore, critical: false, timeoutMs: 5_000 }],
   ['stripe', { check: stripe, ...thirdParty }],
   ['url', { check: url, ...thirdParty }],
+  ['gdpr', { check: gdpr, critical: false, timeoutMs: 3_000 }],
   ['rls', { check: rls, critical: false, timeoutMs: 3_000 }],
 ])
 
