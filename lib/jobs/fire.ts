@@ -27,8 +27,7 @@ export async function fire(ctx: Context, job: Job): Promise<Claim> {
     if (next !== undefined && next.getTime() - now.getTime() <= earlyMs)
       return claimSlot(ctx, { job: job.name, slot: next, kind: 'planned' })
     if (onTime !== null) return onTime
-    if (current === null)
-      throw new CaretakerError('conflict', `${job.name} has no slot yet: its schedule "${job.schedule.cron}" comes for the first time.`)
+    if (current === null) throw new CaretakerError('conflict', `The schedule of ${job.name} has never come yet.`)
     // Slots from before the job was watched are nobody's; who fires one means it.
     if (!(await isOwed(ctx, job, current))) return claimSlot(ctx, { job: job.name, slot: current, kind: 'planned' })
     const [mine] = await ctx.db.transaction((tx) => claimVerdicts(tx, ctx, job, judge(job.schedule, [current], current, now)))

@@ -1,5 +1,7 @@
+import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { currentSlot, nextSlots, resolveSchedule, slotsBetween } from '../../lib/jobs/index.ts'
+import { oracleSlots } from './slot-oracle.ts'
 
 const utc = (cron: string) => ({ cron, timezone: 'UTC' })
 const iso = (dates: (Date | null)[]) => dates.map((date) => date?.toISOString())
@@ -36,5 +38,53 @@ describe('slots', () => {
     refused('0 3 * * *', 'Europe/Berlinn').toThrow(/backup.*Europe\/Berlinn/)
     refused('61 3 * * *').toThrow(/61 3/)
     refused('0 0 31 2 *').toThrow(/0 0 31 2.*expected a date that comes/)
+  })
+})
+
+describe('against the definition, minute by minute', () => {
+  it.each(['America/New_York', 'America/Havana', 'Europe/Berlin', 'Africa/Casablanca', 'Australia/Lord_Howe', 'Pacific/Chatham'])(
+    'every kind of schedule over a year in %s',
+    (timezone) => {
+      const [from, until] = [new Date('2026-01-01T00:00:00Z'), new Date('2027-01-01T00:00:00Z')]
+      for (const cron of [
+        '30 2 * * *',
+        '15,45 0,1,2,3 * * *',
+        '0 0 * * *',
+        '*/30 1-2 * * 0,6',
+        '10 */6 1 * *',
+        '45 1 L * *',
+        '5 2 1-7 3,4,9-11 0',
+      ])
+        expect([cron, iso(slotsBetween({ cron, timezone }, from, until, 10_000))]).toEqual([
+          cron,
+          iso(oracleSlots({ cron, timezone }, from, until)),
+        ])
+    },
+  )
+
+  it('looked at from any moment, forward and back, they are the same', () => {
+    const from = Date.UTC(2026, 0, 1)
+    fc.assert(
+      fc.property(
+        fc.constantFrom('30 2 * * *', '*/20 * * * *', '15,45 0-3 * * *', '0 0,12 * * *'),
+        fc.constantFrom('America/New_York', 'Europe/Berlin', 'Australia/Lord_Howe', 'America/Havana', 'Africa/Casablanca'),
+        fc.oneof(
+          fc.integer({ min: 0, max: 365 * 1_440 }),
+          // Around the days on which clocks change there.
+          fc.constantFrom(67, 87, 304, 299, 48, 80, 93, 276).chain((day) => fc.integer({ min: (day - 1) * 1_440, max: (day + 1) * 1_440 })),
+        ),
+        (cron, timezone, minute) => {
+          const at = new Date(from + minute * 60_000)
+          const [next] = nextSlots({ cron, timezone }, at, 1)
+          if (next === undefined) throw new Error('a slot without end')
+          expect(next > at).toBe(true)
+          expect(currentSlot({ cron, timezone }, next)).toEqual(next)
+          const before = currentSlot({ cron, timezone }, new Date(next.getTime() - 60_000))
+          expect(before === null || before <= at).toBe(true)
+          if (before !== null) expect(nextSlots({ cron, timezone }, before, 1)).toEqual([next])
+        },
+      ),
+      { numRuns: 400 },
+    )
   })
 })
