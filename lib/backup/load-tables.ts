@@ -2,6 +2,7 @@ import { qualified, type Session } from '../platform/db.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
 import { copyObjectIn } from './copy-in.ts'
 import { copyOutBlocks } from './copy-out.ts'
+import { holdsCronJobs, replayCronJobs } from './cron-jobs.ts'
 import { tableFraming } from './framing.ts'
 import type { Manifest, ManifestObject, ManifestTable } from './manifest.ts'
 import { Digest } from './meter.ts'
@@ -27,6 +28,8 @@ export interface Loading {
   main: Session
   sessions: readonly Session[]
   onProgress: OnProgress | undefined
+  /** Jobs of pg_cron are made, and made inactive. */
+  stillJobs?: boolean | undefined
 }
 
 /** Loads every table, on all sessions at once, and compares each with what was dumped. */
@@ -55,10 +58,13 @@ export async function loadTables(loading: Loading): Promise<RestoredTable[]> {
   for (const name of await foreignKeyOrder(main, [...shared.keys()])) {
     const table = shared.get(name)
     if (table === undefined) continue
+    if (holdsCronJobs(table)) {
+      restored.set(table, await replayCronJobs(loading, main, table))
+      continue
+    }
     try {
       await load(main, table)
     } catch (error) {
-      // Jobs of pg_cron, say, are made through its functions where its table is closed.
       if (table.condition === null || !(error instanceof CaretakerError) || sqlState(error.cause) !== '42501') throw error
       await main.execute('rollback')
       restored.set(table, { table: name, rows: 0, verified: false, problem: `${table.rows} rows were not restored: ${error.detail}` })

@@ -27,6 +27,8 @@ export interface RestoreInput extends BackupChoice {
   clean?: string | undefined
   /** Tables whose rows alone are brought back, into a database that has them, empty. */
   only?: readonly string[] | undefined
+  /** Make the jobs of pg_cron inactive: a copy that only stands for a while must not act. */
+  stillJobs?: boolean | undefined
   onProgress?: OnProgress
 }
 
@@ -75,7 +77,7 @@ export async function restoreBackup(ctx: Context, input: RestoreInput): Promise<
     )
     const preData = await textOf(opening, manifest, 'pre-data')
     await checkObjects(opening, manifest.objects, input.onProgress)
-    const loading: Loading = { manifest, opening, main, sessions, onProgress: input.onProgress }
+    const loading: Loading = { manifest, opening, main, sessions, onProgress: input.onProgress, stillJobs: input.stillJobs }
     if (only !== null) return loadOnly(loading, target, only)
     if (input.clean !== undefined) await cleanTarget(main)
     return load(loading, target, preData)

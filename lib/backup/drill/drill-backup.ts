@@ -66,6 +66,7 @@ export async function drillBackup(ctx: Context, input: DrillInput = {}): Promise
       id,
       identity,
       targetUrl: scratchUrl,
+      stillJobs: true,
       ...(input.onProgress === undefined ? {} : { onProgress: input.onProgress }),
     })
     const schema = await compareSchema(ctx, manifest, identity, scratchUrl)
