@@ -11,6 +11,16 @@ const erase = z.union([
   z.strictObject({ keep: name, until: duration, anonymise: z.optional(z.array(name)) }),
 ])
 
+/** A column that names the person without a foreign key. */
+const link = z.strictObject({
+  column: name,
+  to: z.optional(z.enum(['id', 'email', 'phone'])),
+  /** Where in a JSON column: `user.id`, or `members[]` for any element of an array there. */
+  path: z.optional(
+    z.string().check(z.regex(/^(\[\]|[^\s.[\]]+(\.[^\s.[\]]+)*(\[\])?)$/, 'expected a path such as "user.id", "members[]" or "[]"')),
+  ),
+})
+
 /** Third parties that can be asked for a person's data and told to erase it, by their own interfaces. */
 export const processorNames = ['stripe', 'posthog', 'sendgrid', 'twilio', 'memberstack'] as const
 
@@ -34,6 +44,7 @@ export const gdpr = z.strictObject({
     table,
     id: z.optional(name),
     email: z.optional(name),
+    phone: z.optional(name),
     /** Further columns of that table by which text may name the person: an erasure looks for them everywhere. */
     identifiers: z.optional(z.array(name)),
   }),
@@ -47,8 +58,8 @@ export const gdpr = z.strictObject({
       z.strictObject({
         export: z.optional(z.union([z.boolean(), z.array(name)])),
         erase: z.optional(erase),
-        /** A column that names the person without a foreign key: an id, or an e-mail address. */
-        link: z.optional(z.strictObject({ column: name, to: z.optional(z.enum(['id', 'email'])) })),
+        /** Columns that name the person without a foreign key: by id, e-mail address or telephone number; alone, in an array, or inside JSON. */
+        link: z.optional(z.union([link, z.array(link)])),
         /**
          * Columns with other people's data, which the export leaves blank (Art. 15(4)): `true` in every row, or the name of the
          * column that holds the person's id in the rows where the content is their own (`{ body: 'sender_id' }`).

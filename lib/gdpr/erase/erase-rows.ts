@@ -1,5 +1,6 @@
 import { identifier, qualified, type Transaction } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
+import { withoutPerson } from '../map/links.ts'
 import type { MapTable, SubjectMap } from '../map/subject-map.ts'
 import {
   circleOf,
@@ -12,6 +13,7 @@ import {
   relation,
   rowsOf,
   type Source,
+  sameAs,
   sameRow,
   subjectSetting,
   tid,
@@ -168,12 +170,19 @@ async function overwrite(tx: Transaction, table: MapTable, source: Source, optio
     )
   }
   const columns = Object.entries(erase.set)
-  if (columns.length === 0) {
+  if (columns.length === 0 && erase.unlink.length === 0) {
     const [row] = await tx.query<{ n: number }>(`select count(*)::float8 as n from ${source(table.key)}`)
     return row?.n ?? 0
   }
   const type = (name: string) => table.table.columns.find((column) => column.name === name)?.type ?? 'text'
   const assignments = columns.map(([name], n) => `${identifier(name)} = $${n + 1}::text::${type(name)}`)
+  for (const edge of erase.unlink) {
+    const column = table.table.columns.find(({ name }) => name === edge.columns[0])
+    if (column === undefined) continue
+    const [parent = ''] = edge.parentColumns
+    const value = withoutPerson(edge.place ?? { in: 'scalar' }, column, 't', source(edge.parent), `k.${identifier(parent)}`, sameAs(edge))
+    assignments.push(`${identifier(column.name)} = ${value}`)
+  }
   return tx.execute(
     `update ${relation(table)} t set ${assignments.join(', ')} from ${source(table.key)} k where ${sameRow(table, 't', 'k')}`,
     columns.map(([, value]) => (value === null ? null : String(value))),

@@ -2,6 +2,7 @@ import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { emitEvent } from '../../platform/outbox.ts'
+import { overwrittenColumns } from '../map/subject-map.ts'
 import { requirePolicy } from '../policy.ts'
 import { byWhom } from '../requests/open-request.ts'
 import type { EraseOutcome, Erasure } from './erase-subject.ts'
@@ -13,8 +14,7 @@ export function makeReceipt(erasure: Erasure, requestedAt: Date): Receipt {
   const { ctx, map, progress, requestId } = erasure
   const done = progress.rows ?? { deleted: {}, anonymised: {}, kept: {}, cut: {} }
   const setColumns = (key: string) => {
-    const erase = map.tables.get(key)?.erase
-    return erase?.kind === 'anonymise' || erase?.kind === 'keep' ? Object.keys(erase.set) : []
+    return overwrittenColumns(map.tables.get(key)?.erase)
   }
   const counted = (rows: Record<string, number>) => Object.entries(rows).filter(([, n]) => n > 0)
   return {

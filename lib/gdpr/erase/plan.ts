@@ -3,7 +3,7 @@ import { identifier, qualified } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { databaseRefusal } from '../database-refusal.ts'
 import type { Cut } from '../map/cuts.ts'
-import type { MapTable, SubjectMap } from '../map/subject-map.ts'
+import { type MapTable, overwrittenColumns, type SubjectMap } from '../map/subject-map.ts'
 import { identityList, joined, keySets, rowsOf, sameRow, subjectSetting } from '../rows/membership.ts'
 
 export interface PlannedTable {
@@ -84,7 +84,7 @@ export function refuseBlocked(plan: Pick<ErasePlan, 'blockers'>): void {
 
 function describeAction({ erase }: MapTable): Omit<PlannedTable, 'table' | 'rows'> {
   if (erase.kind === 'delete' || erase.kind === 'storage') return { action: erase.kind }
-  const columns = Object.keys(erase.set)
+  const columns = overwrittenColumns(erase)
   return erase.kind === 'anonymise' ? { action: 'anonymise', columns } : { action: 'keep', basis: erase.basis, until: erase.until, columns }
 }
 

@@ -15,6 +15,7 @@ export interface ResolvedPolicy {
   subject: string
   idColumn: string
   emailColumn: string | undefined
+  phoneColumn: string | undefined
   tables: ReadonlyMap<string, TablePolicy>
 }
 
@@ -51,19 +52,42 @@ export function resolvePolicy(catalogue: Catalogue, policy: GdprPolicy): Resolve
     else emailColumn = subject.columns.find((column) => column.name === 'email')?.name
     if (emailColumn === undefined)
       for (const [key, settings] of tables)
-        if (settings.link?.to === 'email')
+        if (linksOf(settings).some(({ to }) => to === 'email'))
           issues.push({
             path: `gdpr.tables.${key}.link`,
             message: `links by e-mail, but ${tableKey(subject)} has no column "email"; set gdpr.subject.email`,
           })
   }
+  let phoneColumn = policy.subject.phone
+  if (subject !== undefined) {
+    if (phoneColumn !== undefined) requireColumn(subject, phoneColumn, 'gdpr.subject.phone', issues)
+    else phoneColumn = subject.columns.find((column) => column.name === 'phone')?.name
+    if (phoneColumn === undefined)
+      for (const [key, settings] of tables)
+        if (linksOf(settings).some(({ to }) => to === 'phone'))
+          issues.push({
+            path: `gdpr.tables.${key}.link`,
+            message: `links by telephone number, but ${tableKey(subject)} has no column "phone"; set gdpr.subject.phone`,
+          })
+  }
+  for (const [key, settings] of tables)
+    for (const { column, path } of linksOf(settings)) {
+      const type = catalogue.tables.get(key)?.columns.find(({ name }) => name === column)?.type
+      if (path !== undefined && type !== undefined && !/^jsonb?$/.test(type))
+        issues.push({ path: `gdpr.tables.${key}.link.path`, message: `${column} is of type ${type}; a path leads into json or jsonb` })
+    }
   if (issues.length > 0 || subject === undefined || idColumn === undefined)
     throw new CaretakerError(
       'policy_invalid',
       `The policy does not fit the database:\n${issues.map((i) => `  ${i.path}: ${i.message}`).join('\n')}`,
       { issues },
     )
-  return { subject: tableKey(subject), idColumn, emailColumn, tables }
+  return { subject: tableKey(subject), idColumn, emailColumn, phoneColumn, tables }
+}
+
+/** A table's soft links. */
+export function linksOf({ link }: TablePolicy): { column: string; to?: 'id' | 'email' | 'phone' | undefined; path?: string | undefined }[] {
+  return link === undefined ? [] : Array.isArray(link) ? link : [link]
 }
 
 export function tableKey(table: Pick<Table, 'schema' | 'name'>): string {
@@ -100,7 +124,7 @@ function requireColumn(table: Table, column: string, path: string, issues: Issue
 function columnsNamed(settings: TablePolicy): [string, string][] {
   const named: [string, string][] = []
   if (Array.isArray(settings.export)) for (const column of settings.export) named.push(['export', column])
-  if (settings.link !== undefined) named.push(['link.column', settings.link.column])
+  for (const link of linksOf(settings)) named.push(['link.column', link.column])
   for (const [column, unless] of Object.entries(settings.redact ?? {})) {
     named.push(['redact', column])
     if (unless !== true) named.push([`redact.${column}`, unless])

@@ -1,4 +1,4 @@
-import type { MapTable, SubjectMap } from './subject-map.ts'
+import { type MapTable, overwrittenColumns, type SubjectMap } from './subject-map.ts'
 
 /** The map as a tree: each table under the one that it hangs from by its shortest path, other ways in named behind it. */
 export function renderTree(map: SubjectMap): string {
@@ -40,7 +40,7 @@ function nearestParent(map: SubjectMap, table: MapTable): string {
 
 function describe({ erase, exportColumns, classified }: MapTable): string {
   const exported = exportColumns.length === 0 ? 'not exported' : 'export'
-  const set = erase.kind === 'anonymise' || erase.kind === 'keep' ? Object.keys(erase.set) : []
+  const set = overwrittenColumns(erase)
   const emptied = set.length === 0 ? '' : `, ${set.join(', ')} overwritten`
   const action =
     erase.kind === 'keep'

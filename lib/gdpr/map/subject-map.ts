@@ -1,7 +1,8 @@
 import type { Catalogue, Column, ForeignKey, Table } from './catalogue.ts'
 import { components } from './components.ts'
 import { type Cut, cutsOf } from './cuts.ts'
-import { type GdprPolicy, type ResolvedPolicy, resolvePolicy, type TablePolicy } from './policy-names.ts'
+import { isShared, type LinkPlace, placeOf } from './links.ts'
+import { type GdprPolicy, linksOf, type ResolvedPolicy, resolvePolicy, type TablePolicy } from './policy-names.ts'
 
 type Constant = string | number | boolean | null
 
@@ -16,6 +17,8 @@ export interface Edge {
   operators: readonly string[]
   /** Compare as text, e-mail addresses without regard to case: a soft link has no constraint that says how. */
   as?: 'text' | 'email'
+  /** Of a soft link: where in its column it stands. */
+  place?: LinkPlace
   /**
    * Foreign keys of the row that name a person directly. The edge only takes rows where each of them is null: a row that
    * names another person is that person's, and this edge can be cut without deleting it.
@@ -23,10 +26,17 @@ export interface Edge {
   unlessNamed: readonly (readonly string[])[]
 }
 
+/** What becomes of the columns of rows that stay. */
+interface Overwritten {
+  set: Readonly<Record<string, Constant>>
+  /** Soft links that others share a column with: the person is taken out of it, and the rest stays. */
+  unlink: readonly Edge[]
+}
+
 export type EraseAction =
   | { kind: 'delete' }
-  | { kind: 'anonymise'; set: Readonly<Record<string, Constant>> }
-  | { kind: 'keep'; basis: string; until: string; set: Readonly<Record<string, Constant>> }
+  | ({ kind: 'anonymise' } & Overwritten)
+  | ({ kind: 'keep'; basis: string; until: string } & Overwritten)
   /** Rows of Supabase Storage: its API deletes them together with the files; SQL never does. */
   | { kind: 'storage' }
 
@@ -194,25 +204,27 @@ function edgesByTable(catalogue: Catalogue, resolved: ResolvedPolicy, root: stri
     const { name, columns, operators } = fk
     add(fk.table, { kind: 'key', name, parent: fk.references, parentColumns: fk.referencedColumns, columns, operators, unlessNamed })
   }
-  for (const [key, { link }] of resolved.tables) {
-    if (link === undefined || key === root) continue
-    const to = link.to ?? 'id'
-    const parentColumn = to === 'id' ? resolved.idColumn : (resolved.emailColumn as string)
-    const types = [
-      column(catalogue.tables.get(key) as Table, link.column).type,
-      column(catalogue.tables.get(resolved.subject) as Table, parentColumn).type,
-    ]
-    const as = to === 'email' ? { as: 'email' as const } : types[0] === types[1] ? {} : { as: 'text' as const }
-    add(key, {
-      kind: 'link',
-      name: link.column,
-      parent: resolved.subject,
-      parentColumns: [parentColumn],
-      columns: [link.column],
-      operators: ['='],
-      ...as,
-      unlessNamed: [],
-    })
+  for (const [key, settings] of resolved.tables) {
+    if (key === root) continue
+    for (const link of linksOf(settings)) {
+      const to = link.to ?? 'id'
+      const parentColumn = to === 'id' ? resolved.idColumn : ((to === 'email' ? resolved.emailColumn : resolved.phoneColumn) as string)
+      const own = column(catalogue.tables.get(key) as Table, link.column)
+      const place = placeOf(own, link.path)
+      const above = column(catalogue.tables.get(resolved.subject) as Table, parentColumn)
+      const as = to === 'email' ? { as: 'email' as const } : place.in === 'scalar' && own.type === above.type ? {} : { as: 'text' as const }
+      add(key, {
+        kind: 'link',
+        name: link.path === undefined ? link.column : `${link.column}.${link.path}`,
+        parent: resolved.subject,
+        parentColumns: [parentColumn],
+        columns: [link.column],
+        operators: ['='],
+        ...as,
+        place,
+        unlessNamed: [],
+      })
+    }
   }
   return edges
 }
@@ -288,16 +300,27 @@ function exportColumns(table: Table, settings: TablePolicy | undefined): string[
 
 function eraseAction(table: Table, settings: TablePolicy | undefined, edges: readonly Edge[]): EraseAction {
   if (table.schema === 'storage') return { kind: 'storage' }
+  const links = edges.filter(({ kind }) => kind === 'link')
+  // A row that names several people is nobody's to delete: the person is taken out of it.
+  const shared = links.some(({ place }) => place !== undefined && isShared(place))
+  if (settings?.erase === undefined && shared && edges.length === links.length) return { kind: 'anonymise', set: {}, unlink: links }
   const erase = settings?.erase ?? 'delete'
   if (erase === 'delete') return { kind: 'delete' }
   const written = erase.anonymise ?? []
   const set: Record<string, Constant> = Array.isArray(written) ? Object.fromEntries(written.map((name) => [name, null])) : { ...written }
   // A soft link names the person as surely as the rest of the row: what stays must not.
-  for (const edge of edges) if (edge.kind === 'link') for (const name of edge.columns) if (!(name in set)) set[name] = null
-  return 'keep' in erase ? { kind: 'keep', basis: erase.keep, until: erase.until, set } : { kind: 'anonymise', set }
+  for (const { columns, place } of links) if (place?.in === 'scalar') for (const name of columns) if (!(name in set)) set[name] = null
+  const unlink = links.filter(({ columns, place }) => place?.in !== 'scalar' && !columns.some((name) => name in set))
+  return 'keep' in erase ? { kind: 'keep', basis: erase.keep, until: erase.until, set, unlink } : { kind: 'anonymise', set, unlink }
 }
 
 function identityOf(table: Table): readonly string[] {
   if (table.primaryKey.length > 0) return table.primaryKey
   return table.uniqueKeys.find((key) => key.every((name) => column(table, name).notNull)) ?? []
+}
+
+/** The columns that are emptied or overwritten in rows that stay. */
+export function overwrittenColumns(erase: EraseAction | undefined): string[] {
+  if (erase?.kind !== 'anonymise' && erase?.kind !== 'keep') return []
+  return [...new Set([...Object.keys(erase.set), ...erase.unlink.flatMap(({ columns }) => columns)])]
 }

@@ -1,4 +1,5 @@
 import { identifier, qualified } from '../../platform/db.ts'
+import { linkMatches } from '../map/links.ts'
 import type { Edge, MapTable, SubjectMap } from '../map/subject-map.ts'
 
 /*
@@ -124,16 +125,23 @@ export function isSubject(map: SubjectMap): string {
   return `t.${identifier(map.rootColumn.name)} = current_setting('${subjectSetting}')::${map.rootColumn.type}`
 }
 
+/** How a soft link's two values are compared. */
+export function sameAs({ as }: Pick<Edge, 'as'>): (left: string, right: string) => string {
+  return as === 'email'
+    ? (left, right) => `lower(${left}::text) = lower(${right}::text)`
+    : (left, right) => `${left}::text = ${right}::text`
+}
+
 /** Referenced and referencing columns equal, as the constraint itself compares them. */
 export function joined(
-  edge: Pick<Edge, 'parentColumns' | 'columns' | 'operators' | 'as'> & { unlessNamed?: Edge['unlessNamed'] },
+  edge: Pick<Edge, 'parentColumns' | 'columns' | 'operators' | 'as' | 'place'> & { unlessNamed?: Edge['unlessNamed'] },
   parent: string,
   child: string,
 ): string {
   const pairs = edge.columns.map((name, n) => {
     const [above, below] = [`${parent}.${identifier(edge.parentColumns[n] as string)}`, `${child}.${identifier(name)}`]
-    if (edge.as === 'email') return `lower(${above}::text) = lower(${below}::text)`
-    if (edge.as === 'text') return `${above}::text = ${below}::text`
+    if (edge.place !== undefined && edge.place.in !== 'scalar') return linkMatches(edge.place, below, above, sameAs(edge))
+    if (edge.as !== undefined) return sameAs(edge)(above, below)
     return `${above} ${edge.operators[n] ?? '='} ${below}`
   })
   const guards = (edge.unlessNamed ?? []).map(
