@@ -44,6 +44,8 @@ export interface Exported {
   files: number
   /** Of the archive. */
   bytes: number
+  /** Of everything in it, unpacked. */
+  contentBytes: number
   notIncluded: { what: string; why: string }[]
 }
 
@@ -169,6 +171,7 @@ async function writeArchive(
   const bytes = await archive.close()
   return {
     bytes,
+    contentBytes: files.reduce((sum, file) => sum + file.bytes, 0),
     tables: tables.map(({ table, rows }) => ({ table, rows })),
     rows: tables.reduce((sum, { rows }) => sum + rows, 0),
     files: stored.length,
