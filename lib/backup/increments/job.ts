@@ -9,8 +9,6 @@ export const incrementJob: JobVerb = async (ctx, run) => {
   const report = await takeIncrement(ctx, { shouldStop: () => run.shouldHandOver() })
   if (report.status === 'stopped')
     await ctx.db.transaction((tx) => emitEvent(tx, 'backup.increments_stopped', { reason: report.reason, slot: run.slot.toISOString() }))
-  if (report.lost.length > 0)
-    await ctx.db.transaction((tx) => emitEvent(tx, 'backup.increments_lost', { lost: report.lost, slot: run.slot.toISOString() }))
   if (report.status === 'off') ctx.log.warn({ reason: report.reason }, 'increments are off: full backups only')
   if (report.gaps.length > 0)
     ctx.log.warn({ gaps: report.gaps.map((gap) => gap.table) }, 'changes of tables without a key cannot be repeated')

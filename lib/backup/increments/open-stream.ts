@@ -2,6 +2,7 @@ import type { Context } from '../../platform/context.ts'
 import type { Session } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { ObjectStore } from '../../platform/objects.ts'
+import { emitEvent } from '../../platform/outbox.ts'
 import { databaseInstance } from '../instance.ts'
 import { ownTrust, pinSigner, signerOf } from '../signing/index.ts'
 import type { Scope } from '../supabase.ts'
@@ -37,10 +38,13 @@ export async function openStream(ctx: Context, store: ObjectStore, session: Sess
   const newest = usable.at(-1)
   for (const { slot } of mine) {
     if (slot === newest?.slot) continue
-    if (slot.lost)
+    if (slot.lost) {
       lost.push(
         `Slot ${slot.name} has lost its log: the server threw away what was not read yet, as max_slot_wal_keep_size (${await keptSize(session)}) says. What was committed since the last increment can only be restored as of the next full backup; the slot was dropped, and increments begin anew with that.`,
       )
+      // Before the slot goes: if this run is killed here, the next one says it again.
+      await tellLost(ctx, slot, lost.at(-1) ?? '')
+    }
     await dropSlot(session, slot)
   }
   for (const { slot } of unsigned) {
@@ -75,6 +79,15 @@ export async function openStream(ctx: Context, store: ObjectStore, session: Sess
       'max_slot_wal_keep_size is -1: if these runs ever end, the slot keeps log until the disk is full. Set it, or stop increments with "caretaker backup increment --stop".',
     )
   return { on: true, stream, slot, stored: { id: stream.id, segments: [], objects: [] }, notes, lost }
+}
+
+/** In the log, and in the outbox where there is one that this role may write to. */
+async function tellLost(ctx: Context, slot: Slot, reason: string): Promise<void> {
+  ctx.log.error({ slot: slot.name }, 'increments were lost with the log of their slot')
+  const [outbox] = await ctx.db.query<{ open: boolean }>(
+    `select coalesce(has_table_privilege(to_regclass('caretaker.outbox'), 'insert'), false) as open`,
+  )
+  if (outbox?.open === true) await ctx.db.transaction((tx) => emitEvent(tx, 'backup.increments_lost', { slot: slot.name, reason }))
 }
 
 async function keptSize(session: Session): Promise<string> {

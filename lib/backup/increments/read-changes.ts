@@ -94,8 +94,8 @@ export interface Survey {
   last: Commit | null
   /** Tables with updates or deletes that name no row, as `schema.table`, with the time of the first. */
   gaps: Map<string, string>
-  /** The first change of a table that the base does not have. */
-  misfit: { table: string; at: string; previous: string | null } | null
+  /** The first change of a table, or of a column of one, that the base does not have. */
+  misfit: { table: string; column: string | null; at: string; previous: string | null } | null
 }
 
 /**
@@ -105,13 +105,13 @@ export interface Survey {
 export async function surveySegments(
   opening: Opening,
   segments: readonly Segment[],
-  about: { visible: string; at: bigint; tables: ReadonlySet<string>; noIdentity: ReadonlySet<string> },
+  about: { visible: string; at: bigint; tables: ReadonlyMap<string, ReadonlySet<string> | null>; noIdentity: ReadonlySet<string> },
 ): Promise<Survey> {
   const survey: Survey = { stop: null, last: null, gaps: new Map(), misfit: null }
   for (const segment of segments) {
     let stop = await findStop(opening, segment, about.at)
     const gaps = new Set<string>()
-    let unknown: string | undefined
+    let unknown: { table: string; column: string | null } | undefined
     await replaySegments(
       opening,
       [segment],
@@ -120,7 +120,7 @@ export async function surveySegments(
         change(change) {
           if (change.kind === 'truncate') return
           const name = `${change.table.schema}.${change.table.name}`
-          if (!about.tables.has(name)) unknown ??= name
+          unknown ??= misfitOf(change, name, about.tables)
           const blind =
             (change.kind === 'delete' && change.old === null) ||
             (change.kind === 'update' && change.old === null && about.noIdentity.has(name))
@@ -129,7 +129,7 @@ export async function surveySegments(
         commit(commit) {
           if (unknown !== undefined)
             survey.misfit ??= {
-              table: unknown,
+              ...unknown,
               at: formatInstant(commit.at),
               previous: survey.last === null ? null : formatInstant(survey.last.at),
             }
@@ -146,6 +146,18 @@ export async function surveySegments(
     }
   }
   return survey
+}
+
+function misfitOf(
+  change: Exclude<RowChange, { kind: 'truncate' }>,
+  name: string,
+  tables: ReadonlyMap<string, ReadonlySet<string> | null>,
+): { table: string; column: string | null } | undefined {
+  const columns = tables.get(name)
+  if (columns === undefined) return { table: name, column: null }
+  if (columns === null || change.kind === 'delete') return undefined
+  for (const column of change.row.keys()) if (!columns.has(column)) return { table: name, column }
+  return undefined
 }
 
 /** The ordinal of the first transaction of a segment that committed after `at`, or null. */

@@ -2,6 +2,7 @@ import type { Context } from '../../platform/context.ts'
 import { qualified, type Session } from '../../platform/db.ts'
 import { CaretakerError, sqlState } from '../../platform/errors.ts'
 import { parseIdentities } from '../age/index.ts'
+import type { ManifestTable } from '../manifest.ts'
 import type { Opening } from '../object-stream.ts'
 import type { OnProgress } from '../progress.ts'
 import { type RestoreReport, restoreBackup } from '../restore-backup.ts'
@@ -16,7 +17,7 @@ import { planRestore, type RestorePlan } from './plan-restore.ts'
 import { formatLsn } from './position.ts'
 import { replaySegments, type Survey, surveySegments } from './read-changes.ts'
 import type { Segment } from './segment.ts'
-import { stillTarget } from './still-target.ts'
+import { requireStillable, stillTarget } from './still-target.ts'
 import { streamFolder } from './stream.ts'
 import { readTargetTables } from './target-table.ts'
 
@@ -62,6 +63,7 @@ export async function restoreAt(ctx: Context, input: RestoreAtInput): Promise<Re
   const plan = await planRestore(ctx, input)
   const opening = plan.segments.length === 0 ? null : await openSegments(ctx, plan, input)
   const survey = opening === null ? null : await surveyPlan(plan, opening)
+  if (plan.segments.length > 0) await checkTarget(ctx, input)
   const base = await restoreBackup(ctx, {
     ...trusting(input),
     id: plan.base.id,
@@ -100,6 +102,14 @@ export async function restoreAt(ctx: Context, input: RestoreAtInput): Promise<Re
   }
 }
 
+/** What would end the restore behind the full backup is said before it. */
+async function checkTarget(ctx: Context, input: RestoreAtInput): Promise<void> {
+  await withSessions(input.targetUrl, ctx.env.DATABASE_CA, 1, async ([session]) => {
+    if (session === undefined) throw new CaretakerError('internal', 'A restore needs a connection.')
+    await requireStillable(session, { cleaned: input.clean !== undefined })
+  })
+}
+
 function trusting({ signers, trustUnsigned, identity }: RestoreAtInput): TrustInput {
   return { signers, trustUnsigned, identity }
 }
@@ -132,18 +142,27 @@ async function surveyPlan(plan: RestorePlan, opening: Opening): Promise<Survey> 
     {
       visible: plan.base.snapshot.visible,
       at: plan.at,
-      tables: new Set(plan.base.tables.map((table) => `${table.schema}.${table.name}`)),
+      tables: new Map(plan.base.tables.map((table) => [`${table.schema}.${table.name}`, columnsOf(table)])),
       noIdentity: new Set(blind),
     },
   )
   if (survey.misfit !== null) {
-    const { table, at, previous } = survey.misfit
+    const { table, column, at, previous } = survey.misfit
+    const what =
+      column === null
+        ? `Rows of ${table}, which it does not have,`
+        : `Rows of ${table} with a column "${column}", which it does not have there,`
     throw new CaretakerError(
       'invalid_input',
-      `--at ${formatInstant(plan.at)}: the schema has changed since the full backup of ${plan.base.createdAt}. Rows of ${table}, which it does not have, were committed at ${at}. ${previous === null ? `That backup itself can be restored` : `The newest moment before that is ${previous}`}.`,
+      `--at ${formatInstant(plan.at)}: the schema has changed since the full backup of ${plan.base.createdAt}. ${what} were committed at ${at}. ${previous === null ? `That backup itself can be restored` : `The newest moment before that is ${previous}`}.`,
     )
   }
   return survey
+}
+
+/** null where the backup is of a release that did not write down which columns are computed. */
+function columnsOf(table: ManifestTable): ReadonlySet<string> | null {
+  return table.generated === undefined ? null : new Set([...table.columns, ...table.generated])
 }
 
 /** Tables that stay as the base has them, each with the reason. */

@@ -44,26 +44,26 @@ export async function stillTarget(session: Session): Promise<Stilled> {
 }
 
 /**
+ * Says before anything is restored what would keep `stillTarget` from its work afterwards: the role may do neither, and what is there
+ * already (in a Supabase project much is) belongs to others.
+ * @throws {CaretakerError} `forbidden`
+ */
+export async function requireStillable(session: Session, target: { cleaned: boolean }): Promise<void> {
+  try {
+    await session.execute(`set session_replication_role = 'replica'`)
+    await session.execute(`set session_replication_role = 'origin'`)
+  } catch (error) {
+    if (sqlState(error) !== '42501') throw error
+    if (!target.cleaned) await refuseForeign(session, 'Nothing was restored. Use')
+  }
+}
+
+/**
  * What an owner may do instead. Returns the statements that undo it.
  * @throws {CaretakerError} `forbidden` where a table of another owner would act on its own: a trigger that adds the rows again
  */
 async function dropByOwner(session: Session): Promise<{ sql: string; what: string }[]> {
-  const [foreign] = await session.query<{ what: string }>(
-    `select what from (
-       select format('trigger %I of %s', t.tgname, t.tgrelid::regclass) as what, t.tgrelid as relation from pg_catalog.pg_trigger t
-         where not t.tgisinternal and t.tgenabled in ('O', 'A')
-       union all
-       select format('foreign key %I of %s', k.conname, k.conrelid::regclass), k.conrelid from pg_catalog.pg_constraint k where k.contype = 'f'
-     ) active
-     join pg_catalog.pg_class c on c.oid = active.relation join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-     where n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema' and not pg_has_role(c.relowner, 'usage')
-     order by 1 limit 1`,
-  )
-  if (foreign !== undefined)
-    throw new CaretakerError(
-      'forbidden',
-      `The role may neither set session_replication_role nor disable ${foreign.what}, which would act again on changes that are repeated. The target holds the full backup as it was. Empty it and restore with a role that may (grant set on parameter session_replication_role to it).`,
-    )
+  await refuseForeign(session, 'The target holds the full backup as it was. Empty it and restore with')
   const rows = await session.query<{ still: string; back: string; what: string; comment: string | null }>(
     `with mine as (
        select c.oid, c.oid::regclass::text as name from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -94,6 +94,26 @@ async function dropByOwner(session: Session): Promise<{ sql: string; what: strin
     { sql: back, what },
     ...(comment === null ? [] : [{ sql: `comment on ${comment}`, what }]),
   ])
+}
+
+/** @throws {CaretakerError} `forbidden` where a table of another owner would act on its own; `instead` begins the sentence on what to do */
+async function refuseForeign(session: Session, instead: string): Promise<void> {
+  const [foreign] = await session.query<{ what: string }>(
+    `select what from (
+       select format('trigger %I of %s', t.tgname, t.tgrelid::regclass) as what, t.tgrelid as relation from pg_catalog.pg_trigger t
+         where not t.tgisinternal and t.tgenabled in ('O', 'A')
+       union all
+       select format('foreign key %I of %s', k.conname, k.conrelid::regclass), k.conrelid from pg_catalog.pg_constraint k where k.contype = 'f'
+     ) active
+     join pg_catalog.pg_class c on c.oid = active.relation join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+     where n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema' and not pg_has_role(c.relowner, 'usage')
+     order by 1 limit 1`,
+  )
+  if (foreign !== undefined)
+    throw new CaretakerError(
+      'forbidden',
+      `The role may neither set session_replication_role nor disable ${foreign.what}, which would act again on changes that are repeated. ${instead} a role that may (grant set on parameter session_replication_role to it).`,
+    )
 }
 
 interface ForeignKey {

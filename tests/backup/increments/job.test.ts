@@ -2,7 +2,15 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { incrementJob, listBackups, planIncrement, restoreAt, stopIncrements } from '../../../lib/backup/index.ts'
+import {
+  incrementJob,
+  listBackups,
+  openIncrements,
+  planIncrement,
+  restoreAt,
+  stopIncrements,
+  takeIncrement,
+} from '../../../lib/backup/index.ts'
 import { defineConfig } from '../../../lib/config/index.ts'
 import { openObjectStore } from '../../../lib/drivers/objects/index.ts'
 import type { Context } from '../../../lib/platform/context.ts'
@@ -60,4 +68,68 @@ test('makes the slot and the full backup that increments go on from, then follow
   expect(await source.db.query(`select count(*)::int as count from caretaker.outbox where topic = 'backup.increments_based'`)).toEqual([
     { count: 2 },
   ])
+})
+
+const slots = () =>
+  source.db.query<{ name: string; status: string }>(
+    `select slot_name::text as name, wal_status as status from pg_replication_slots where database = current_database()`,
+  )
+
+test('a slot whose log the server threw away is told of, and the next full backup begins a new chain', async () => {
+  const [before] = await slots()
+  await source.db.execute(`alter system set max_slot_wal_keep_size = '1MB'`)
+  try {
+    await source.db.execute('select pg_reload_conf()')
+    for (let segment = 0; segment < 4; segment++) {
+      await source.db.execute('insert into t values ($1::int)', [100 + segment])
+      await source.db.execute('select pg_switch_wal()')
+    }
+    await source.db.execute('checkpoint')
+    expect(await slots()).toEqual([{ name: before?.name, status: 'lost' }])
+
+    const outcome = await resultOf('increment-lost')
+    expect(outcome).toMatchObject({
+      status: 'done',
+      result: {
+        status: 'stored',
+        lost: [expect.stringMatching(/has lost its log.*max_slot_wal_keep_size \(1MB\).*begin anew/)],
+        fullNeeded: expect.stringContaining('older than the slot'),
+        full: expect.any(String),
+      },
+    })
+  } finally {
+    await source.db.execute('alter system reset max_slot_wal_keep_size')
+    await source.db.execute('select pg_reload_conf()')
+  }
+  const [after] = await slots()
+  expect(after).not.toMatchObject({ name: before?.name })
+  expect(await source.db.query(`select payload ->> 'slot' as slot from caretaker.outbox where topic = 'backup.increments_lost'`)).toEqual([
+    { slot: before?.name },
+  ])
+
+  await source.db.execute('insert into t values (200)')
+  expect(await resultOf('increment-anew')).toMatchObject({ result: { fullNeeded: null, lost: [] } })
+  const target = await createTestDatabase({ template: 'template0' })
+  try {
+    await restoreAt(ctx, { at: 'latest', targetUrl: target.url })
+    expect(await target.db.query('select count(*)::int as count from t')).toEqual(
+      await source.db.query('select count(*)::int as count from t'),
+    )
+  } finally {
+    await target.drop()
+  }
+})
+
+test('increments that are taken out of the policy leave no slot behind; those that a person began stay', async () => {
+  const off: Context = { ...ctx, config: defineConfig({ app: { name: 'Job' }, backup: { encryption: 'none' } }) }
+  expect(await slots()).toHaveLength(1)
+  expect(await openIncrements(off)).toMatchObject({ on: false, reason: expect.stringContaining('was dropped') })
+  expect(await slots()).toEqual([])
+  expect(await openIncrements(off)).toEqual({ on: false, reason: 'The policy has no backup.increments.' })
+
+  // By command, under the policy that has none.
+  await takeIncrement(off)
+  expect(await slots()).toHaveLength(1)
+  await openIncrements(off)
+  expect(await slots()).toHaveLength(1)
 })

@@ -64,7 +64,10 @@ test('people who signed up within the hour come back, with what a trigger made f
   try {
     const restore = () => restoreAt(ctx, { at: 'latest', targetUrl: asProjectRole(target.url) })
     const refused = await restore().catch((error: unknown) => error)
-    expect(hasCode(refused, 'forbidden') && refused.detail).toMatch(/may neither set session_replication_role nor disable/)
+    expect(hasCode(refused, 'forbidden') && refused.detail).toMatch(
+      /may neither set session_replication_role nor disable.*Nothing was restored/,
+    )
+    expect(await target.db.query('select from auth.users')).toEqual([])
   } finally {
     await target.drop()
   }
