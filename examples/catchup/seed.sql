@@ -56,15 +56,15 @@ from generate_series(1, pg_temp.people(), 2) p;
 
 insert into calendar_events (id, user_id, google_event_id, title, starts_at, ends_at)
 select pg_temp.key('event', i), pg_temp.key('user', 1 + 2 * pg_temp.pick(i, 90, (pg_temp.people() + 1) / 2)), 'g' || i, (array['Dentist','Lunch','Standup','Concert'])[1 + pg_temp.pick(i, 91, 4)], at, at + interval '1 hour'
-from generate_series(1, pg_temp.rows(0.1)) i, lateral (select now() - make_interval(days => 80) + pg_temp.within(i, 92, 120) as at) planned;
+from generate_series(1, pg_temp.rows(0.1)) i, lateral (select now() - make_interval(days => 60) + pg_temp.within(i, 92, 100) as at) planned;
 
 insert into notifications (id, user_id, channel, provider_id, status, sent_at)
 select pg_temp.key('notification', i), pg_temp.key('user', p), channel, case channel when 'sms' then 'SM' else 'sg_' end || md5('message:' || i),
-  case when pg_temp.pick(i, 103, 50) = 0 then case channel when 'sms' then 'failed' else 'bounced' end else 'delivered' end, now() - pg_temp.within(i, 104, 180)
+  case when pg_temp.pick(i, 103, 50) = 0 then case channel when 'sms' then 'failed' else 'bounced' end else 'delivered' end, now() - pg_temp.within(i, 104, 130)
 from generate_series(1, pg_temp.rows(0.1)) i, lateral (select pg_temp.person(i, 100) as p, (array['email','email','sms'])[1 + pg_temp.pick(i, 102, 3)] as channel) who;
 
 insert into sms_replies (id, user_id, twilio_sid, body, received_at)
-select pg_temp.key('reply', i), pg_temp.key('user', p), 'SM' || md5('reply:' || i), (array['DONE','Later','Called them','NO'])[1 + pg_temp.pick(i, 112, 4)], now() - pg_temp.within(i, 113, 180)
+select pg_temp.key('reply', i), pg_temp.key('user', p), 'SM' || md5('reply:' || i), (array['DONE','Later','Called them','NO'])[1 + pg_temp.pick(i, 112, 4)], now() - pg_temp.within(i, 113, 130)
 from generate_series(1, pg_temp.rows(0.02)) i, lateral (select pg_temp.person(i, 110) as p) who;
 
 insert into login_attempts (email, succeeded, ip_address, attempted_at)

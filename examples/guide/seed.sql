@@ -26,12 +26,12 @@ from generate_series(1, pg_temp.people(), 4) p, generate_series(1, 1 + pg_temp.p
 
 insert into user_notifications (id, user_id, subject, sent_at, read_at)
 select pg_temp.key('notification', i), pg_temp.key('user', p), (array['A new lesson','Your invoice','Maintenance on Sunday','We are back'])[1 + pg_temp.pick(i, 52, 4)], now() - age, case when i % 3 <> 0 then now() - age / 2 end
-from generate_series(1, pg_temp.rows(0.08)) i, lateral (select pg_temp.person(i, 50) as p) who, lateral (select pg_temp.within(i, 53, 180) as age) how_old;
+from generate_series(1, pg_temp.rows(0.08)) i, lateral (select pg_temp.person(i, 50) as p) who, lateral (select pg_temp.within(i, 53, 130) as age) how_old;
 
 insert into workflow_runs (workflow, user_id, status, payload, started_at, finished_at)
 select (array['welcome','invoice-mail','digest','crm-sync'])[1 + pg_temp.pick(i, 62, 4)], case when i % 4 <> 0 then pg_temp.key('user', p) end, status,
   case when i % 4 <> 0 then jsonb_build_object('email', pg_temp.email(p)) else '{}' end, now() - age, case when status <> 'running' then now() - age + interval '3 seconds' end
-from generate_series(1, pg_temp.rows(0.1)) i, lateral (select pg_temp.person(i, 60) as p, pg_temp.within(i, 63, 60) as age, case when i % 50 = 0 then 'failed' when i = 1 then 'running' else 'done' end as status) what;
+from generate_series(1, pg_temp.rows(0.1)) i, lateral (select pg_temp.person(i, 60) as p, pg_temp.within(i, 63, 45) as age, case when i % 50 = 0 then 'failed' when i = 1 then 'running' else 'done' end as status) what;
 
 insert into feature_flags (name, enabled, rollout_percent) values ('new-player', true, 100), ('certificates', true, 25), ('dark-mode', false, 0);
 
