@@ -1,5 +1,6 @@
 import { createClient } from '@supabase/supabase-js'
 import policy from '../../../examples/canai/caretaker.config.ts'
+import { defineConfig } from '../../../lib/config/index.ts'
 import { openObjectStore } from '../../../lib/drivers/objects/index.ts'
 import { eraseSubject } from '../../../lib/gdpr/index.ts'
 import { systemClock } from '../../../lib/platform/clock.ts'
@@ -8,8 +9,8 @@ import { readEnv } from '../../../lib/platform/env.ts'
 import { CaretakerError } from '../../../lib/platform/errors.ts'
 import { createLog } from '../../../lib/platform/log.ts'
 
-// Erases SUBJECT in a process of its own, so that it can be killed. Says when it is ready to begin.
-const { SUBJECT = '', STORE = '', TEST_SUPABASE_URL = '', TEST_SERVICE_KEY = '', ...source } = process.env
+// Erases SUBJECT in a process of its own, so that it can be killed. Says when it is ready to begin, and what became of it.
+const { SUBJECT = '', STORE = '', PROCESSOR = '', TEST_SUPABASE_URL = '', TEST_SERVICE_KEY = '', ...source } = process.env
 const env = readEnv(source)
 const db = openDatabase({ sessionUrl: env.DATABASE_URL ?? '' })
 const objects = await openObjectStore(STORE, env)
@@ -18,7 +19,10 @@ await db.query('select 1')
 process.stdout.write('ready\n')
 const outcome = await eraseSubject(
   {
-    config: policy,
+    config: defineConfig({
+      ...policy,
+      gdpr: { ...policy.gdpr, subject: { table: 'auth.users', id: 'id', email: 'email' }, processors: [{ name: 'crm', url: PROCESSOR }] },
+    }),
     env,
     db,
     supabase: () => Promise.resolve(supabase),
@@ -33,6 +37,9 @@ const outcome = await eraseSubject(
     deadline: new Date(Date.now() + 60_000),
   },
   { subject: SUBJECT },
-)
+).catch((error: unknown) => {
+  if (error instanceof CaretakerError && error.code === 'upstream_failed') return { status: error.code }
+  throw error
+})
 process.stdout.write(`${outcome.status}\n`)
 await db.close()
