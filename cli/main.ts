@@ -21,6 +21,7 @@ const groups: Record<string, () => Promise<{ commands: Command[] }>> = {
   db: () => import('./commands/db.ts'),
   keys: () => import('./commands/keys.ts'),
   security: () => import('./commands/security.ts'),
+  report: () => import('./commands/report.ts'),
 }
 
 const common = {

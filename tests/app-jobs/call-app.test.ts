@@ -139,26 +139,6 @@ describe('calling the app', () => {
     expect(Date.now()).toBeGreaterThanOrEqual(due)
   })
 
-  it('ends an attempt at its timeout, and tries again', async () => {
-    app.answers = ['hang']
-    expect(await call({ timeout: '1 second' })).toEqual({ status: 200, attempts: 2 })
-    app.answers = ['hang']
-    recorded = nothingRecorded()
-    expect(await failure({ timeout: '1 second', retries: 0 })).toBe(
-      'timeout: call POST /api/jobs/sync: the app did not answer within 1 seconds.',
-    )
-  })
-
-  it('gives a call that the end of the invocation cut short one whole invocation', async () => {
-    app.answers = ['hang', 'hang']
-    const shortly = () => context({ deadline: new Date(Date.now() + 4_200) })
-    ctx = shortly()
-    expect(await call({ retries: 0 })).toBe('hand-over')
-    ctx = shortly()
-    expect(await failure({ retries: 0 })).toContain('in what an invocation has, twice. Give it a shorter "timeout"')
-    expect(app.calls).toHaveLength(2)
-  })
-
   it('begins nothing that it has no time for', async () => {
     ctx = context({ deadline: new Date(Date.now() + 3_000) })
     expect(await call()).toBe('hand-over')

@@ -2,12 +2,14 @@ import { Readable } from 'node:stream'
 import { databaseReport, type ReportPolicy } from '../../config/index.ts'
 import type { Context } from '../../platform/context.ts'
 import { remainingMs } from '../../platform/context.ts'
+import type { Transaction } from '../../platform/db.ts'
 import { CaretakerError, sqlState } from '../../platform/errors.ts'
 import type { PlanLine } from '../../platform/job.ts'
 import { planOf } from '../explain.ts'
 import { policyError } from '../issue.ts'
+import { findRelation, isIssue } from '../relations.ts'
 import { reading } from '../session-settings.ts'
-import type { Counts, Task, TaskProgress } from '../task.ts'
+import type { Counts, PlannedChanges, Task, TaskProgress } from '../task.ts'
 import { bindReport } from './bind.ts'
 import { checkReport } from './check-report.ts'
 import { keepDatabaseReport } from './database/keep.ts'
@@ -29,7 +31,7 @@ export function reportTasks(step: number, name: string): Task[] {
       // It waits for what the steps before it bring, and is not made of half of it.
       changesRows: true,
       run: (ctx, progress) => runReport(ctx, name, progress),
-      plan: (ctx) => planReport(ctx, name),
+      plan: (ctx, before) => planReport(ctx, name, before),
     },
   ]
 }
@@ -44,27 +46,38 @@ const databaseLine: PlanLine = {
 /** Less than this is not worth beginning: the next invocation has its whole time. */
 const leastMs = 8_000
 
-/**
- * Reads the report of the run's slot and keeps it: as an object first, which a repetition writes again, then in the table,
- * in one transaction with the checkpoint that says it is done.
- */
 async function runReport(ctx: Context, name: string, progress: TaskProgress): Promise<Counts | 'hand-over'> {
+  if (remainingMs(ctx) < leastMs) return 'hand-over'
+  return keepReportOf(ctx, name, progress.run.slot, (counts, tx) => progress.finish(counts, tx))
+}
+
+/**
+ * Reads the report of a slot and keeps it where its policy says: as an object first, which a repetition writes again, then
+ * in the table, in one transaction with `finish`. Repeated, it changes nothing.
+ * @throws {CaretakerError} `invalid_input` for a report that is not there or is kept nowhere, `policy_invalid` for one that does not fit
+ * the database, `forbidden` naming the grants that are missing, and what `readReport` throws
+ */
+export async function keepReportOf(
+  ctx: Context,
+  name: string,
+  slot: Date,
+  finish: (counts: Counts, tx: Transaction) => Promise<void> = () => Promise.resolve(),
+): Promise<Counts> {
   const report = findReport(ctx, name)
+  const { store, into } = report
+  if (store === undefined && into === undefined)
+    throw new CaretakerError('invalid_input', `The report "${name}" has neither "into" nor "store": there is nowhere to keep it.`)
   const wrong = policyError((await checkReport(ctx, name, report)).filter((issue) => issue.severity === 'error'))
   if (wrong !== undefined) throw wrong
-  if (remainingMs(ctx) < leastMs) return 'hand-over'
-  const window = await windowOf(ctx, report, progress.run.slot)
+  const window = await windowOf(ctx, report, slot)
   return readReport(ctx, name, report, window, async (reader) => {
     const counts: Counts = { period: window.label }
-    const { store, into } = report
     if (store !== undefined) {
       const objects = await ctx.objects()
       const key = objectKey(name, window, store)
       const file = Readable.from(encoded(reportFile(reader, store, { name, description: report.description, window }, {})))
-      const stored = await objects.put(key, file, {
-        contentType: store === 'csv' ? 'text/csv; charset=utf-8' : 'application/json',
-        signal: ctx.signal,
-      })
+      const contentType = store === 'csv' ? 'text/csv; charset=utf-8' : 'application/json'
+      const stored = await objects.put(key, file, { contentType, signal: ctx.signal })
       Object.assign(counts, { object: key, bytes: stored.bytes })
     }
     if (into === undefined) return counts
@@ -73,7 +86,7 @@ async function runReport(ctx: Context, name: string, progress: TaskProgress): Pr
     if (target.problems.length > 0) throw new CaretakerError('forbidden', target.problems.join('; '))
     await keepReport(ctx, name, target, reader, async (rows, tx) => {
       counts.rows = rows
-      await progress.finish(counts, tx)
+      await finish(counts, tx)
     })
     return counts
   })
@@ -90,15 +103,21 @@ async function* encoded(pieces: AsyncIterable<string>): AsyncGenerator<Buffer> {
 /** How long an exact count may take before the planner's estimate has to do, milliseconds. */
 const countTimeoutMs = 15_000
 
-async function planReport(ctx: Context, name: string): Promise<PlanLine[]> {
+async function planReport(ctx: Context, name: string, before: PlannedChanges): Promise<PlanLine[]> {
   const report = findReport(ctx, name)
   const issues = await checkReport(ctx, name, report)
   const wrong = policyError(issues)
   if (wrong !== undefined) throw wrong
   const window = await windowOf(ctx, report, ctx.clock.now())
+  const into = typeof report.into === 'string' ? report.into : report.into?.table
+  if (into !== undefined) {
+    // How many of its rows are new to the table is not counted.
+    const table = await reading(ctx, (tx) => findRelation(tx, into, 'table', `reports.${name}.into`))
+    if (!isIssue(table)) before.unsure.add(table.oid)
+  }
   const counted = await countRows(ctx, report, window)
   const places = [
-    ...(report.into === undefined ? [] : [`in ${typeof report.into === 'string' ? report.into : report.into.table}`]),
+    ...(into === undefined ? [] : [`in ${into}`]),
     ...(report.store === undefined ? [] : [`as ${objectKey(name, window, report.store)}`]),
   ]
   return [

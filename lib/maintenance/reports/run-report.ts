@@ -15,7 +15,7 @@ interface ReportRequest {
   at?: Date | undefined
 }
 
-/** The report of that name. @throws {CaretakerError} `not_found`, with the nearest name */
+/** The report of that name. @throws {CaretakerError} `invalid_input`, with the nearest name */
 export function findReport(ctx: Pick<Context, 'config'>, name: string): ReportPolicy {
   const reports = ctx.config.reports ?? {}
   const report = Object.hasOwn(reports, name) ? reports[name] : undefined
@@ -23,14 +23,14 @@ export function findReport(ctx: Pick<Context, 'config'>, name: string): ReportPo
   const known = Object.keys(reports)
   const near = nearest(name, [...known, databaseReport])
   throw new CaretakerError(
-    'not_found',
+    'invalid_input',
     `There is no report "${name.slice(0, 60)}"${near === undefined ? '.' : `; did you mean "${near}"?`} ${known.length === 0 ? 'The policy has no "reports".' : `Known: ${known.join(', ')}.`}`,
   )
 }
 
 /**
  * Runs the report's query now, for `work` to read. Keeps nothing: a look at a report changes nothing.
- * @throws {CaretakerError} `not_found`, and what `readReport` throws
+ * @throws {CaretakerError} `invalid_input`, and what `readReport` throws
  */
 export async function openReport<T>(
   ctx: Context,

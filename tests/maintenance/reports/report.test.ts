@@ -278,6 +278,6 @@ describe('reports', () => {
     ['montly', 'There is no report "montly"; did you mean "monthly"? Known: monthly.'],
     ['constructor', 'There is no report "constructor". Known: monthly.'],
   ])('does not know %s', async (name, words) => {
-    await expect(showReport(context({ monthly }), { name }, 1)).rejects.toMatchObject({ code: 'not_found', detail: words })
+    await expect(showReport(context({ monthly }), { name }, 1)).rejects.toMatchObject({ code: 'invalid_input', detail: words })
   })
 })
