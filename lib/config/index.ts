@@ -24,8 +24,11 @@ export type {
   StripeHandlers,
   StripeMirrorTable,
   SubscriberPolicy,
+  TwilioLanguage,
+  TwilioReplies,
   WebhookDelivery,
   WebhookEvent,
   WebhookHandler,
+  WebhookSourcePolicy,
 } from './schema.ts'
 export { databaseReport, onStripe } from './schema.ts'

@@ -71,8 +71,11 @@ export type {
   StripeMirrorTable,
   StripeThinEvent,
   SubscriberPolicy,
+  TwilioLanguage,
+  TwilioReplies,
   WebhookDelivery,
   WebhookEvent,
   WebhookHandler,
+  WebhookSourcePolicy,
 } from './schema/webhooks.ts'
 export { onStripe } from './schema/webhooks.ts'

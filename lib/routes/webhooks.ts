@@ -43,6 +43,12 @@ export const webhooks = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] =
       summary: 'Take an event from a provider',
       handle: (ctx, { params, ...input }) => take(ctx, params.source as string, input),
     }),
+    route({
+      ...common,
+      path: '/api/webhooks/sms/status',
+      summary: 'Take what became of a message that Twilio sent',
+      handle: (ctx, input) => take(ctx, 'sms/status', input),
+    }),
   ]
 }
 

@@ -28,7 +28,7 @@ export const reconcileJob: JobVerb = async (ctx, run) => {
 
 /** What would be asked for. How much never arrived, only Stripe knows. */
 export const planReconcile: JobPlan = (ctx) => {
-  const types = sourcePolicies(ctx.config).get('stripe')?.handlers.size ?? 0
+  const types = sourcePolicies(ctx).get('stripe')?.handlers.size ?? 0
   const warnings = ctx.env.STRIPE_SECRET_KEY === undefined ? [noKey] : []
   return Promise.resolve([
     { action: `ask Stripe for events of ${types} types that never arrived`, target: 'Stripe', count: null, unit: 'objects', warnings },

@@ -13,7 +13,7 @@ export function namedSecrets(setting: string | undefined, variable: string, name
     .map((entry) => entry.trim())
     .filter((entry) => entry !== '')
     .map((entry, index) => {
-      const match = /^([a-z0-9-]+)=(\S+?),?$/.exec(entry)
+      const match = /^([a-z0-9-]+)=(.+?),?$/s.exec(entry)
       if (match === null)
         throw new CaretakerError(
           'not_configured',

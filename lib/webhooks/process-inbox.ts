@@ -69,7 +69,7 @@ export async function processInbox(ctx: Context, input: ProcessInput = {}): Prom
   const outcome: InboxOutcome = { applied: 0, ignored: 0, failed: 0, dead: 0 }
   const goOn = () => !signal.aborted && remainingMs(ctx) > 1_000 && taken(outcome) < limit
 
-  for (const [source, policy] of sourcePolicies(ctx.config)) {
+  for (const [source, policy] of sourcePolicies(ctx)) {
     const types = [...policy.handlers.keys()]
     if (goOn()) outcome.ignored += await ignoreUnhandled(ctx.db, { source, types, now: ctx.clock.now(), ids }, limit - taken(outcome))
     while (types.length > 0 && goOn()) {
@@ -208,15 +208,15 @@ interface Standing {
 /** Where an event stands against what was applied of its object before. */
 async function standingOf(
   tx: Transaction,
-  { cipher }: Work,
+  { cipher, policy }: Work,
   claimed: ClaimedEvent,
   sent: WebhookEvent,
   progress: ObjectProgress,
 ): Promise<Standing> {
   const thin = !isObject(sent.data?.object)
   const stateTag = stateOf(cipher, sent)
-  const late = claimed.position < progress.position
-  if (!late) {
+  if (!policy.snapshots) return { thin: false, stateTag, lookUp: false, newest: undefined }
+  if (claimed.position >= progress.position) {
     const tied = claimed.position === progress.position && progress.stateTag !== null && !progress.stateTag.equals(stateTag)
     return { thin, stateTag, lookUp: tied || thin, newest: undefined }
   }

@@ -26,7 +26,7 @@ export const processInboxJob: JobVerb = async (ctx, run) => {
 
 /** What waits in the inbox now, by type, and what died there. */
 export const planInbox: JobPlan = async (ctx) => {
-  const policies = sourcePolicies(ctx.config)
+  const policies = sourcePolicies(ctx)
   const open = await openEvents(ctx)
   return open.map((row): PlanLine => {
     const handled = policies.get(row.source)?.handlers.has(row.type) === true

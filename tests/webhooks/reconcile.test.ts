@@ -15,7 +15,7 @@ import { appTables, historyPolicy, mirrorTables, tablesAsText } from './stripe-t
 
 const secret = 'whsec_test_of_the_endpoint'
 const test = useTestDatabase()
-const history = stripeHistory(400)
+const history = stripeHistory(250)
 const last = history.events.at(-1)?.created ?? 0
 let stripe: StripeState
 

@@ -91,6 +91,30 @@ const mirror = z.union([
   z.array(z.enum(['customers', 'subscriptions', 'invoices', 'payments'])).check(z.minLength(1, 'expected at least one table')),
 ])
 
+const source = z.strictObject({
+  ...receiving,
+  /** `standard`: Standard Webhooks, as of Clerk, Memberstack and Svix; `supabase`: an auth hook that sends. Default `standard`. */
+  kind: z.optional(z.enum(['standard', 'supabase', 'github'])),
+  on: z.optional(handlers),
+  toleranceSeconds: tolerance,
+})
+
+export type WebhookSourcePolicy = z.output<typeof source>
+
+/** The last parts of the paths that are taken, and what the inbox calls the built-in sources. */
+const takenNames = ['stripe', 'stripe-connect', 'sms', 'twilio', 'email', 'sendgrid', 'logs']
+const sourceName = z.string().check(
+  z.regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'expected lower-case letters, digits and hyphens'),
+  z.refine((value) => !takenNames.includes(value), `expected a name other than the built-in ${takenNames.join(', ')}`),
+)
+
+const replies = z.strictObject({ stop: z.optional(z.string()), start: z.optional(z.string()), help: z.optional(z.string()) })
+const keywords = z.optional(z.array(z.string().check(z.minLength(1, 'expected a word'))))
+const language = z.strictObject({ stop: keywords, start: keywords, help: keywords, replies: z.optional(replies) })
+
+export type TwilioReplies = z.output<typeof replies>
+export type TwilioLanguage = z.output<typeof language>
+
 /** What a subscriber is told. */
 export interface OutgoingEvent {
   type: string
@@ -147,6 +171,21 @@ export const webhooks = z.strictObject({
       connect: z.optional(z.strictObject({ on: z.optional(stripeHandlers), mirror: z.optional(mirror) })),
     }),
   ),
+  /** Messages: `message.received`, and what became of those sent: `message.delivered`, `message.failed`… */
+  twilio: z.optional(
+    z.strictObject({
+      ...receiving,
+      on: z.optional(handlers),
+      /** What is answered to STOP, START and HELP. Nothing unless said: Twilio answers by itself. */
+      replies: z.optional(replies),
+      /** The words of other languages; English is always known. */
+      languages: z.optional(z.array(language)),
+    }),
+  ),
+  /** What became of mail: `email.delivered`, `email.bounce`… */
+  sendgrid: z.optional(z.strictObject({ ...receiving, on: z.optional(handlers) })),
+  /** Other senders, by the last part of their path: `/api/webhooks/{name}`. Their secrets are in WEBHOOK_SECRETS. */
+  sources: z.optional(z.record(sourceName, source)),
 })
 
 export type StripeMirrorTable = Exclude<z.output<typeof mirror>, true>[number]

@@ -5,15 +5,22 @@ import type { WebhookSource } from '../source.ts'
 /** Loaded when the first request for it comes: a cold start carries the code of one provider. */
 const builtIn: Record<string, () => Promise<WebhookSource>> = {
   stripe: async () => (await import('./stripe.ts')).stripe,
+  sms: async () => (await import('./twilio.ts')).twilioMessages,
+  'sms/status': async () => (await import('./twilio.ts')).twilioStatus,
+  email: async () => (await import('./sendgrid.ts')).sendgrid,
 }
 
 /**
- * The source that answers under `/api/webhooks/{path}`.
+ * The source that answers under `/api/webhooks/{path}`: a built-in one, or one of `webhooks.sources`.
  * @throws {CaretakerError} `not_found`, with the nearest name
  */
-export async function openSource(_config: Policy, path: string): Promise<WebhookSource> {
+export async function openSource(config: Policy, path: string): Promise<WebhookSource> {
   const load = Object.hasOwn(builtIn, path) ? builtIn[path] : undefined
   if (load !== undefined) return load()
-  const near = nearest(path, Object.keys(builtIn))
+  const own = config.webhooks?.sources ?? {}
+  const policy = Object.hasOwn(own, path) ? own[path] : undefined
+  if (policy?.kind === 'github') return (await import('./github.ts')).githubSource(path, policy)
+  if (policy !== undefined) return (await import('./standard.ts')).standardSource(path, policy)
+  const near = nearest(path, [...Object.keys(builtIn), ...Object.keys(own)])
   throw new CaretakerError('not_found', `There is no webhook source of that name.${near === undefined ? '' : ` Did you mean "${near}"?`}`)
 }

@@ -54,7 +54,7 @@ export async function reconcileStripe(ctx: Context, input: ReconcileInput = {}):
   const source = input.account === undefined ? 'stripe' : 'stripe-connect'
   // The cursor of a connected account is its own.
   const cursor = input.account === undefined ? source : `${source}:${input.account}`
-  const types = [...(sourcePolicies(ctx.config).get(source)?.handlers.keys() ?? [])].filter((type) => !/^v\d/.test(type))
+  const types = [...(sourcePolicies(ctx).get(source)?.handlers.keys() ?? [])].filter((type) => !/^v\d/.test(type))
   const now = ctx.clock.now()
   const until = input.until ?? new Date(now.getTime() - inFlightMs)
   const since = input.since ?? (await sinceWhen(ctx, source, cursor, now))
