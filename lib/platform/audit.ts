@@ -43,7 +43,7 @@ export async function verifyAudit(db: Queryable): Promise<AuditVerdict> {
   let previous: Buffer = genesis
   let rows = 0
   for (;;) {
-    const page = await db.query<AuditRow>(
+    const page = await db.query<StoredRow>(
       `select seq::float8 as seq, at, actor, action, target, detail, previous_hash, hash
        from caretaker.audit where seq > $1::bigint order by seq limit 1000`,
       [rows],
@@ -58,7 +58,33 @@ export async function verifyAudit(db: Queryable): Promise<AuditVerdict> {
   }
 }
 
-interface AuditRow extends Record<string, unknown> {
+/** One row of the trail, as it is given to others; `hash` in hexadecimal. */
+export interface AuditRow {
+  seq: number
+  at: Date
+  actor: unknown
+  action: string
+  target: string
+  detail: unknown
+  hash: string
+}
+
+/** The rows since `since`, oldest first, whose action begins with `action` (`gdpr` finds `gdpr.erased`). */
+export async function* readAudit(db: Queryable, { since, action }: { since: Date; action?: string }): AsyncGenerator<AuditRow> {
+  for (let after = 0; ; ) {
+    const page = await db.query<AuditRow & Record<string, unknown>>(
+      `select seq::float8 as seq, at, actor, action, target, detail, encode(hash, 'hex') as hash from caretaker.audit
+       where seq > $1::bigint and at >= $2::timestamptz and ($3::text is null or action = $3 or action like replace(replace($3, '_', '\\_'), '%', '\\%') || '.%')
+       order by seq limit 1000`,
+      [after, since, action ?? null],
+    )
+    yield* page
+    if (page.length < 1000) return
+    after = page.at(-1)?.seq ?? after
+  }
+}
+
+interface StoredRow extends Record<string, unknown> {
   seq: number
   at: Date
   actor: unknown
@@ -69,7 +95,7 @@ interface AuditRow extends Record<string, unknown> {
   hash: Buffer
 }
 
-function auditHash(row: Pick<AuditRow, 'seq' | 'at' | 'actor' | 'action' | 'target' | 'detail'>, previous: Buffer): Buffer {
+function auditHash(row: Pick<StoredRow, 'seq' | 'at' | 'actor' | 'action' | 'target' | 'detail'>, previous: Buffer): Buffer {
   const body = canonicalJson([row.seq, row.at.toISOString(), row.actor, row.action, row.target, row.detail])
   return createHash('sha256').update(previous).update(body).digest()
 }

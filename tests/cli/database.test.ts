@@ -45,6 +45,7 @@ describe('a database that has never seen Caretaker', () => {
     [['jobs', 'history']],
     [['webhooks', 'list']],
     [['security', 'report']],
+    [['security', 'audit']],
     [['keys', 'create', '--role', 'viewer']],
   ])('%s says which command makes its tables', async (args) => {
     const ended = await caretaker([...args, '--json', ...over(bare)], { cwd })

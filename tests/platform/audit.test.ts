@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest'
-import { appendAudit, canonicalJson, verifyAudit } from '../../lib/platform/audit.ts'
+import { appendAudit, canonicalJson, readAudit, verifyAudit } from '../../lib/platform/audit.ts'
 import { fixedClock } from '../../lib/platform/clock.ts'
 import { useTestDatabase } from '../support/database.ts'
 
@@ -107,5 +107,33 @@ describe('canonicalJson', () => {
     expect(canonicalJson({ b: [{ d: 1, c: 'x' }], a: null })).toBe('{"a":null,"b":[{"c":"x","d":1}]}')
     expect(canonicalJson({ a: null, b: [{ c: 'x', d: 1 }] })).toBe(canonicalJson({ b: [{ d: 1, c: 'x' }], a: null }))
     expect(canonicalJson([2, 1])).toBe('[2,1]')
+  })
+})
+
+describe('reading the trail', () => {
+  const test = useTestDatabase()
+
+  it('is read back a page at a time, by time and by kind of action', async () => {
+    const clock = fixedClock('2026-11-21T00:00:00Z')
+    await test.db.transaction(async (tx) => {
+      for (let n = 0; n < 1_005; n++)
+        await appendAudit(
+          tx,
+          { actor: { type: 'system' }, clock },
+          { action: n % 2 === 0 ? 'gdpr.exported' : 'gdprx.other', target: String(n) },
+        )
+    })
+    const read = async (filter: Parameters<typeof readAudit>[1]) => {
+      const rows = []
+      for await (const row of readAudit(test.db, filter)) rows.push(row)
+      return rows
+    }
+    const since = new Date('2026-11-21T00:00:00Z')
+    const all = await read({ since })
+    expect(all).toHaveLength(1_005)
+    expect(all[0]).toMatchObject({ action: 'gdpr.exported', target: '0', hash: expect.stringMatching(/^[0-9a-f]{64}$/) })
+    expect((await read({ since, action: 'gdpr' })).map(({ action }) => action)).toEqual(Array.from({ length: 503 }, () => 'gdpr.exported'))
+    expect(await read({ since, action: 'gdpr_' })).toEqual([])
+    expect(await read({ since: new Date('2026-11-21T00:00:01Z') })).toEqual([])
   })
 })
