@@ -25,16 +25,7 @@ export interface TickReport extends Lapses {
 export async function tick(ctx: Context, jobs: readonly Job[]): Promise<TickReport> {
   return ledger(async () => {
     const now = await planningTime(ctx)
-    const report: TickReport = {
-      claimed: [],
-      skipped: [],
-      superseded: [],
-      overdue: [],
-      overran: [],
-      abandoned: [],
-      troubled: [],
-      wake: false,
-    }
+    const report: Pick<TickReport, 'claimed' | 'skipped' | 'troubled'> = { claimed: [], skipped: [], troubled: [] }
     // One job whose table is gone or whose condition fails must not stop the clock of the others.
     const apart = async (job: Job, look: () => Promise<void>) => {
       try {
@@ -60,11 +51,7 @@ export async function tick(ctx: Context, jobs: readonly Job[]): Promise<TickRepo
       await apart(job, async () => {
         if (job.pending !== undefined && (await job.pending(ctx))) await claimIfIdle(ctx, job.name)
       })
-    Object.assign(report, await findLapses(ctx, jobs))
-    const [open] = await ctx.db.query<{ open: boolean }>(
-      `select exists (select from caretaker.runs where state in ('queued', 'dispatched', 'running')) as open`,
-    )
-    report.wake = open?.open === true
-    return report
+    const { open, ...lapses } = await findLapses(ctx, jobs)
+    return { ...report, ...lapses, wake: open }
   })
 }

@@ -1,0 +1,17 @@
+import { expect, it } from 'vitest'
+import { useTestDatabase } from '../support/database.ts'
+import { liveThrough } from './year.ts'
+
+const test = useTestDatabase()
+
+it('every slot of a year ends once, done, failed or skipped by policy, and none silently', {
+  timeout: 300_000,
+}, async () => {
+  const seed = Math.floor(Math.random() * 2 ** 32)
+  const lived = await liveThrough(test.db, { from: '2026-01-01T00:10:00Z', until: '2027-01-01T00:00:00Z', seed, crashes: 8 }).catch(
+    (error: unknown) => {
+      throw new Error(`with seed ${seed}`, { cause: error })
+    },
+  )
+  expect(lived.slots).toBeGreaterThan(1_700)
+})
