@@ -102,6 +102,8 @@ describe.each([
       if (table in queries || /^public\.suggestions_p\d$/.test(table)) continue
       expect([table, lost(rows, after[table] ?? []), lost(after[table] ?? [], rows)]).toEqual([table, [], []])
     }
+    // Files are deleted through the Storage API, which is not configured here; the receipt says so.
+    delete after['storage.objects']
     for (const [table, rows] of Object.entries(after)) expect([table, rows.filter((row) => row.includes(id))]).toEqual([table, []])
     if (config.gdpr?.residue === false) return
     // The address book of somebody else is theirs; that the person stands in it is told.
