@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import Stripe from 'stripe'
-import { beforeAll, expect, it } from 'vitest'
+import { beforeAll, expect, it, vi } from 'vitest'
 import { findJob, jobs } from '../../lib/catalog.ts'
 import { defineConfig } from '../../lib/config/index.ts'
 import { work } from '../../lib/jobs/index.ts'
@@ -117,4 +117,29 @@ it('events behind one that waits for its next attempt bring no worker', async ()
   expect(await pending()).toBe(false)
   await insert('evt_of_another', '-1 hour', '-1 hour', 'b')
   expect(await pending()).toBe(true)
+})
+
+it('a flood of wrong signatures is told to wait, without a query; who signs well is let in meanwhile', async () => {
+  await test.db.execute('truncate caretaker.outbox, caretaker.inbox')
+  const env = readEnv({ ENCRYPTION_KEY: randomBytes(32).toString('hex'), STRIPE_WEBHOOK_SECRET: secret })
+  const ctx = testContext(test.db, { config: policy, env })
+  const { request, settled } = testServer(webhooks({ wake: () => Promise.resolve() }), ctx)
+  const counting = vi.spyOn(ctx.db, 'query')
+  const executing = vi.spyOn(ctx.db, 'execute')
+  const answers: Response[] = []
+  for (let n = 0; n < 100; n++)
+    answers.push(await request('/api/webhooks/stripe', signed(`evt_flood_${n}`, 'whsec_another_secret_entirely')))
+  expect(answers.slice(0, 30).map(({ status }) => status)).toEqual(Array(30).fill(400))
+  expect(answers.slice(30).map(({ status }) => status)).toEqual(Array(70).fill(429))
+  expect(Number(answers.at(-1)?.headers.get('retry-after'))).toBeGreaterThan(0)
+  expect(counting).not.toHaveBeenCalled()
+  expect(executing).not.toHaveBeenCalled()
+  expect((await request('/api/webhooks/stripe', signed('evt_in_the_flood'))).status).toBe(200)
+  // Another instance sees a flood of its own, and it is told once.
+  const other = testServer(webhooks({ wake: () => Promise.resolve() }), ctx)
+  for (let n = 0; n < 40; n++) await other.request('/api/webhooks/stripe', signed(`evt_flood_${n}`, 'whsec_another_secret_entirely'))
+  await Promise.all([settled(), other.settled()])
+  expect(await test.db.query(`select payload from caretaker.outbox where topic = 'webhooks.signatures_refused'`)).toEqual([
+    { payload: { source: 'stripe', moreThan: 30, withinSeconds: 60 } },
+  ])
 })
