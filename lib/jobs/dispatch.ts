@@ -36,8 +36,8 @@ async function dispatchQueued(ctx: Context, boss: PgBoss, jobs: readonly Job[], 
     )
     for (const run of queued.sort((a, b) => Number(b.attempt > 0) - Number(a.attempt > 0))) {
       const lanes = taken.get(run.job) ?? new Set<number>()
-      const begun = run.attempt > 0 && run.lane !== null
-      const lane = begun ? (run.lane as number) : freeLane(lanes, 1 + (jobs.find(({ name }) => name === run.job)?.schedule?.overlap ?? 0))
+      const most = 1 + (jobs.find(({ name }) => name === run.job)?.schedule?.overlap ?? 0)
+      const lane = run.attempt > 0 ? (run.lane ?? 0) : freeLane(lanes, most)
       if (lane === null) continue
       taken.set(run.job, lanes.add(lane))
       const marked = await tx.execute(

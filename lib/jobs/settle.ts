@@ -107,7 +107,7 @@ export function publicError(error: unknown): RunError {
 export function isFinal(error: unknown): boolean {
   return (
     error instanceof CaretakerError &&
-    ['policy_invalid', 'not_configured', 'job_unknown', 'invalid_input', 'env_invalid'].includes(error.code)
+    ['policy_invalid', 'not_configured', 'job_unknown', 'invalid_input', 'env_invalid', 'retention_refused'].includes(error.code)
   )
 }
 

@@ -1,5 +1,5 @@
-import { beforeEach, describe, expect, it } from 'vitest'
-import { claimSlot, findRun, tick, work } from '../../lib/jobs/index.ts'
+import { beforeEach, describe, expect, it, vi } from 'vitest'
+import { claimSlot, findRun, fire, tick, work } from '../../lib/jobs/index.ts'
 import { fixedClock } from '../../lib/platform/clock.ts'
 import { testContext } from '../support/context.ts'
 import { useTestDatabase } from '../support/database.ts'
@@ -85,6 +85,27 @@ describe('two deployments on one database', () => {
     // With another schedule there is nothing to go on from.
     await tick({ ...vercel, env: { ...vercel.env, CARETAKER_DEPLOYMENT: 'prj_2' } }, [jobOf('sweep', '15 2 * * *')])
     expect(await slots('sweep')).toHaveLength(1)
+  })
+})
+
+describe('a host whose clock is wrong', () => {
+  it('goes by the database: it claims nothing early, and nothing is missed by it', async () => {
+    const jobs = [jobOf('minutely', { cron: '* * * * *', missed: 'all' })]
+    const ctx = testContext(test.db)
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 3 * hourMs })
+    try {
+      await tick(ctx, jobs)
+      await tick(ctx, jobs)
+      expect((await fire(ctx, jobOf('minutely', '* * * * *'))).run.slot.getTime()).toBeLessThan(Date.now() - 2 * hourMs)
+    } finally {
+      vi.useRealTimers()
+    }
+    const [watch] = await test.db.query<{ right: boolean }>(
+      `select since between now() - interval '5 minutes' and now() as right from caretaker.watched_jobs`,
+    )
+    expect(watch).toEqual({ right: true })
+    const slots = await test.db.query<{ slot: Date }>('select slot from caretaker.runs')
+    expect(slots.length).toBeLessThanOrEqual(3)
   })
 })
 

@@ -1,6 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest'
-import { fire } from '../../lib/jobs/fire.ts'
-import { type Job, tick } from '../../lib/jobs/index.ts'
+import { fire, type Job, tick } from '../../lib/jobs/index.ts'
 import { fixedClock } from '../../lib/platform/clock.ts'
 import { testContext } from '../support/context.ts'
 import { useTestDatabase } from '../support/database.ts'

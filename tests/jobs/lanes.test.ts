@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { beforeEach, describe, expect, it } from 'vitest'
-import { claimSlot, work } from '../../lib/jobs/index.ts'
+import { claimSlot, findRun, work } from '../../lib/jobs/index.ts'
 import { testContext } from '../support/context.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { jobOf } from './jobs.ts'
@@ -43,6 +43,14 @@ describe('runs of one job', () => {
     expect(peak).toBe(most)
     const states = await test.db.query('select state, count(*)::int as runs from caretaker.runs group by 1')
     expect(states).toEqual([{ state: 'done', runs: 6 }])
+  })
+
+  it('go on where they were begun before there were places', async () => {
+    const ctx = testContext(test.db)
+    const { run } = await claimSlot(ctx, { job: 'sweep', slot: new Date(Date.UTC(2026, 0, 1)), kind: 'planned' })
+    await test.db.execute('update caretaker.runs set attempt = 3, dispatch = 2')
+    await work(ctx, [jobOf('sweep', '0 0 * * *')])
+    expect(await findRun(test.db, run.id)).toMatchObject({ state: 'done', attempt: 4 })
   })
 
   it('do not slip in between the hand-overs of one that was begun', { timeout: 60_000 }, async () => {

@@ -1,7 +1,6 @@
 import { expect } from 'vitest'
 import type { Schedule } from '../../lib/config/index.ts'
-import { fire } from '../../lib/jobs/fire.ts'
-import { type Job, type TickReport, tick, work } from '../../lib/jobs/index.ts'
+import { fire, type Job, type TickReport, tick, work } from '../../lib/jobs/index.ts'
 import { fixedClock } from '../../lib/platform/clock.ts'
 import type { Context } from '../../lib/platform/context.ts'
 import type { Database } from '../../lib/platform/db.ts'
