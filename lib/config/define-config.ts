@@ -35,6 +35,8 @@ function describe(issue: z.core.$ZodIssue, input: unknown, prefix: readonly Prop
           message: `not a known key${near === undefined ? '' : `; did you mean "${near}"?`}`,
         }
       })
+    case 'invalid_key':
+      return [{ path, message: `not a usable name, ${issue.issues.map(expected).join(' or ')}` }]
     case 'invalid_union': {
       // The branch that got furthest is the one that was meant.
       const best = [...issue.errors].sort((a, b) => depth(b) - depth(a) || a.length - b.length)[0]

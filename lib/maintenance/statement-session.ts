@@ -83,8 +83,10 @@ export async function runAlone(ctx: Context, statement: LoneStatement, progress:
 
 function listenForRefusals(session: Session, warnings: string[]): { end(): void } {
   const hear = (notice: { severity?: string | undefined; message?: string | undefined }) => {
-    if (notice.severity === 'WARNING' && /permission denied|skipping|only .* can/i.test(notice.message ?? ''))
-      warnings.push(notice.message ?? '')
+    const message = notice.message ?? ''
+    // A partition may be a foreign table, which has nothing to vacuum.
+    if (notice.severity !== 'WARNING' || /cannot vacuum non-tables/.test(message)) return
+    if (/permission denied|skipping|only .* can/i.test(message)) warnings.push(message)
   }
   session.client.on('notice', hear)
   return {

@@ -150,7 +150,7 @@ describe('calling the app', () => {
     const stop = new AbortController()
     ctx = context({ signal: stop.signal })
     const calling = call()
-    await expect.poll(() => app.calls.length).toBe(1)
+    await expect.poll(() => app.calls.length, { timeout: 20_000 }).toBe(1)
     stop.abort(new CaretakerError('lease_lost', 'taken'))
     await expect(calling).rejects.toMatchObject({ code: 'lease_lost' })
   })

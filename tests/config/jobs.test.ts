@@ -66,7 +66,7 @@ describe('reports', () => {
     [{ monthly: { ...monthly, into: { table: 't', key: [] } } }, 'reports.monthly.into.key: found [], expected at least 1'],
     [{ monthly: { ...monthly, store: 'xlsx' } }, 'reports.monthly.store: found "xlsx", expected "csv" or "json"'],
     [{ monthly: {} }, 'reports.monthly.sql: found nothing, expected string'],
-    [{ 'Monthly Report': monthly }, 'reports.Monthly Report: found'],
+    [{ 'Monthly Report': monthly }, 'reports.Monthly Report: not a usable name, expected lower-case letters, digits and hyphens'],
   ])('refuses %j', (reports, line) => {
     const found = problems({ analyze: 'all' }, { reports })
     expect(

@@ -12,7 +12,7 @@ interface Referring {
 export function referencesOfJobs(policy: Referring): { path: PropertyKey[]; message: string; input: unknown }[] {
   const reports = policy.reports ?? {}
   const issues: { path: PropertyKey[]; message: string; input: unknown }[] = []
-  if (reports[databaseReport] !== undefined)
+  if (Object.hasOwn(reports, databaseReport))
     issues.push({
       path: ['reports', databaseReport],
       message: 'expected another name: "database" is the report of the database itself',
@@ -41,7 +41,7 @@ function addressProblem(url: string | undefined): string | undefined {
 
 function reportProblem(name: string, reports: Record<string, ReportPolicy>): string | undefined {
   if (name === databaseReport) return undefined
-  const report = reports[name]
+  const report = Object.hasOwn(reports, name) ? reports[name] : undefined
   if (report === undefined) {
     const near = nearest(name, [...Object.keys(reports), databaseReport])
     return `expected a report of "reports"${near === undefined ? '' : `; did you mean "${near}"?`}`

@@ -1,5 +1,6 @@
 import type { ReportPeriod } from '../../config/index.ts'
 import type { Queryable } from '../../platform/db.ts'
+import { CaretakerError, sqlState } from '../../platform/errors.ts'
 
 /** What a report is about. `from` is in it, `to` is not; without a period both are the slot itself. */
 export interface ReportWindow {
@@ -27,12 +28,19 @@ const labels: Record<ReportPeriod, string> = {
  */
 export async function reportWindow(db: Queryable, slot: Date, period: ReportPeriod | undefined, timezone: string): Promise<ReportWindow> {
   if (period === undefined) return { slot, from: slot, to: slot, timezone, label: slot.toISOString().replace(/[-:]|\.\d+/g, '') }
-  const [row] = await db.query<{ from: Date; to: Date; label: string }>(
-    `select w."from", w."to", ${labels[period]} as label
-     from (select date_trunc($2::text, e."to" - interval '1 microsecond', $3::text) as "from", e."to"
-           from (select date_trunc($2::text, $1::timestamptz, $3::text) as "to") e) w`,
-    [slot, period, timezone],
-  )
+  const [row] = await db
+    .query<{ from: Date; to: Date; label: string }>(
+      `select w."from", w."to", ${labels[period]} as label
+       from (select date_trunc($2::text, e."to" - interval '1 microsecond', $3::text) as "from", e."to"
+             from (select date_trunc($2::text, $1::timestamptz, $3::text) as "to") e) w`,
+      [slot, period, timezone],
+    )
+    .catch((error: unknown) => {
+      // 22023: invalid parameter value; the period is one of ours.
+      if (sqlState(error) !== '22023') throw error
+      const message = `found "${timezone}", expected an IANA time zone such as "Europe/Berlin"`
+      throw new CaretakerError('policy_invalid', `app.timezone: ${message}.`, { cause: error, issues: [{ path: 'app.timezone', message }] })
+    })
   if (row === undefined) throw new Error('no period')
   return { slot, ...row, timezone }
 }

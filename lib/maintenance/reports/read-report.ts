@@ -37,8 +37,10 @@ export async function readReport<T>(
   window: ReportWindow,
   work: (reader: ReportReader) => Promise<T>,
 ): Promise<T> {
-  const timeout = query.timeout ?? defaultTimeout
-  const mayTakeMs = Math.min(durationMs(timeout), remainingMs(ctx) - marginMs)
+  const leftMs = remainingMs(ctx) - marginMs
+  const policyMs = durationMs(query.timeout ?? defaultTimeout)
+  const mayTakeMs = Math.min(policyMs, leftMs)
+  const timeout = leftMs < policyMs ? 'what was left of the invocation' : (query.timeout ?? defaultTimeout)
   if (mayTakeMs <= 0) throw new CaretakerError('timeout', `The report "${name}" was not begun: the invocation ends.`)
   const endsAtMs = ctx.clock.monotonicMs() + mayTakeMs
   return ctx.db.session(async (session) => {

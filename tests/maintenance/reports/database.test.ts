@@ -37,7 +37,7 @@ describe('the report of the database itself', () => {
     expect((await findings('index-bloat')).find((finding) => finding.object === 'airy_pkey')?.figures.bloat_share).toBeLessThan(0.1)
     await test.db.execute(`update full_table set name = ''`)
     await expect
-      .poll(async () => (await findings('tables')).find((finding) => finding.object === 'full_table')?.advice ?? '')
+      .poll(async () => (await findings('tables')).find((finding) => finding.object === 'full_table')?.advice ?? '', { timeout: 20_000 })
       .toContain(`vacuum it: { vacuum: ['full_table'] }`)
   })
 
@@ -92,7 +92,7 @@ describe('the report of the database itself', () => {
       await tx.execute('set local enable_seqscan = off')
       await tx.query('select * from t where a = 1')
     })
-    await expect.poll(async () => (await findings('unused-indexes')).length).toBe(0)
+    await expect.poll(async () => (await findings('unused-indexes')).length, { timeout: 20_000 }).toBe(0)
   })
 
   it('names foreign keys without an index, with the index', async () => {
@@ -112,7 +112,9 @@ describe('the report of the database itself', () => {
     await expect(test.db.execute('create unique index concurrently broken on big ((id % 2))')).rejects.toMatchObject({ code: '23505' })
     expect(await advice('invalid-indexes')).toEqual([['broken', 'drop index concurrently public.broken']])
     for (let i = 0; i < 12; i++) await test.db.query('select count(*) from big where id = 5')
-    await expect.poll(async () => (await findings('sequential-scans')).map((finding) => finding.object)).toEqual(['big'])
+    await expect
+      .poll(async () => (await findings('sequential-scans')).map((finding) => finding.object), { timeout: 20_000 })
+      .toEqual(['big'])
   })
 
   it('says what it cannot say, and goes on', async () => {

@@ -37,6 +37,13 @@ describe('reportWindow', () => {
     expect(await window(slot, period, zone)).toEqual([from, to, label])
   })
 
+  it('names a zone that is none', async () => {
+    await expect(reportWindow(test.db, new Date(0), 'day', 'Europe/Berlim')).rejects.toMatchObject({
+      code: 'policy_invalid',
+      detail: 'app.timezone: found "Europe/Berlim", expected an IANA time zone such as "Europe/Berlin".',
+    })
+  })
+
   it('is the slot itself without a period', async () => {
     expect(await reportWindow(test.db, new Date('2026-11-21T06:30:00Z'), undefined, 'UTC')).toEqual({
       slot: new Date('2026-11-21T06:30:00Z'),
