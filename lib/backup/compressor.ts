@@ -1,4 +1,4 @@
-import { constants, createZstdCompress, type ZstdCompress } from 'node:zlib'
+import { constants, createZstdCompress, type ZstdCompress, zstdCompressSync } from 'node:zlib'
 import { release } from './release.ts'
 
 /*
@@ -9,6 +9,11 @@ const options = {
   params: { [constants.ZSTD_c_compressionLevel]: 1, [constants.ZSTD_c_windowLog]: 17, [constants.ZSTD_c_hashLog]: 13 },
   // More than Buffer's own pool takes on: each is memory of its own.
   chunkSize: 128 * 1024,
+}
+
+/** A frame of little. */
+export function compress(plain: Buffer): Buffer {
+  return zstdCompressSync(plain, { params: options.params })
 }
 
 /**

@@ -2,11 +2,11 @@ import { Readable, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createZstdDecompress } from 'node:zlib'
 import { CaretakerError } from '../platform/errors.ts'
-import type { ObjectStore } from '../platform/objects.ts'
+import type { ObjectInfo, ObjectStore } from '../platform/objects.ts'
 import { decryptWith, encryptTo } from './age/index.ts'
-import { Compressor } from './compressor.ts'
+import { Compressor, compress } from './compressor.ts'
 import type { ManifestObject } from './manifest.ts'
-import { Digest, Meter } from './meter.ts'
+import { Digest, type Measured, Meter } from './meter.ts'
 import { Outlet } from './outlet.ts'
 
 /** How objects of one backup are written: to which folder, for whom. */
@@ -20,6 +20,8 @@ export interface Sealing {
   drillRecipient?: string | null
   signal: AbortSignal
 }
+
+const contentType = 'application/octet-stream'
 
 export interface Framing {
   head: string
@@ -37,6 +39,9 @@ export interface ByteSource extends AsyncIterable<Buffer> {
   destroy(error?: Error): unknown
 }
 
+/** What ends before this is compressed in one go: no thread is asked for it, and nothing is set up that a larger object needs. */
+const smallBytes = 64 * 1024
+
 /**
  * Compresses, encrypts and stores what `source` gives. Nothing is held but a few chunks: a slow store slows the source
  * down. Resolves when the store has every byte.
@@ -51,60 +56,109 @@ export async function writeObject(
   onBytes?: (bytes: number) => void,
 ): Promise<ManifestObject> {
   const key = sealedName(name, sealing)
-  const { signal, store } = sealing
+  const { signal } = sealing
+  const stop = () => source.destroy(signal.reason as Error)
+  // Whoever reads it meets the error, too; until then it must not end the process.
+  if (source instanceof Readable) source.on('error', () => undefined)
+  signal.addEventListener('abort', stop, { once: true })
+  const content = new Digest()
+  try {
+    if (signal.aborted) stop()
+    const blocks = metered(source, content, onBytes)
+    const start: Buffer[] = []
+    let startBytes = 0
+    let ended = false
+    while (!ended && startBytes < smallBytes) {
+      const next = await blocks.next()
+      if (next.done === true) ended = true
+      else {
+        start.push(Buffer.from(next.value))
+        startBytes += next.value.length
+      }
+    }
+    const stored = ended
+      ? await putWhole(sealing, key, Buffer.concat([Buffer.from(framing.head), ...start, Buffer.from(framing.tail)]))
+      : await putStream(sealing, key, source, framed(framing, start, blocks))
+    const whole = content.measured()
+    return { key, kind, ...stored, contentBytes: whole.bytes, contentSha256: whole.sha256 }
+  } catch (error) {
+    // Source and store both end then, each with an error of its own.
+    throw signal.aborted ? signal.reason : error
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
+}
+
+async function* metered(source: ByteSource, digest: Digest, onBytes?: (bytes: number) => void): AsyncGenerator<Buffer, void, undefined> {
+  for await (const block of source) {
+    digest.update(block)
+    onBytes?.(block.length)
+    yield block
+  }
+}
+
+async function* framed(framing: Framing, start: readonly Buffer[], rest: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
+  if (framing.head !== '') yield Buffer.from(framing.head)
+  yield* start
+  yield* rest
+  if (framing.tail !== '') yield Buffer.from(framing.tail)
+}
+
+async function putWhole(sealing: Sealing, key: string, content: Buffer): Promise<Measured> {
+  const { recipients, signal } = sealing
+  const compressed = compress(content)
+  const age = recipients === null ? null : await encryptTo(recipients)
+  const sealed = age === null ? compressed : Buffer.concat([age.update(compressed), age.end()])
+  const digest = new Digest()
+  digest.update(sealed)
+  const info = await sealing.store.put(`${sealing.folder}${key}`, sealed, { contentType, signal })
+  return asStored(key, info, digest)
+}
+
+async function putStream(sealing: Sealing, key: string, source: ByteSource, blocks: AsyncIterable<Buffer>): Promise<Measured> {
+  const { recipients, signal } = sealing
   const outlet = new Outlet()
+  outlet.on('error', () => undefined)
+  const digest = new Digest()
+  const compressor = new Compressor()
   let failure: { cause: unknown } | undefined
   const fail = (cause: unknown) => {
-    // The others end for this reason, and say so too.
+    // The other one ends for this reason, and says so too.
     if (failure !== undefined) return
     failure = { cause }
     const error = cause instanceof Error ? cause : new Error('stopped', { cause })
     source.destroy(error)
     outlet.destroy(error)
   }
-  const stop = () => fail(signal.reason)
-  // Whoever reads these meets the error, too; until then it must not end the process.
-  for (const stream of [source, outlet]) if (stream instanceof Readable) stream.on('error', () => undefined)
-  signal.addEventListener('abort', stop, { once: true })
-  if (signal.aborted) stop()
-  const content = new Digest()
-  const stored = new Digest()
-  const compressor = new Compressor()
-  try {
-    const put = store.put(`${sealing.folder}${key}`, outlet, { contentType: 'application/octet-stream', signal }).catch(fail)
-    await seal().catch(fail)
-    const info = await put
-    if (failure !== undefined) throw failure.cause
-    const measured = stored.measured()
-    if (info?.bytes !== measured.bytes)
-      throw new CaretakerError('object_store_failed', `${key}: the store holds ${info?.bytes ?? 0} bytes of ${measured.bytes}.`)
-    const whole = content.measured()
-    return { key, kind, ...measured, contentBytes: whole.bytes, contentSha256: whole.sha256 }
-  } finally {
-    signal.removeEventListener('abort', stop)
-    compressor.destroy()
-  }
-
-  async function seal(): Promise<void> {
-    const age = sealing.recipients === null ? null : await encryptTo(sealing.recipients)
+  const seal = async () => {
+    const age = recipients === null ? null : await encryptTo(recipients)
     const send = async (sealed: Buffer) => {
-      stored.update(sealed)
+      digest.update(sealed)
       await outlet.send(sealed)
     }
     const pass = async (compressed: readonly Buffer[]) => {
       for (const chunk of compressed) await send(age === null ? Buffer.from(chunk) : age.update(chunk))
     }
-    if (framing.head !== '') await pass(await compressor.update(Buffer.from(framing.head)))
-    for await (const block of source) {
-      content.update(block)
-      onBytes?.(block.length)
-      await pass(await compressor.update(block))
-    }
-    if (framing.tail !== '') await pass(await compressor.update(Buffer.from(framing.tail)))
+    for await (const block of blocks) await pass(await compressor.update(block))
     await pass(await compressor.end())
     if (age !== null) await send(age.end())
     outlet.end()
   }
+  try {
+    const put = sealing.store.put(`${sealing.folder}${key}`, outlet, { contentType, signal })
+    const [kept] = await Promise.allSettled([put, seal().catch(fail), put.catch(fail)])
+    if (failure !== undefined) throw failure.cause
+    return asStored(key, kept.status === 'fulfilled' ? kept.value : undefined, digest)
+  } finally {
+    compressor.destroy()
+  }
+}
+
+/** What was sent, if that is what the store has. */
+function asStored(key: string, info: ObjectInfo | undefined, digest: Digest): Measured {
+  const sent = digest.measured()
+  if (info?.bytes === sent.bytes) return sent
+  throw new CaretakerError('object_store_failed', `${key}: the store holds ${info?.bytes ?? 0} bytes of ${sent.bytes}.`)
 }
 
 /** A text kept as it is, for people: RESTORE.md and its script. */

@@ -1,17 +1,31 @@
-import { randomBytes } from 'node:crypto'
+import { createHmac, hkdfSync, randomBytes } from 'node:crypto'
 import { CaretakerError } from '../../platform/errors.ts'
 import { ChunkNonce, chunkBytes, nonceBytes, payloadKey, sealChunk, tagBytes } from './chunk.ts'
+import { base64, x25519Key, x25519Stanza } from './x25519.ts'
 
 interface Envelope {
   header: Uint8Array
   fileKey: Uint8Array
 }
 
-/**
- * A header for `recipients` and the file key it wraps. age-encryption writes the header; a recipient of our own, which
- * adds no stanza, is how the file key becomes known here.
- */
+/** A header for `recipients` and the file key it wraps. */
 async function sealFileKey(recipients: readonly string[]): Promise<Envelope> {
+  const keys = recipients.map(x25519Key)
+  if (!keys.every((key) => key !== null)) return sealForOthers(recipients)
+  const fileKey = randomBytes(16)
+  const stanzas = keys.map((key) => x25519Stanza(key, fileKey))
+  const head = `age-encryption.org/v1\n${stanzas.join('')}---`
+  const mac = createHmac('sha256', Buffer.from(hkdfSync('sha256', fileKey, Buffer.alloc(0), 'header', 32)))
+    .update(head)
+    .digest()
+  return { header: Buffer.from(`${head} ${base64(mac)}\n`), fileKey }
+}
+
+/**
+ * Recipients of all kinds that age-encryption knows. It writes the header; a recipient of our own, which adds no stanza, is how
+ * the file key becomes known here.
+ */
+async function sealForOthers(recipients: readonly string[]): Promise<Envelope> {
   const { Encrypter } = await import('age-encryption')
   const encrypter = new Encrypter()
   let fileKey: Uint8Array | undefined

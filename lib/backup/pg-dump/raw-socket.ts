@@ -2,11 +2,12 @@ import type { Socket } from 'node:net'
 import pg from 'pg'
 import { connectionOptions } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
+import { release } from '../release.ts'
 
 /** A connection that has been authenticated, and over which protocol messages now go as bytes. */
 export interface RawSocket {
   /** Sends the bytes of one or more messages; resolves with the reply up to and including ReadyForQuery. */
-  exchange(message: Buffer): Promise<Buffer>
+  exchange(message: Buffer): Promise<Uint8Array<ArrayBuffer>>
   destroy(): void
 }
 
@@ -40,14 +41,14 @@ export async function openRawSocket(databaseUrl: string, ca?: string): Promise<R
 }
 
 function rawSocket(socket: Socket, parameters: readonly [string, string][]): RawSocket {
-  let received: Buffer[] = []
-  let waiting: { done(reply: Buffer): void; fail(error: Error): void } | undefined
+  let received: Buffer<ArrayBuffer>[] = []
+  let waiting: { done(reply: Uint8Array<ArrayBuffer>): void; fail(error: Error): void } | undefined
   let scanner = new MessageScanner()
 
-  socket.on('data', (chunk: Buffer) => {
+  socket.on('data', (chunk: Buffer<ArrayBuffer>) => {
     received.push(chunk)
     if (!scanner.endsReady(chunk) || waiting === undefined) return
-    const reply = Buffer.concat(received)
+    const reply = joined(received)
     received = []
     scanner = new MessageScanner()
     const { done } = waiting
@@ -62,7 +63,7 @@ function rawSocket(socket: Socket, parameters: readonly [string, string][]): Raw
   socket.on('close', () => lost())
   socket.resume()
 
-  const exchange = (message: Buffer): Promise<Buffer> => {
+  const exchange = (message: Buffer): Promise<Uint8Array<ArrayBuffer>> => {
     if (socket.destroyed) return Promise.reject(new Error('the connection was closed'))
     return new Promise((done, fail) => {
       waiting = { done, fail }
@@ -85,6 +86,18 @@ function rawSocket(socket: Socket, parameters: readonly [string, string][]): Raw
   }
 }
 
+/** In memory of its own, which can be handed to another thread. The pieces are gone then: replies of many tables are megabytes. */
+function joined(pieces: readonly Buffer<ArrayBuffer>[]): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0))
+  let at = 0
+  for (const piece of pieces) {
+    whole.set(piece, at)
+    at += piece.length
+    release(piece)
+  }
+  return whole
+}
+
 function isStartup(message: Buffer): boolean {
   return message.length >= 8 && message.readUInt32BE(0) === message.length && message.readUInt32BE(4) >>> 16 === protocolVersion3 >>> 16
 }
@@ -97,7 +110,7 @@ function queryMessage(sql: string): Buffer {
   return Buffer.concat([head, body])
 }
 
-function startupReply(parameters: readonly [string, string][]): Buffer {
+function startupReply(parameters: readonly [string, string][]): Uint8Array<ArrayBuffer> {
   const authenticationOk = [0x52, 0, 0, 0, 8, 0, 0, 0, 0]
   const keyData = [0x4b, 0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0]
   const ready = [readyForQuery, 0, 0, 0, 5, 0x49]
@@ -108,7 +121,7 @@ function startupReply(parameters: readonly [string, string][]): Buffer {
     head.writeUInt32BE(body.length + 4, 1)
     return Buffer.concat([head, body])
   })
-  return Buffer.concat([Buffer.from(authenticationOk), ...statuses, Buffer.from(keyData), Buffer.from(ready)])
+  return new Uint8Array(Buffer.concat([Buffer.from(authenticationOk), ...statuses, Buffer.from(keyData), Buffer.from(ready)]))
 }
 
 /** Follows the boundaries of protocol messages through chunks that are cut anywhere. */

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
-import { Decrypter, Encrypter, generateX25519Identity, identityToRecipient } from 'age-encryption'
+import { Decrypter, Encrypter, generateHybridIdentity, generateX25519Identity, identityToRecipient } from 'age-encryption'
 import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { decryptWith, encryptTo, parseIdentities } from '../../../lib/backup/age/index.ts'
@@ -144,6 +144,18 @@ describe('an identity file', () => {
   })
 })
 
-test('a recipient that is none is named', async () => {
+test('a recipient of another kind, and one of each', async () => {
+  const hybrid = await generateHybridIdentity()
+  const plain = randomBytes(1_000)
+  const sealed = await encrypt(plain, 100, [await identityToRecipient(hybrid), recipient])
+  expect((await official(sealed, hybrid)).equals(plain)).toBe(true)
+  expect((await official(sealed)).equals(plain)).toBe(true)
+})
+
+test('a recipient that is none, or is mistyped, is named', async () => {
   await expect(encryptTo(['age1nonsense'])).rejects.toThrow(/"age1nonsense" is not an age recipient/)
+  for (const at of [5, 30, 61]) {
+    const mistyped = `${recipient.slice(0, at)}${recipient[at] === 'q' ? 'p' : 'q'}${recipient.slice(at + 1)}`
+    await expect(encryptTo([mistyped])).rejects.toThrow(`"${mistyped}" is not an age recipient`)
+  }
 })
