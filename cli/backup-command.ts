@@ -62,6 +62,7 @@ const verbs: Record<BackupProgress['phase'], string> = {
   check: 'checking',
   load: 'loading',
   indexes: 'making',
+  open: 'open:',
   verify: 'comparing',
 }
 

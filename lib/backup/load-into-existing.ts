@@ -2,7 +2,7 @@ import { identifier, qualified, type Session } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { copyObjectIn } from './copy-in.ts'
 import { tableFraming } from './framing.ts'
-import { hashCuts, type Loading, partObject, type RestoredTable } from './load-tables.ts'
+import { codeOf, hashCuts, type Loading, nameOf, partObject, type RestoredTable, reasonOf } from './load-tables.ts'
 import type { Manifest, ManifestTable } from './manifest.ts'
 import { Digest } from './meter.ts'
 import { copyIn, copyOut } from './part-sql.ts'
@@ -30,23 +30,39 @@ export function selectTables(manifest: Manifest, names: readonly string[]): Mani
  * @throws {CaretakerError} `restore_target_not_empty`, `not_found`, `restore_mismatch`
  */
 export async function loadIntoExisting(loading: Loading, session: Session, table: ManifestTable): Promise<RestoredTable> {
-  const name = `${table.schema}.${table.name}`
+  const name = nameOf(table)
   const target = qualified(table.schema, table.name)
   await requireEmpty(session, name, target)
+  let doneBytes = 0
+  try {
+    return await moveIn(loading, session, table, (bytes) => {
+      doneBytes += bytes
+      loading.onProgress?.({ phase: 'load', what: name, doneBytes, totalBytes: table.bytes })
+    })
+  } catch (error) {
+    throw new CaretakerError(
+      codeOf(error),
+      `Table ${name} could not be restored, and is as it was; it failed after ${doneBytes} of ${table.bytes} bytes: ${reasonOf(error)}`,
+      { cause: error },
+    )
+  }
+}
+
+async function moveIn(loading: Loading, session: Session, table: ManifestTable, onBytes: (bytes: number) => void): Promise<RestoredTable> {
+  const name = nameOf(table)
+  const target = qualified(table.schema, table.name)
   const staged = { ...table, schema: 'pg_temp', name: 'caretaker_staged' }
   await session.execute('begin')
   await session.execute(
     `create temporary table caretaker_staged on commit drop as select ${table.columns.map(identifier).join(', ')} from only ${target} with no data`,
   )
   const framing = tableFraming(table)
-  let doneBytes = 0
   for (const part of table.parts) {
     const object = partObject(loading.manifest, part.key)
     const digest = new Digest()
     await copyObjectIn(loading.opening, object, session, copyIn(staged, { freeze: true }), framing, (piece) => {
       digest.update(piece)
-      doneBytes += piece.length
-      loading.onProgress?.({ phase: 'load', what: name, doneBytes, totalBytes: table.bytes })
+      onBytes(piece.length)
     })
     if (digest.measured().sha256 !== object.contentSha256)
       throw new CaretakerError('backup_corrupt', `${object.key} does not hold what its manifest says.`)

@@ -1,16 +1,15 @@
 import { qualified, type Session } from '../platform/db.ts'
-import { CaretakerError, sqlState } from '../platform/errors.ts'
+import { CaretakerError, type ErrorCode, sqlState } from '../platform/errors.ts'
+import { describeError } from '../platform/log.ts'
 import { copyObjectIn } from './copy-in.ts'
 import { copyOutBlocks } from './copy-out.ts'
-import { holdsCronJobs, replayCronJobs } from './cron-jobs.ts'
 import { tableFraming } from './framing.ts'
 import type { Manifest, ManifestObject, ManifestTable } from './manifest.ts'
 import { Digest } from './meter.ts'
 import type { Opening } from './object-stream.ts'
 import { copyIn, copyOut } from './part-sql.ts'
 import type { OnProgress } from './progress.ts'
-import { shareOut } from './sessions.ts'
-import { foreignKeyOrder } from './target.ts'
+import { isLost } from './run-script.ts'
 
 export interface RestoredTable {
   table: string
@@ -32,105 +31,77 @@ export interface Loading {
   stillJobs?: boolean | undefined
 }
 
-/** Loads every table, on all sessions at once, and compares each with what was dumped. */
-export async function loadTables(loading: Loading): Promise<RestoredTable[]> {
-  const { manifest, sessions, main, onProgress } = loading
-  const totalBytes = manifest.tables.reduce((sum, table) => sum + table.bytes, 0)
-  let doneBytes = 0
-  const restored = new Map<ManifestTable, RestoredTable>()
-  const load = async (session: Session, table: ManifestTable) => {
-    const what = nameOf(table)
-    await loadTable(loading, session, table, (bytes) => {
-      doneBytes += bytes
-      onProgress?.({ phase: 'load', what, doneBytes, totalBytes })
-    })
-    await compareTable(loading, session, table)
-    restored.set(table, { table: what, rows: table.rows, verified: true })
-  }
-  // Largest first, so that no connection is left with one big table at the end.
-  await shareOut(
-    sessions,
-    manifest.tables.filter((table) => !table.shared).sort((a, b) => b.bytes - a.bytes),
-    load,
-  )
-  // Tables of the platform have their foreign keys already.
-  const shared = new Map(manifest.tables.filter((table) => table.shared).map((table) => [nameOf(table), table]))
-  for (const name of await foreignKeyOrder(main, [...shared.keys()])) {
-    const table = shared.get(name)
-    if (table === undefined) continue
-    if (holdsCronJobs(table)) {
-      restored.set(table, await replayCronJobs(loading, main, table))
-      continue
-    }
-    try {
-      await load(main, table)
-    } catch (error) {
-      if (table.condition === null || !(error instanceof CaretakerError) || sqlState(error.cause) !== '42501') throw error
-      await main.execute('rollback')
-      restored.set(table, { table: name, rows: 0, verified: false, problem: `${table.rows} rows were not restored: ${error.detail}` })
-    }
-  }
-  return manifest.tables.flatMap((table) => restored.get(table) ?? [])
+/** `schema.table`, as people write it. */
+export function nameOf(table: Pick<ManifestTable, 'schema' | 'name'>): string {
+  return `${table.schema}.${table.name}`
 }
 
-function nameOf(table: ManifestTable): string {
-  return `${table.schema}.${table.name}`
+export interface LoadOptions {
+  /** Statements of the same transaction: before the rows, and after them. */
+  before: readonly string[]
+  after: readonly string[]
+  /** Read the rows back in the same transaction. */
+  prove: boolean
+  onBytes: (bytes: number) => void
 }
 
 /**
  * All parts of one table in one transaction that truncates it first: PostgreSQL then writes row after row into new pages
- * (which keeps the order, and so the hash, of what was dumped) and freezes them at once. The hash is of what is read back.
+ * (which keeps the order, and so the hash, of what was dumped) and freezes them at once.
+ * @throws {CaretakerError} naming the table and the bytes done
  */
-async function loadTable(loading: Loading, session: Session, table: ManifestTable, onBytes: (bytes: number) => void): Promise<void> {
+export async function loadRows(loading: Loading, session: Session, table: ManifestTable, options: LoadOptions): Promise<void> {
   const framing = tableFraming(table)
-  await session.execute('begin')
-  if (table.shared && table.rows > 0) await stillTriggers(session)
-  if (!table.shared) await session.execute(`truncate only ${qualified(table.schema, table.name)}`)
   let rows = 0
   let bytes = 0
   const count = (piece: Buffer) => {
     bytes += piece.length
-    onBytes(piece.length)
+    options.onBytes(piece.length)
   }
-  for (const part of table.parts) {
-    const object = partObject(loading.manifest, part.key)
-    const sql = copyIn(table, { freeze: !table.shared })
-    let loaded: number
-    try {
-      loaded = await copyObjectIn(loading.opening, object, session, sql, framing, count)
-    } catch (error) {
-      throw restoreFailure(table, bytes, error)
+  try {
+    await session.execute('begin')
+    if (table.shared && table.rows > 0) await stillTriggers(session)
+    for (const sql of options.before) await session.execute(sql)
+    if (!table.shared) await session.execute(`truncate only ${qualified(table.schema, table.name)}`)
+    for (const part of table.parts) {
+      const object = partObject(loading.manifest, part.key)
+      const loaded = await copyObjectIn(loading.opening, object, session, copyIn(table, { freeze: !table.shared }), framing, count)
+      if (loaded !== part.rows)
+        throw new CaretakerError('restore_mismatch', `${loaded} rows were loaded from ${object.key}; the backup holds ${part.rows}.`)
+      rows += loaded
     }
-    if (loaded !== part.rows)
-      throw new CaretakerError(
-        'restore_mismatch',
-        `${nameOf(table)}: ${loaded} rows were loaded from ${object.key}; the backup holds ${part.rows}.`,
-      )
-    rows += loaded
+    if (rows !== table.rows) throw new CaretakerError('restore_mismatch', `${rows} rows were loaded; the backup holds ${table.rows}.`)
+    if (options.prove) await proveRows(loading, session, table)
+    for (const sql of options.after) await session.execute(sql)
+    await session.execute('commit')
+  } catch (error) {
+    if (error instanceof CaretakerError && error.detail.startsWith(nameOf(table))) throw error
+    throw new CaretakerError(
+      codeOf(error),
+      `Table ${nameOf(table)} could not be loaded; it failed after ${bytes} of ${table.bytes} bytes: ${reasonOf(error)}`,
+      // What the server said, for whoever looks for its SQLSTATE.
+      { cause: error instanceof CaretakerError && error.cause !== undefined ? error.cause : error },
+    )
   }
-  if (rows !== table.rows)
-    throw new CaretakerError('restore_mismatch', `${nameOf(table)}: ${rows} rows were loaded; the backup holds ${table.rows}.`)
-  await session.execute('commit')
 }
 
-/** The object of the manifest with that key. */
-export function partObject(manifest: Manifest, key: string): ManifestObject {
-  const object = manifest.objects.find((candidate) => candidate.key === key)
-  if (object === undefined) throw new CaretakerError('backup_corrupt', `${key} is not among the objects of the manifest.`)
-  return object
+/** The code of an error; of one that is PostgreSQL's or the network's, what it means for a restore. */
+export function codeOf(error: unknown): ErrorCode {
+  if (error instanceof CaretakerError) return error.code
+  return isLost(error) ? 'database_unavailable' : 'database_error'
 }
 
-function restoreFailure(table: ManifestTable, bytes: number, error: unknown): unknown {
-  if (error instanceof CaretakerError) return error
-  return new CaretakerError(
-    'database_error',
-    `Table ${nameOf(table)} could not be loaded; it failed after ${bytes} of ${table.bytes} bytes: ${error instanceof Error ? error.message : 'unknown'}. The target is not whole: when the cause is gone, restore again with --clean and the target's name.`,
-    { cause: error },
-  )
+/** What an error says, without a value of any row. It ends with a full stop. */
+export function reasonOf(error: unknown): string {
+  const reason = error instanceof CaretakerError ? error.detail : String(describeError(error).message)
+  return /[.!?]$/.test(reason) ? reason : `${reason}.`
 }
 
-/** Reads the rows back, cuts them where the parts were cut, and compares hashes. */
-async function compareTable(loading: Loading, session: Session, table: ManifestTable): Promise<void> {
+/**
+ * Reads the rows back, cuts them where the parts were cut, and compares hashes.
+ * @throws {CaretakerError} `restore_mismatch`
+ */
+export async function proveRows(loading: Loading, session: Session, table: ManifestTable): Promise<void> {
   const parts = table.parts.map((part) => partObject(loading.manifest, part.key))
   const found = await hashCuts(
     session,
@@ -139,6 +110,13 @@ async function compareTable(loading: Loading, session: Session, table: ManifestT
   )
   const same = parts.every((part, index) => found[index] === part.contentSha256) && found.length === parts.length
   if (!same) throw new CaretakerError('restore_mismatch', `${nameOf(table)}: what was restored does not equal what was backed up.`)
+}
+
+/** The object of the manifest with that key. */
+export function partObject(manifest: Manifest, key: string): ManifestObject {
+  const object = manifest.objects.find((candidate) => candidate.key === key)
+  if (object === undefined) throw new CaretakerError('backup_corrupt', `${key} is not among the objects of the manifest.`)
+  return object
 }
 
 /** SHA-256 of each of the stretches of `lengths` bytes; one more entry where bytes are left over. */

@@ -1,22 +1,21 @@
 import type { Context } from '../platform/context.ts'
-import { qualified, type Session } from '../platform/db.ts'
+import type { Session } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { cleanTarget, confirmClean } from './clean-target.ts'
-import { copyObjectIn } from './copy-in.ts'
-import { largeObjectFraming } from './framing.ts'
-import { copyLargeObjectsIn, copyLargeObjectsOut, largeObjectPrelude, largeObjectTail } from './large-objects.ts'
 import { loadIntoExisting, selectTables } from './load-into-existing.ts'
-import { hashCuts, type Loading, loadTables, partObject, type RestoredTable } from './load-tables.ts'
-import type { Manifest, ManifestObject, ManifestTable } from './manifest.ts'
-import { type Opening, readObjectText } from './object-stream.ts'
+import { codeOf, type Loading, nameOf, type RestoredTable, reasonOf } from './load-tables.ts'
+import type { Manifest, ManifestTable } from './manifest.ts'
 import { backupConnections } from './policy.ts'
 import type { OnProgress } from './progress.ts'
-import { type Executed, runPostData, runScript, type ScriptRules } from './run-script.ts'
+import { claimTarget, tuneTarget } from './restore/claim-target.ts'
+import type { Obstacle } from './restore/early-opening.ts'
+import { digestOf, findRestore, Journal, type RestoreState, restoreSchema } from './restore/journal.ts'
+import { type OpenedGroup, restoreAll, textOf } from './restore/restore-all.ts'
+import { type PhaseTime, Stopwatch } from './restore/stopwatch.ts'
+import type { ScriptRules, Skipped } from './run-script.ts'
 import { type BackupChoice, selectBackup } from './select-backup.ts'
-import { pinSession, serverVersion, shareOut, withSessions } from './sessions.ts'
-import { restoreSettings } from './settings.ts'
-import { isPlatformSchema } from './supabase.ts'
-import { foreignKeyOrder, inspectTarget, type Target } from './target.ts'
+import { pinSession, serverVersion, withSessions } from './sessions.ts'
+import { foreignKeyOrder, inspectTarget, platformNote, type Target } from './target.ts'
 import { checkObjects, openBackup } from './verify-backup.ts'
 
 /** `identity`, the text of an identity file, is needed for an encrypted backup. */
@@ -25,10 +24,18 @@ export interface RestoreInput extends BackupChoice {
   targetUrl: string
   /** The target's own name: everything in it is deleted first. */
   clean?: string | undefined
+  /** Go on with the restore that the target holds half of; from the beginning where it is empty. */
+  resume?: boolean | undefined
   /** Tables whose rows alone are brought back, into a database that has them, empty. */
   only?: readonly string[] | undefined
   /** Make the jobs of pg_cron inactive: a copy that only stands for a while must not act. */
   stillJobs?: boolean | undefined
+  /** Let the app use groups of tables as they come, in the order of `backup.restoreOrder`. Asked first, once: why it must not, or null. */
+  openEarly?: Obstacle | undefined
+  /** Called when every row is in, before the database is open; again, when a restore is resumed. */
+  beforeOpening?: (() => Promise<unknown>) | undefined
+  /** `false` leaves out the reading back of rows, to measure what it costs: no table is called verified then. */
+  prove?: boolean | undefined
   onProgress?: OnProgress
 }
 
@@ -38,72 +45,213 @@ export interface RestoreReport {
   target: string
   tables: RestoredTable[]
   rows: number
+  /** Of the rows, as COPY writes them. */
+  bytes: number
   sequences: number
   largeObjects: number
   /** Statements the target refused although they were not essential, each with its reason: an owner that may not be given. */
-  skipped: { statement: string; reason: string }[]
+  skipped: Skipped[]
   /** Files of Storage buckets that the backup has: `restoreFiles` brings them back. */
   files: number
+  /** In their order; empty where single tables were asked for. */
+  groups: OpenedGroup[]
+  /** Why nothing was opened before the end, where that was asked for. */
+  notEarly: string | null
+  notes: string[]
+  /** What the backup does not hold, and why. */
+  leftOut: Manifest['leftOut']
+  /** Of this run; those of different tables overlap. */
+  phases: PhaseTime[]
+  /** When the first run began. More than one: it was resumed. */
+  startedAt: string
+  finishedAt: string
+  runs: number
+  /** Of this run. */
   durationMs: number
 }
 
 /**
- * Restores a backup into an empty database (or, with `only`, rows of tables into one that has them) and proves it: every object is checked against the manifest before the first
- * row is written, and every table's rows, read back, must hash to what was dumped.
- * @throws {CaretakerError} `restore_target_not_empty`, `backup_corrupt`, `backup_untrusted`, `backup_identity`, `restore_mismatch`
+ * Restores a backup into an empty database (or, with `only`, rows of tables into one that has them) and proves it: every object
+ * is checked against the manifest before the first row is written, and every table's rows, read back, must hash to what was dumped.
+ * A restore that was broken off goes on with `resume`: what is done is noted in the target.
+ * @throws {CaretakerError} `restore_target_not_empty`, `backup_corrupt`, `backup_untrusted`, `backup_identity`, `restore_mismatch`,
+ * `conflict` where another restore into the target is under way
  */
 export async function restoreBackup(ctx: Context, input: RestoreInput): Promise<RestoreReport> {
-  const startedMs = ctx.clock.monotonicMs()
+  const stopwatch = new Stopwatch(ctx.clock)
+  const startedAt = ctx.clock.now()
+  if (input.clean !== undefined && input.resume === true)
+    throw new CaretakerError('bad_request', '--clean and --resume exclude each other: the one starts anew, the other goes on.')
+  if (input.only !== undefined && input.only.length > 0)
+    for (const [flag, given] of [
+      ['--clean', input.clean !== undefined],
+      ['--resume', input.resume === true],
+    ] as const)
+      if (given) throw new CaretakerError('bad_request', `--only and ${flag} exclude each other.`)
   const store = await ctx.objects()
-  const manifest = await selectBackup(ctx, store, input)
-  const { id } = manifest
+  const manifest = await selectBackup(ctx, store, { ...input, id: await meantBackup(ctx, input) })
   const opening = openBackup(ctx, store, manifest, input.identity)
   if (opening.encrypted && opening.identities.length === 0)
-    throw new CaretakerError('backup_identity', `Backup ${id} is encrypted; give the identity file with --identity.`)
+    throw new CaretakerError('backup_identity', `Backup ${manifest.id} is encrypted; give the identity file with --identity.`)
   const only = input.only === undefined || input.only.length === 0 ? null : selectTables(manifest, input.only)
-  if (only !== null && input.clean !== undefined) throw new CaretakerError('bad_request', '--only and --clean exclude each other.')
-  const report = await withSessions(input.targetUrl, ctx.env.DATABASE_CA, backupConnections(ctx), async (sessions) => {
+  const restored = await withSessions(input.targetUrl, ctx.env.DATABASE_CA, backupConnections(ctx), async (sessions) => {
     const [main] = sessions
     if (main === undefined) throw new CaretakerError('internal', 'A restore needs a connection.')
-    const version = await serverVersion(main)
-    for (const session of sessions) await pinSession(session, version.number, { lockTimeoutMs: 0 })
-    const target = await inspectTarget(main, { url: input.targetUrl, ca: ctx.env.DATABASE_CA, signal: ctx.signal })
-    if (only === null && input.clean === undefined) refuseOccupied(target)
-    if (input.clean !== undefined) confirmClean(target, input.clean)
+    const stopping = new AbortController()
+    const stop = () => {
+      stopping.abort()
+      hangUp(sessions)
+    }
+    ctx.signal.throwIfAborted()
+    ctx.signal.addEventListener('abort', stop, { once: true })
+    try {
+      const version = await serverVersion(main)
+      for (const session of sessions) {
+        await pinSession(session, version.number, { lockTimeoutMs: 0 })
+        await tuneTarget(session, sessions.length)
+      }
+      const signal = AbortSignal.any([ctx.signal, stopping.signal])
+      const loading: Loading = {
+        manifest,
+        opening: { ...opening, signal },
+        main,
+        sessions,
+        onProgress: input.onProgress,
+        stillJobs: input.stillJobs,
+      }
+      return only === null ? await restoreWhole(ctx, input, loading, { stopwatch, stop }) : await restoreOnly(ctx, loading, only)
+    } catch (error) {
+      throw ctx.signal.aborted && !(error instanceof CaretakerError) ? ctx.signal.reason : error
+    } finally {
+      ctx.signal.removeEventListener('abort', stop)
+    }
+  })
+  return {
+    id: manifest.id,
+    createdAt: manifest.createdAt,
+    ...restored,
+    rows: restored.tables.reduce((sum, table) => sum + table.rows, 0),
+    files: manifest.files?.count ?? 0,
+    leftOut: manifest.leftOut,
+    phases: stopwatch.phases(),
+    startedAt: (restored.startedAt ?? startedAt).toISOString(),
+    finishedAt: ctx.clock.now().toISOString(),
+    durationMs: stopwatch.elapsedMs(),
+  }
+}
+
+type Restored = Pick<
+  RestoreReport,
+  'target' | 'tables' | 'bytes' | 'sequences' | 'largeObjects' | 'skipped' | 'groups' | 'notEarly' | 'notes' | 'runs'
+> & {
+  startedAt: Date | null
+}
+
+/** A restore that goes on means the backup it began with, although `latest` may be another by now. */
+async function meantBackup(ctx: Context, input: RestoreInput): Promise<string> {
+  if (input.resume !== true || input.id !== 'latest') return input.id
+  const found = await withSessions(input.targetUrl, ctx.env.DATABASE_CA, 1, async ([session]) =>
+    session === undefined ? null : findRestore(session),
+  )
+  return found?.backupId ?? input.id
+}
+
+async function restoreWhole(
+  ctx: Context,
+  input: RestoreInput,
+  loading: Loading,
+  run: { stopwatch: Stopwatch; stop: () => void },
+): Promise<Restored> {
+  const { main, manifest, opening, sessions } = loading
+  const { stopwatch } = run
+  await claimTarget(sessions, {
+    resumed: input.resume === true,
+    signal: ctx.signal,
+    onWait: (pid) =>
+      input.onProgress?.({
+        phase: 'schema',
+        what: `the target: waiting for process ${pid} of an earlier restore to end`,
+        doneBytes: 0,
+        totalBytes: 0,
+      }),
+  })
+  const found = await findRestore(main)
+  const resumed = found !== null && input.clean === undefined
+  if (resumed) requireSame(found, manifest, input.resume === true)
+  const target = await inspectTarget(main, {
+    url: input.targetUrl,
+    ca: ctx.env.DATABASE_CA,
+    signal: ctx.signal,
+    known: resumed ? await Journal.noteOf(main) : null,
+  })
+  if (input.clean !== undefined) confirmClean(target, input.clean)
+  else if (!resumed) refuseOccupied(target)
+  const preData = await stopwatch.measure('check', async () => {
     // Opens the schema first: a wrong identity shows before the whole backup is read.
     await checkObjects(
       opening,
       manifest.objects.filter((object) => object.kind === 'pre-data'),
     )
-    const preData = await textOf(opening, manifest, 'pre-data')
-    await checkObjects(opening, manifest.objects, input.onProgress)
-    const loading: Loading = { manifest, opening, main, sessions, onProgress: input.onProgress, stillJobs: input.stillJobs }
-    if (only !== null) return loadOnly(loading, target, only)
-    if (input.clean !== undefined) await cleanTarget(main)
-    return load(loading, target, preData)
+    const schema = await textOf(opening, manifest, 'pre-data')
+    const done = resumed ? await Journal.loadedTables(main) : new Set<string>()
+    const skip = new Set(manifest.tables.filter((table) => done.has(nameOf(table))).flatMap((table) => table.parts.map((part) => part.key)))
+    await checkObjects(
+      opening,
+      manifest.objects.filter((object) => !skip.has(object.key)),
+      input.onProgress,
+    )
+    return schema
   })
-  const files = manifest.files?.count ?? 0
-  return { id, createdAt: manifest.createdAt, ...report, files, durationMs: Math.round(ctx.clock.monotonicMs() - startedMs) }
+  if (preData.includes(`\nCREATE SCHEMA ${restoreSchema};\n`))
+    throw new CaretakerError(
+      'restore_mismatch',
+      `Backup ${manifest.id} was made of a database that held half a restore itself. Take another.`,
+    )
+  if (input.clean !== undefined) await cleanTarget(main)
+  const early = input.openEarly !== undefined
+  const journal = resumed ? await Journal.resume(main) : await Journal.begin(main, manifest, { early, platform: platformNote(target) })
+  const rules: ScriptRules = { restrictKey: manifest.restrictKey, platform: target.platform }
+  try {
+    const all = await restoreAll({
+      loading,
+      journal,
+      rules,
+      preData,
+      order: { groups: ctx.config.backup?.restoreOrder ?? null, subject: ctx.config.gdpr?.subject?.table ?? null },
+      // What was begun without keeping anything closed cannot open anything early.
+      obstacle: journal.early ? (input.openEarly ?? (() => Promise.resolve('this run was not asked to open anything early'))) : null,
+      beforeOpening: input.beforeOpening,
+      prove: input.prove !== false,
+      stopwatch,
+      stop: run.stop,
+    })
+    await journal.finish(main)
+    return {
+      target: target.name,
+      ...all,
+      bytes: manifest.tables.reduce((sum, table) => sum + table.bytes, 0),
+      sequences: manifest.sequences.length,
+      largeObjects: manifest.largeObjects.count,
+      runs: journal.runs,
+      startedAt: journal.startedAt,
+    }
+  } catch (error) {
+    throw unfinished(ctx, { error, journal, manifest, target })
+  }
 }
 
-type Loaded = Omit<RestoreReport, 'id' | 'createdAt' | 'files' | 'durationMs'>
-
-async function loadOnly(loading: Loading, target: Target, only: readonly ManifestTable[]): Promise<Loaded> {
-  const tables: RestoredTable[] = []
-  const byName = new Map(only.map((table) => [`${table.schema}.${table.name}`, table]))
-  // Parents first: the foreign keys are there.
-  for (const name of await foreignKeyOrder(loading.main, [...byName.keys()])) {
-    const table = byName.get(name)
-    if (table !== undefined) tables.push(await loadIntoExisting(loading, loading.main, table))
-  }
-  return {
-    target: target.name,
-    tables,
-    rows: tables.reduce((sum, table) => sum + table.rows, 0),
-    sequences: 0,
-    largeObjects: 0,
-    skipped: [],
-  }
+/** @throws {CaretakerError} `restore_target_not_empty` for what is half of another backup, or was not to be gone on with */
+function requireSame(found: RestoreState, manifest: Manifest, resume: boolean): void {
+  const state = `The target holds half a restore of backup ${found.backupId}, begun at ${found.startedAt.toISOString()}: ${found.tablesDone} tables are in.`
+  const anew = 'start anew with --clean and its name'
+  if (found.backupId !== manifest.id)
+    throw new CaretakerError(
+      'restore_target_not_empty',
+      `${state} Backup ${manifest.id} cannot be added to it: go on with \`backup restore ${found.backupId} --resume\`, or ${anew}.`,
+    )
+  if (found.manifestSha256 !== digestOf(manifest))
+    throw new CaretakerError('backup_corrupt', `${state} The manifest of that backup was another one then: ${anew}.`)
+  if (!resume) throw new CaretakerError('restore_target_not_empty', `${state} Go on with --resume, or ${anew}.`)
 }
 
 function refuseOccupied(target: Target): void {
@@ -114,82 +262,77 @@ function refuseOccupied(target: Target): void {
     )
 }
 
-async function load(loading: Loading, target: Target, preData: string): Promise<Loaded> {
-  const { manifest, opening, main, sessions } = loading
-  const progress = (phase: 'schema' | 'sequences' | 'indexes', what: string) =>
-    loading.onProgress?.({ phase, what, doneBytes: 0, totalBytes: 0 })
-  const skipped: Executed['skipped'] = []
-  const rules: ScriptRules = { restrictKey: manifest.restrictKey, platform: target.platform }
-  const run = async (sql: string) => skipped.push(...(await runScript(main, sql, rules)).skipped)
+/** What went wrong, how far it was, and how to go on. */
+function unfinished(
+  ctx: Context,
+  { error, journal, manifest, target }: { error: unknown; journal: Journal; manifest: Manifest; target: Target },
+): CaretakerError {
+  const stopped = ctx.signal.aborted
+  const { reason } = ctx.signal
+  const cause = stopped ? reason : error
+  const code = codeOf(cause)
+  const bytes = manifest.tables.reduce((sum, table) => sum + (journal.isDone(`rows:${nameOf(table)}`) ? table.bytes : 0), 0)
+  const done = manifest.tables.filter((table) => journal.isDone(`rows:${nameOf(table)}`)).length
+  const how = target.platform === null ? `, or start anew with --clean ${target.name}` : ''
+  const next =
+    code === 'restore_mismatch' || code === 'backup_corrupt'
+      ? target.platform === null
+        ? `Start anew with --clean ${target.name}, and with another backup if it happens again.`
+        : 'Restore into a new project, and another backup if it happens again.'
+      : `${stopped ? 'Go' : 'When the cause is gone, go'} on with --resume${how}.`
+  return new CaretakerError(
+    code,
+    `${reasonOf(cause)} The target is not whole: ${done} of ${manifest.tables.length} tables are in (${bytes} bytes). ${next} What is noted of it is in its schema ${restoreSchema}.`,
+    { cause: error },
+  )
+}
 
-  progress('schema', 'roles and schema')
-  await run(await textOf(opening, manifest, 'roles'))
-  await run(preData)
-  const tables = await loadTables(loading)
-  await loadLargeObjects(loading, run)
-  progress('sequences', 'sequences')
-  await run(await textOf(opening, manifest, 'sequences'))
-  await checkSequences(main, manifest, target)
-  progress('indexes', 'indexes, constraints and triggers')
-  const postData = await textOf(opening, manifest, 'post-data')
-  skipped.push(...(await runPostData(sessions, postData, rules, (name) => progress('indexes', name))).skipped)
-  skipped.push(...(await restoreSettings(main, opening, manifest)))
-  await analyze(sessions)
+/** Ends whatever is under way at once: the server notices, and takes back what was not committed. */
+function hangUp(sessions: readonly Session[]): void {
+  for (const { client } of sessions) (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy()
+}
+
+async function restoreOnly(ctx: Context, loading: Loading, only: readonly ManifestTable[]): Promise<Restored> {
+  const { main, manifest, opening, onProgress } = loading
+  // A wrong identity shows before the whole backup is read.
+  await textOf(opening, manifest, 'pre-data')
+  await checkObjects(opening, manifest.objects, onProgress)
+  const [target] = await main.query<{ name: string }>('select current_database()::text as name')
+  const tables: RestoredTable[] = []
+  const byName = new Map(only.map((table) => [nameOf(table), table]))
+  // Parents first: the foreign keys are there.
+  for (const name of await foreignKeyOrder(main, [...byName.keys()])) {
+    const table = byName.get(name)
+    if (table === undefined) continue
+    try {
+      tables.push(await loadIntoExisting(loading, main, table))
+    } catch (error) {
+      throw ctx.signal.aborted || tables.length > 0 ? partly(ctx, error, tables, byName) : error
+    }
+  }
   return {
-    target: target.name,
+    target: target?.name ?? '',
     tables,
-    rows: tables.reduce((sum, table) => sum + table.rows, 0),
-    sequences: manifest.sequences.length,
-    largeObjects: manifest.largeObjects.count,
-    skipped,
+    bytes: only.reduce((sum, table) => sum + table.bytes, 0),
+    sequences: 0,
+    largeObjects: 0,
+    skipped: [],
+    groups: [],
+    notEarly: null,
+    notes: [],
+    runs: 1,
+    startedAt: null,
   }
 }
 
-/** Every table and materialised view, the largest first, on all sessions at once. */
-async function analyze(sessions: readonly Session[]): Promise<void> {
-  const [main] = sessions
-  const relations =
-    (await main?.query<{ name: string }>(
-      `select format('%I.%I', n.nspname, c.relname) as name from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-     where c.relkind in ('r', 'm', 'p') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema' and pg_has_role(c.relowner, 'usage')
-     order by pg_relation_size(c.oid) desc`,
-    )) ?? []
-  await shareOut(sessions, relations, async (session, relation) => {
-    await session.execute(`analyze ${relation.name}`)
-  })
-}
-
-async function textOf(opening: Opening, manifest: Manifest, kind: ManifestObject['kind']): Promise<string> {
-  const object = manifest.objects.find((candidate) => candidate.kind === kind)
-  if (object === undefined) throw new CaretakerError('backup_corrupt', `The backup has no ${kind}.`)
-  return readObjectText(opening, object)
-}
-
-async function loadLargeObjects(loading: Loading, run: (sql: string) => Promise<unknown>): Promise<void> {
-  const { manifest, main, opening } = loading
-  const [part] = manifest.largeObjects.parts
-  if (part === undefined) return
-  const object = partObject(manifest, part.key)
-  for (const statement of largeObjectPrelude) await main.execute(statement)
-  await copyObjectIn(opening, object, main, copyLargeObjectsIn, largeObjectFraming, () => undefined)
-  await run(largeObjectTail)
-  const [found] = await hashCuts(main, copyLargeObjectsOut, [object.contentBytes])
-  if (found !== object.contentSha256)
-    throw new CaretakerError('restore_mismatch', 'The restored large objects do not equal those that were backed up.')
-  await run(await textOf(opening, manifest, 'large-object-owners'))
-}
-
-async function checkSequences(session: Session, manifest: Manifest, target: Target): Promise<void> {
-  for (const sequence of manifest.sequences) {
-    // A refusal there has been reported.
-    if (target.platform !== null && isPlatformSchema(sequence.schema)) continue
-    const [state] = await session.query<{ lastValue: string; isCalled: boolean }>(
-      `select last_value::text as "lastValue", is_called as "isCalled" from ${qualified(sequence.schema, sequence.name)}`,
-    )
-    if (state?.lastValue !== sequence.lastValue || state.isCalled !== sequence.isCalled)
-      throw new CaretakerError(
-        'restore_mismatch',
-        `Sequence ${sequence.schema}.${sequence.name} stands at ${state?.lastValue}; the backup has ${sequence.lastValue}.`,
-      )
-  }
+/** Each table is restored whole or not at all: which are is what one has to know. */
+function partly(ctx: Context, error: unknown, done: readonly RestoredTable[], wanted: ReadonlyMap<string, ManifestTable>): CaretakerError {
+  const cause = ctx.signal.aborted ? ctx.signal.reason : error
+  const names = done.map((table) => table.table)
+  const left = [...wanted.keys()].filter((name) => !names.includes(name))
+  return new CaretakerError(
+    codeOf(cause),
+    `${reasonOf(cause)} ${names.length === 0 ? 'No table is restored' : `Restored: ${names.join(', ')}`}. Go on with ${left.map((name) => `--only ${name}`).join(' ')}.`,
+    { cause: error },
+  )
 }

@@ -1,6 +1,6 @@
 import type { Session } from '../platform/db.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
-import { shareOut } from './sessions.ts'
+import { describeError } from '../platform/log.ts'
 import { type Statement, splitStatements } from './sql/split-statements.ts'
 import { entryOf, isPlatformSchema, type PlatformObjects } from './supabase.ts'
 
@@ -11,8 +11,14 @@ export interface ScriptRules {
   platform: PlatformObjects | null
 }
 
+/** What was left out because the target refused it, and the data does not need it. */
+export interface Skipped {
+  statement: string
+  reason: string
+}
+
 export interface Executed {
-  skipped: { statement: string; reason: string }[]
+  skipped: Skipped[]
 }
 
 /**
@@ -20,99 +26,55 @@ export interface Executed {
  * @throws {CaretakerError} `database_error` naming the object and the server's message
  */
 export async function runScript(session: Session, script: string, rules: ScriptRules): Promise<Executed> {
-  return runStatements(session, splitStatements(script, rules.restrictKey), rules)
+  const skipped: Skipped[] = []
+  let platform = 0
+  for (const statement of splitStatements(script, rules.restrictKey)) {
+    const outcome = await runStatement(session, statement, rules)
+    if (outcome === "the platform's") platform++
+    else if (typeof outcome === 'object') skipped.push(outcome)
+  }
+  return { skipped: skipped.concat(platformSkipped(platform)) }
 }
 
-async function runStatements(session: Session, statements: readonly Statement[], rules: ScriptRules): Promise<Executed> {
-  const skipped: Executed['skipped'] = []
-  let platform = 0
-  for (const statement of statements) {
-    if (rules.platform?.statements.has(statement.sql) === true && statement.type !== undefined) continue
-    try {
-      await session.client.query(statement.sql)
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : 'unknown'
-      switch (refusal(statement, sqlState(error), rules)) {
-        case 'there already':
-          break
-        case "the platform's":
-          platform++
-          break
-        case 'report':
-          skipped.push({ statement: firstLine(statement.sql), reason })
-          break
-        default: {
-          const what = statement.type === undefined ? firstLine(statement.sql) : `${statement.type.toLowerCase()} ${statement.name}`
-          throw new CaretakerError('database_error', `The target refused ${what}: ${reason} (SQLSTATE ${sqlState(error) ?? '?'}).`, {
-            cause: error,
-          })
-        }
-      }
-    }
-  }
-  if (platform > 0)
-    skipped.push({
-      statement: `${platform} definitions of Supabase's own objects`,
-      reason: 'the target has them in a version of its own',
-    })
-  return { skipped }
+/** How `count` statements are reported that the platform has in versions of its own. */
+export function platformSkipped(count: number): Skipped[] {
+  if (count === 0) return []
+  return [{ statement: `${count} definitions of Supabase's own objects`, reason: 'the target has them in a version of its own' }]
 }
 
 /**
- * Runs what comes after the data: indexes first, on all sessions at once (those of one table one after the other, because
- * a constraint locks it), then the rest in its order. An index that needs something of the rest waits for it.
+ * Runs one statement, and `also` in the same transaction.
+ * @returns `done` when both have been; otherwise neither has: because it is there already, in whatever version, or was refused
+ * @throws {CaretakerError} `database_error` naming the object and the server's message
  */
-export async function runPostData(
-  sessions: readonly Session[],
-  script: string,
+export async function runStatement(
+  session: Session,
+  statement: Statement,
   rules: ScriptRules,
-  onIndex: (name: string) => void,
-): Promise<Executed> {
-  const [main] = sessions
-  if (main === undefined) throw new CaretakerError('internal', 'A restore needs a connection.')
-  const statements = splitStatements(script, rules.restrictKey)
-  // pg_dump changes a setting between two entries only for tablespaces; which index it is for would be lost.
-  const firstEntry = statements.findIndex((statement) => statement.type !== undefined)
-  if (statements.slice(Math.max(0, firstEntry)).some((statement) => /^set /i.test(statement.sql)))
-    return runStatements(main, statements, rules)
-  const byTable = new Map<string, Statement[]>()
-  for (const statement of statements) {
-    if (rules.platform?.statements.has(statement.sql) === true) continue
-    const table = indexedTable(statement)
-    if (table !== undefined) byTable.set(table, [...(byTable.get(table) ?? []), statement])
+  also?: string,
+): Promise<'done' | 'there already' | "the platform's" | Skipped> {
+  if (statement.type !== undefined && rules.platform?.statements.has(statement.sql) === true) return 'there already'
+  try {
+    // Several statements in one message are one transaction.
+    await session.client.query(also === undefined ? statement.sql : `${statement.sql}\n;${also}`)
+    return 'done'
+  } catch (error) {
+    const reason = String(describeError(error).message)
+    const meaning = refusal(statement, sqlState(error), rules)
+    if (meaning === 'report') return { statement: firstLine(statement.sql), reason }
+    if (meaning !== undefined) return meaning
+    const what = statement.type === undefined ? firstLine(statement.sql) : `${statement.type.toLowerCase()} ${statement.name}`
+    const state = sqlState(error)
+    if (isLost(error))
+      throw new CaretakerError('database_unavailable', `The connection to the target broke at ${what}: ${reason}.`, { cause: error })
+    throw new CaretakerError('database_error', `The target refused ${what}: ${reason} (SQLSTATE ${state ?? '?'}).`, { cause: error })
   }
-  const built = new Set<Statement>()
-  await shareOut(sessions, [...byTable.values()], async (session, group) => {
-    for (const statement of group) {
-      onIndex(statement.name ?? '')
-      try {
-        await session.client.query(statement.sql)
-        built.add(statement)
-      } catch {
-        // In its own place it either succeeds or says why.
-        return
-      }
-    }
-  })
-  return runStatements(
-    main,
-    statements.filter((statement) => !built.has(statement)),
-    rules,
-  )
 }
 
-const part = '(?:"(?:[^"]|"")+"|[^\\s".(]+)'
-const indexStatement = new RegExp(`^create (?:unique )?index ${part} on (?:only )?(${part}\\.${part})`, 'i')
-const constraintStatement = new RegExp(
-  `^alter table (?:only )?(${part}\\.${part})\\s+add constraint ${part} (?:primary key|unique|exclude)`,
-  'i',
-)
-
-/** The table that a statement builds an index on, or undefined when it builds none. */
-function indexedTable(statement: Statement): string | undefined {
-  if (statement.type === 'INDEX') return indexStatement.exec(statement.sql)?.[1]
-  if (statement.type === 'CONSTRAINT') return constraintStatement.exec(statement.sql)?.[1]
-  return undefined
+/** True where the connection is gone, and not the statement was wrong. */
+export function isLost(error: unknown): boolean {
+  const state = sqlState(error)
+  return state === undefined ? error instanceof Error && !(error instanceof CaretakerError) : /^(?:08|57P)/.test(state)
 }
 
 const refused = '42501'

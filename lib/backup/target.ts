@@ -18,6 +18,8 @@ export interface TargetOptions {
   url: string
   ca: string | undefined
   signal: AbortSignal
+  /** What the first run of a restore noted (`platformNote`): by now the target holds half a backup. null in the first run. */
+  known: Readonly<Record<string, unknown>> | null
 }
 
 /** What the target is, and whether it is empty: of an app's tables, and in a Supabase project of users, buckets and files. */
@@ -33,7 +35,18 @@ export async function inspectTarget(session: Session, options: TargetOptions): P
   if (found === undefined) throw new CaretakerError('internal', 'An aggregate gave no row.')
   const relations = found.count > 0 ? `${found.count} tables, views or sequences, such as ${found.example}` : null
   if (!supabase) return { name: found.name, platform: null, occupiedBy: relations }
+  if (options.known !== null) return { name: found.name, platform: platformFrom(options.known), occupiedBy: relations }
   return { name: found.name, platform: await readPlatform(session, options), occupiedBy: relations ?? (await inhabited(session)) }
+}
+
+/** What a project held before, as JSON. */
+export function platformNote({ platform }: Target): Record<string, unknown> | null {
+  return platform === null ? null : { statements: [...platform.statements], entries: [...platform.entries] }
+}
+
+function platformFrom(note: Readonly<Record<string, unknown>>): PlatformObjects {
+  const { statements, entries } = (note.platform ?? {}) as { statements?: string[]; entries?: string[] }
+  return { statements: new Set(statements), entries: new Set(entries) }
 }
 
 /** The first table of a project that people would miss. */
@@ -76,12 +89,20 @@ export async function foreignKeyOrder(session: Session, tables: readonly string[
      join pg_catalog.pg_class pc on pc.oid = k.confrelid join pg_catalog.pg_namespace pn on pn.oid = pc.relnamespace
      where k.contype = 'f' and k.conrelid <> k.confrelid`,
   )
+  return parentsFirst(tables, edges)
+}
+
+/** `tables` in an order in which parents come first, as far as they do not refer to each other in a circle. */
+export function parentsFirst(tables: readonly string[], edges: readonly { child: string; parent: string }[]): string[] {
+  const parents = new Map<string, string[]>()
+  for (const { child, parent } of edges) parents.set(child, [...(parents.get(child) ?? []), parent])
+  const among = new Set(tables)
   const ordered: string[] = []
   const visited = new Set<string>()
   const visit = (table: string) => {
     if (visited.has(table)) return
     visited.add(table)
-    for (const edge of edges) if (edge.child === table && tables.includes(edge.parent)) visit(edge.parent)
+    for (const parent of parents.get(table) ?? []) if (among.has(parent)) visit(parent)
     ordered.push(table)
   }
   for (const table of tables) visit(table)

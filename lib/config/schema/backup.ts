@@ -38,6 +38,15 @@ export const backup = z.strictObject({
     }),
   ),
   buckets: z.optional(z.array(name)),
+  /** In which order a restore brings groups of tables back and opens them: `table`, `schema.table`, `schema.*`, or `*` for what no other names. */
+  restoreOrder: z.optional(
+    z.record(
+      z.string().check(z.regex(/^[\p{L}][\p{L}\p{N} _-]{0,40}$/u, 'expected the name of a group, which begins with a letter')),
+      z
+        .array(z.string().check(z.regex(/^(\*|[^.*\s][^.*]*(\.(\*|[^.*]+))?)$/, 'expected "table", "schema.table", "schema.*" or "*"')))
+        .check(z.minLength(1)),
+    ),
+  ),
   /** Hourly increments between the full backups, read from a replication slot. Absent: full backups only. */
   increments: z.optional(
     z.strictObject({

@@ -1,0 +1,185 @@
+import { createHash } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Session } from '../../platform/db.ts'
+import { CaretakerError, sqlState } from '../../platform/errors.ts'
+import type { Manifest } from '../manifest.ts'
+import { runStatement, type ScriptRules, type Skipped } from '../run-script.ts'
+import { literal } from '../sequences.ts'
+import type { Statement } from '../sql/split-statements.ts'
+
+/*
+ * What of a restore is done, in the target itself: each step is noted in the transaction that does it, so that a restore which
+ * was killed at any moment goes on where it was. The schema is there from the first statement to the last.
+ */
+
+const schema = 'caretaker_restore'
+
+export interface RestoreState {
+  backupId: string
+  /** Of the manifest: two backups are never mixed. */
+  manifestSha256: string
+  startedAt: Date
+  runs: number
+  tablesDone: number
+}
+
+/** The restore that the target holds half of; null where there is none. */
+export async function findRestore(session: Session): Promise<RestoreState | null> {
+  const [there] = await session.query<{ exists: boolean }>(`select to_regclass($1) is not null as exists`, [`${schema}.restore`])
+  if (there?.exists !== true) return null
+  const [state] = await session.query<RestoreState & Record<string, unknown>>(
+    `select backup_id as "backupId", manifest_sha256 as "manifestSha256", started_at as "startedAt", runs,
+       (select count(*)::float8 from ${schema}.done where step like 'rows:%') as "tablesDone" from ${schema}.restore`,
+  )
+  return state ?? null
+}
+
+export function digestOf(manifest: Manifest): string {
+  return createHash('sha256').update(JSON.stringify(manifest)).digest('hex')
+}
+
+/** The schema's name for messages that a person gets. */
+export const restoreSchema = schema
+
+export class Journal {
+  readonly #done: Map<string, unknown>
+  readonly skipped: Skipped[]
+  /** When the first run began. */
+  readonly startedAt: Date
+  /** This one among them. */
+  readonly runs: number
+  /** The first run meant to open tables early: what is not open is closed. */
+  readonly early: boolean
+
+  private constructor(done: Map<string, unknown>, skipped: Skipped[], state: { startedAt: Date; runs: number; early: boolean }) {
+    this.#done = done
+    this.skipped = skipped
+    this.startedAt = state.startedAt
+    this.runs = state.runs
+    this.early = state.early
+  }
+
+  /** Begins, in one transaction: a restore either is known to the target or has not touched it. */
+  static async begin(session: Session, manifest: Manifest, note: Record<string, unknown>): Promise<Journal> {
+    await session.client.query(`create schema ${schema};
+comment on schema ${schema} is 'A restore by Caretaker is under way here, or was broken off: "caretaker backup restore ${manifest.id} --to URL --resume" goes on with it. Goes away with its end.';
+create table ${schema}.restore (backup_id text not null, manifest_sha256 text not null, started_at timestamptz not null default clock_timestamp(), runs int not null default 1, note jsonb not null);
+create table ${schema}.done (step text primary key, at timestamptz not null default clock_timestamp(), detail jsonb);
+create table ${schema}.skipped (number int generated always as identity primary key, statement text not null, reason text not null);
+insert into ${schema}.restore (backup_id, manifest_sha256, note) values (${literal(manifest.id)}, ${literal(digestOf(manifest))}, ${literal(JSON.stringify(note))})`)
+    return Journal.#read(session)
+  }
+
+  /** Goes on with what an earlier run has begun. */
+  static async resume(session: Session): Promise<Journal> {
+    await session.execute(`update ${schema}.restore set runs = runs + 1`)
+    return Journal.#read(session)
+  }
+
+  static async #read(session: Session): Promise<Journal> {
+    const [state] = await session.query<{ startedAt: Date; runs: number; early: boolean }>(
+      `select started_at as "startedAt", runs, coalesce((note ->> 'early')::bool, false) as early from ${schema}.restore`,
+    )
+    if (state === undefined) throw new CaretakerError('internal', 'A restore has lost its own state.')
+    const done = await session.query<{ step: string; detail: unknown }>(`select step, detail from ${schema}.done`)
+    const skipped = await session.query<Skipped & Record<string, unknown>>(
+      `select statement, reason from ${schema}.skipped order by number`,
+    )
+    return new Journal(new Map(done.map((row) => [row.step, row.detail])), skipped, state)
+  }
+
+  /** What the first run noted of the target as it was before. */
+  static async noteOf(session: Session): Promise<Record<string, unknown>> {
+    const [row] = await session.query<{ note: Record<string, unknown> }>(`select note from ${schema}.restore`)
+    return row?.note ?? {}
+  }
+
+  /** `schema.table` of what earlier runs have loaded. */
+  static async loadedTables(session: Session): Promise<Set<string>> {
+    const rows = await session.query<{ name: string }>(`select substr(step, 6) as name from ${schema}.done where step like 'rows:%'`)
+    return new Set(rows.map((row) => row.name))
+  }
+
+  isDone(step: string): boolean {
+    return this.#done.has(step)
+  }
+
+  /** What was noted with a step that is done. */
+  detailOf(step: string): unknown {
+    return this.#done.get(step)
+  }
+
+  /** The SQL that notes a step, for the transaction that does it. `done` says that it was committed. */
+  noting(step: string, detail: unknown = null): { sql: string; done(): void } {
+    const json = detail === null ? 'null' : `${literal(JSON.stringify(detail))}::jsonb`
+    return {
+      sql: `insert into ${schema}.done (step, detail) values (${literal(step)}, ${json}) on conflict (step) do nothing`,
+      done: () => this.#done.set(step, detail),
+    }
+  }
+
+  /** `durably`: it is on disk when this returns, and all before it. */
+  async note(session: Session, step: string, detail: unknown = null, durably = false): Promise<void> {
+    const { sql, done } = this.noting(step, detail)
+    await session.client.query(durably ? `set local synchronous_commit = on; ${sql}` : sql)
+    done()
+  }
+
+  /** How many steps were noted with that detail. */
+  count(detail: string): number {
+    return [...this.#done.values()].filter((one) => one === detail).length
+  }
+
+  async skip(session: Session, skipped: readonly Skipped[]): Promise<void> {
+    for (const one of skipped) {
+      await session.execute(`insert into ${schema}.skipped (statement, reason) values ($1, $2)`, [one.statement, one.reason])
+      this.skipped.push(one)
+    }
+  }
+
+  /** Runs a statement of the backup and notes it in one transaction; not again when it is done. Settings are made in every run. */
+  async run(session: Session, step: string, statement: Statement, rules: ScriptRules): Promise<void> {
+    if (this.isDone(step)) {
+      if (isSetting(statement)) await runStatement(session, statement, rules)
+      return
+    }
+    const { sql, done } = this.noting(step)
+    const outcome = await patiently(() => runStatement(session, statement, rules, sql))
+    if (outcome === 'done') done()
+    else {
+      if (typeof outcome === 'object') await this.skip(session, [outcome])
+      await this.note(session, step, outcome === "the platform's" ? outcome : null)
+    }
+  }
+
+  /** The end: all is on disk, and nothing of this is left. */
+  async finish(session: Session): Promise<void> {
+    // Where this role may: so that no event trigger of the app stands in the way.
+    await session.client.query(`set session_replication_role = 'replica'`).catch(() => undefined)
+    await patiently(() => session.client.query(`set local synchronous_commit = on; drop schema ${schema} cascade`))
+  }
+}
+
+const attempts = 100
+
+/** Again and again, where somebody who uses an open table was in the way, or we in theirs. */
+export async function patiently<T>(work: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await work()
+    } catch (error) {
+      const state = sqlState(error instanceof CaretakerError ? error.cause : error)
+      if ((state !== '40P01' && state !== '55P03') || attempt === attempts) throw error
+      await delay(100)
+    }
+  }
+}
+
+function isSetting({ sql }: Statement): boolean {
+  return /^(?:set |reset |select pg_catalog\.set_config\()/i.test(sql)
+}
+
+/** The step of a statement of one of the scripts. */
+export function stepOf(script: string, position: number, statement: Statement): string {
+  return `${script}:${position}:${createHash('sha256').update(statement.sql).digest('hex').slice(0, 12)}`
+}

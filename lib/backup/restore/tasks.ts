@@ -1,0 +1,288 @@
+import { qualified, type Session } from '../../platform/db.ts'
+import { CaretakerError, sqlState } from '../../platform/errors.ts'
+import { holdsCronJobs } from '../cron-jobs.ts'
+import { loadLargeObjects } from '../load-large-objects.ts'
+import { codeOf, loadRows, nameOf, proveRows, reasonOf } from '../load-tables.ts'
+import type { ManifestTable } from '../manifest.ts'
+import { parentsFirst } from '../target.ts'
+import type { EarlyOpening } from './early-opening.ts'
+import { throughGate } from './gates.ts'
+import { stepOf } from './journal.ts'
+import type { ForeignKey } from './post-data.ts'
+import { mayWait, type Run } from './run.ts'
+import type { Task } from './run-tasks.ts'
+import type { RestorePhase } from './stopwatch.ts'
+import type { TargetTable } from './target-tables.ts'
+
+/**
+ * What is to be done for the rows of a backup: load and prove every table, index it, make its foreign keys, gather its statistics.
+ * Each begins when what it needs is there: a table is indexed while the next one is loaded.
+ */
+export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
+  const tasks: Task[] = []
+  const add = (task: Omit<Task, 'run'>, phase: RestorePhase, work: (session: Session) => Promise<void>): Task => {
+    const made = { ...task, run: (session: Session) => run.stopwatch.measure(phase, () => work(session)) }
+    tasks.push(made)
+    return made
+  }
+  const group = new Map(run.groups.flatMap((one, at) => one.tables.map((table) => [table, at] as const)))
+  const inManifest = new Map(run.loading.manifest.tables.map((table) => [qualified(table.schema, table.name), table]))
+  const statements = statementsByTable(run)
+  const progress = progressOf(run)
+  const loaded = loadingTasks()
+  const ready = new Map<string, Task[]>()
+  for (const table of run.target.tables) {
+    const at = group.get(table.key)
+    if (at !== undefined) ready.set(table.key, indexTasks(table, at))
+  }
+  const complete = familyTasks()
+  foreignKeyTasks()
+  if (early !== null) openingTasks(early)
+  return tasks
+
+  function weightOf(key: string): number {
+    return inManifest.get(key)?.bytes ?? 0
+  }
+
+  function loadingTasks(): Map<string, Task> {
+    const { manifest } = run.loading
+    const loads = new Map<string, Task>()
+    for (const table of manifest.tables) {
+      const key = qualified(table.schema, table.name)
+      const at = group.get(key)
+      if (at === undefined)
+        throw new CaretakerError(
+          'restore_mismatch',
+          `The schema of the backup has no table ${nameOf(table)}, but the backup has rows of it.`,
+        )
+      // Jobs of pg_cron come last of all: they act.
+      if (holdsCronJobs(table)) continue
+      const base = { group: at, weight: table.bytes, tables: [key] }
+      loads.set(
+        key,
+        add({ ...base, after: [], alone: true }, 'rows', (session) => load(session, key, table)),
+      )
+    }
+    // Tables of the platform have their foreign keys already. Two that refer to each other have an order, too.
+    const order = new Map(parentsFirst([...loads.keys()], run.target.foreignKeys).map((key, at) => [key, at]))
+    for (const { child, parent } of run.target.foreignKeys) {
+      const [one, other] = [loads.get(child), loads.get(parent)]
+      if (one !== undefined && other !== undefined && (order.get(parent) ?? 0) < (order.get(child) ?? 0)) one.after.push(other)
+    }
+    for (const part of manifest.largeObjects.parts.slice(0, 1)) {
+      // With the first tables: what the app makes later is not among those that are compared.
+      const { contentBytes } = manifest.objects.find((object) => object.key === part.key) ?? { contentBytes: 0 }
+      add({ group: 0, weight: contentBytes, tables: [], after: [], alone: false }, 'rows', (session) => loadLargeObjects(run, session))
+    }
+    return loads
+  }
+
+  async function load(session: Session, key: string, table: ManifestTable): Promise<void> {
+    const { journal, loading, restored } = run
+    const name = nameOf(table)
+    const [rows, proven] = [`rows:${name}`, `proven:${name}`]
+    // In a database of others the proof is part of the load: they may write right after it.
+    const prove = table.shared && run.prove
+    if (!journal.isDone(rows)) {
+      const gate = early?.isClosed(key) === true ? throughGate(key) : null
+      const notes = [journal.noting(rows), ...(prove ? [journal.noting(proven)] : [])]
+      try {
+        await loadRows(loading, session, table, {
+          before: gate === null ? [] : [gate.before],
+          after: [...notes.map((note) => note.sql), ...(gate === null ? [] : [gate.after])],
+          prove,
+          onBytes: (bytes) => progress(name, bytes),
+        })
+        for (const note of notes) note.done()
+      } catch (error) {
+        if (table.condition === null || !(error instanceof CaretakerError) || sqlState(error.cause) !== '42501') throw error
+        await session.execute('rollback')
+        await journal.note(session, rows, `${table.rows} rows were not restored: ${error.detail}`)
+      }
+    } else progress(name, table.bytes)
+    const problem = journal.detailOf(rows)
+    if (typeof problem === 'string') restored.set(name, { table: name, rows: 0, verified: false, problem })
+    else restored.set(name, { table: name, rows: table.rows, verified: journal.isDone(proven) })
+  }
+
+  async function prove(session: Session, table: ManifestTable): Promise<void> {
+    const name = nameOf(table)
+    const step = `proven:${name}`
+    if (!run.journal.isDone(step)) {
+      try {
+        await proveRows(run.loading, session, table)
+      } catch (error) {
+        if (error instanceof CaretakerError && error.code === 'restore_mismatch') throw error
+        throw new CaretakerError(
+          codeOf(error),
+          `Table ${name} is loaded (${table.bytes} bytes) and could not be read back: ${reasonOf(error)}`,
+          { cause: error },
+        )
+      }
+      await run.journal.note(session, step)
+    }
+    run.restored.set(name, { table: name, rows: table.rows, verified: true })
+  }
+
+  /** Reading back and indexing of one table; the last of them are what others wait for. */
+  function indexTasks(table: TargetTable, at: number): Task[] {
+    const { key } = table
+    const load = loaded.get(key)
+    const source = inManifest.get(key)
+    const after = load === undefined ? [] : [load]
+    const base = { group: at, weight: weightOf(key), tables: [key] }
+    const last: Task[] = [...after]
+    if (source !== undefined && load !== undefined && !source.shared && run.prove)
+      last.push(add({ ...base, after: [...after], alone: false }, 'proof', (session) => prove(session, source)))
+    const own = statements.get(key)
+    for (const position of own?.index ?? [])
+      last.push(add({ ...base, after: [...after], alone: false }, 'indexes', (session) => make(session, position)))
+    const constraints = own?.constraint ?? []
+    if (constraints.length > 0)
+      last.push(
+        add({ ...base, after: [...after], alone: true }, 'indexes', async (session) => {
+          for (const position of constraints) await make(session, position)
+        }),
+      )
+    return last
+  }
+
+  /** By table: what has to be done before its foreign keys can be made. Indexes of partitions are put together, and statistics gathered. */
+  function familyTasks(): Map<string, Task[]> {
+    const finished = new Map<string, Task[]>()
+    for (const { root, members } of partitionTrees(run.target.tables, run.target.families)) {
+      const at = group.get(root.key)
+      if (at === undefined) continue
+      const keys = members.map((member) => member.key)
+      const base = { group: at, weight: keys.reduce((sum, key) => sum + weightOf(key), 0), tables: keys, alone: true }
+      // Statistics of a table hold what inherits from it, too.
+      const heirs = run.target.families.filter(([, parent]) => parent === root.key).flatMap(([child]) => loaded.get(child) ?? [])
+      let after = [...keys.flatMap((key) => ready.get(key) ?? []), ...(members.length === 1 ? heirs : [])]
+      const attach = keys.flatMap((key) => statements.get(key)?.attach ?? []).sort((a, b) => a - b)
+      if (attach.length > 0)
+        after = [
+          add({ ...base, after }, 'indexes', async (session) => {
+            for (const position of attach) await make(session, position)
+          }),
+        ]
+      const done = keys.some((key) => loaded.has(key))
+        ? [add({ ...base, after }, 'statistics', (session) => analyze(session, root))]
+        : after
+      for (const key of keys) finished.set(key, done)
+    }
+    return finished
+  }
+
+  function foreignKeyTasks(): void {
+    for (const [key, own] of statements)
+      for (const position of own['foreign key']) {
+        const work = run.post.work.get(position)
+        const at = group.get(key)
+        if (work?.kind !== 'foreign key' || at === undefined) continue
+        const { parent, child } = work.foreignKey
+        const after = [...new Set([...(complete.get(child) ?? []), ...(complete.get(parent) ?? [])])]
+        add({ group: at, weight: weightOf(child), tables: [child, parent], after, alone: true }, 'foreign keys', (session) =>
+          makeForeignKey(session, position, work.foreignKey),
+        )
+      }
+  }
+
+  function openingTasks(opening: EarlyOpening): void {
+    let before: Task[] = []
+    for (const [at] of run.groups.entries()) {
+      const after = [...before, ...tasks.filter((task) => task.group === at)]
+      const task = add({ group: at, weight: 0, tables: [], after, alone: false }, 'the rest', (session) => opening.openGroup(session, at))
+      before = [task]
+    }
+  }
+
+  /** An index or a key. What it needs may only come with the rest: then it is tried again there, and says why if it fails. */
+  async function make(session: Session, position: number): Promise<void> {
+    const statement = run.post.statements[position]
+    if (statement === undefined || run.journal.isDone(stepOf('post-data', position, statement))) return
+    run.loading.onProgress?.({ phase: 'indexes', what: statement.name ?? '', doneBytes: 0, totalBytes: 0 })
+    try {
+      await run.journal.run(session, stepOf('post-data', position, statement), statement, run.rules)
+    } catch (error) {
+      if (!mayWait(error)) throw error
+      run.postponed.add(position)
+    }
+  }
+
+  async function makeForeignKey(session: Session, position: number, foreignKey: ForeignKey): Promise<void> {
+    const statement = run.post.statements[position]
+    const child = run.target.tables.find((table) => table.key === foreignKey.child)
+    const parentIsOpen = early !== null && (group.get(foreignKey.parent) ?? 0) < (group.get(foreignKey.child) ?? 0)
+    if (statement === undefined) return
+    if (!parentIsOpen || foreignKey.notValid || child?.partitioned !== false) return make(session, position)
+    // In two steps, so that nobody who writes to the open table waits until all rows of the other are looked at.
+    const step = stepOf('post-data', position, statement)
+    const unproven = { ...statement, sql: `${statement.sql.replace(/;$/, '')} not valid;` }
+    const proof = { ...statement, sql: `alter table ${foreignKey.child} validate constraint "${foreignKey.name.replaceAll('"', '""')}";` }
+    if (run.journal.isDone(step)) return
+    try {
+      await run.journal.run(session, `${step}:not valid`, unproven, run.rules)
+      await run.journal.run(session, step, proof, run.rules)
+    } catch (error) {
+      if (!mayWait(error)) throw error
+      run.postponed.add(position)
+    }
+  }
+
+  async function analyze(session: Session, table: TargetTable): Promise<void> {
+    const step = `statistics:${table.schema}.${table.name}`
+    if (run.journal.isDone(step)) return
+    await session.execute(`analyze ${table.key}`)
+    await run.journal.note(session, step)
+  }
+}
+
+type Positions = Record<'index' | 'constraint' | 'attach' | 'foreign key', number[]>
+
+function statementsByTable(run: Run): Map<string, Positions> {
+  const found = new Map<string, Positions>()
+  for (const [position, { kind, table }] of run.post.work) {
+    if (kind === 'finish' || kind === 'row security') continue
+    const own = found.get(table) ?? { index: [], constraint: [], attach: [], 'foreign key': [] }
+    own[kind].push(position)
+    found.set(table, own)
+  }
+  return found
+}
+
+/** Trees of partitions, each with its root; any other table stands for itself. */
+function partitionTrees(
+  tables: readonly TargetTable[],
+  families: readonly (readonly [string, string])[],
+): { root: TargetTable; members: TargetTable[] }[] {
+  const parentOf = new Map(families)
+  const rootOf = (table: TargetTable): string => {
+    let key = table.key
+    let parent = table.partition ? parentOf.get(key) : undefined
+    while (parent !== undefined) {
+      key = parent
+      parent = parentOf.get(key)
+    }
+    return key
+  }
+  const trees = new Map<string, TargetTable[]>()
+  for (const table of tables) {
+    const root = rootOf(table)
+    const members = trees.get(root)
+    if (members === undefined) trees.set(root, [table])
+    else members.push(table)
+  }
+  return [...trees].flatMap(([key, members]) => {
+    const root = members.find((table) => table.key === key)
+    return root === undefined ? [] : [{ root, members }]
+  })
+}
+
+function progressOf(run: Run): (what: string, bytes: number) => void {
+  const totalBytes = run.loading.manifest.tables.reduce((sum, table) => sum + table.bytes, 0)
+  let doneBytes = 0
+  return (what, bytes) => {
+    doneBytes += bytes
+    run.loading.onProgress?.({ phase: 'load', what, doneBytes, totalBytes })
+  }
+}
