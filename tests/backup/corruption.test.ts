@@ -36,7 +36,9 @@ beforeAll(async () => {
     delete from big where id % 11 = 0;
     insert into big select 1000 + n, 'short' from generate_series(1, 500) n;
     create table twin_a (a int); insert into twin_a select generate_series(1, 100);
-    create table twin_b (a int); insert into twin_b select generate_series(1, 100);`)
+    create table twin_b (a int); insert into twin_b select generate_series(1, 100);
+    select lo_from_bytea(0, 'a large object');`)
+  await source.db.execute(`alter database ${source.name} set work_mem = '7MB'`)
   const report = await backupDatabase(ctx, { partBytes: 64 * 1024 })
   id = report.id
   backup = join(folder, 'backups', id)
