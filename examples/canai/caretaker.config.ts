@@ -69,9 +69,13 @@ export default defineConfig({
       ],
     },
     'weekly-optimization': {
-      description: 'The indexes that every page waits for are rebuilt.',
+      description: 'The indexes that every page waits for are rebuilt, and what could be better is written down.',
       schedule: '0 3 * * 0',
-      steps: [{ reindex: ['idx_session_logs_user_id', 'idx_prompt_logs_user_id', 'idx_comparisons_trust_delta'] }, { analyze: 'all' }],
+      steps: [
+        { reindex: ['idx_session_logs_user_id', 'idx_prompt_logs_user_id', 'idx_comparisons_trust_delta'] },
+        { analyze: 'all' },
+        { report: 'database' },
+      ],
     },
     'monthly-lifecycle': {
       description: 'What is older than it may be goes or is made anonymous, and last month gets its report.',

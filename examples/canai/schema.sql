@@ -177,17 +177,29 @@ create table performance_reports (
   created_at timestamptz not null default now()
 );
 
-/* The share of a month's minutes without a critical error, in percent; of the current month, what has passed of it. */
-create function calculate_uptime(month timestamptz) returns numeric language sql stable as $$
-  with bounds as (
-    select month as starts, least(month + interval '1 month', now()) as ends
-  ), down as (
-    select count(distinct date_trunc('minute', created_at)) as minutes
-    from error_logs, bounds
-    where severity = 'critical' and created_at >= starts and created_at < ends
-  )
-  select round(100 - 100.0 * down.minutes / greatest(1, extract(epoch from ends - starts) / 60), 3)
-  from bounds, down
+/*
+ * A month's uptime in percent: what the health job saw, where it was looking all month long; else the share of minutes
+ * without a critical error, of the current month so far.
+ */
+create function calculate_uptime(month timestamptz) returns numeric language plpgsql stable as $$
+declare
+  seen numeric;
+begin
+  if to_regprocedure('caretaker.uptime(timestamptz, timestamptz, interval)') is not null then
+    select u.at_least into seen from caretaker.uptime(month, month + interval '1 month') u where u.unknown < interval '1 hour';
+  end if;
+  return coalesce(seen, (
+    with bounds as (
+      select month as starts, least(month + interval '1 month', now()) as ends
+    ), down as (
+      select count(distinct date_trunc('minute', created_at)) as minutes
+      from error_logs, bounds
+      where severity = 'critical' and created_at >= starts and created_at < ends
+    )
+    select round(100 - 100.0 * down.minutes / greatest(1, extract(epoch from ends - starts) / 60), 3)
+    from bounds, down
+  ));
+end
 $$;
 
 create materialized view daily_metrics as

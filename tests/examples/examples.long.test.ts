@@ -10,7 +10,9 @@ import { createRuntime } from '../../lib/compose.ts'
 import { claimManually, findRun, work } from '../../lib/jobs/index.ts'
 import { createLog } from '../../lib/platform/log.ts'
 import { atAddress } from '../../local/at-address.ts'
+import { installExample } from '../../local/example.ts'
 import { readStack } from '../../local/stack.ts'
+import { createTestDatabase } from '../support/database.ts'
 import { policies, schedulesOf } from './policies.ts'
 
 const main = fileURLToPath(new URL('../../cli/main.ts', import.meta.url))
@@ -68,6 +70,22 @@ function caretaker(...words: string[]): { code: number | null; result: unknown }
   })
   return { code: run.status, result: JSON.parse(run.stdout) }
 }
+
+describe('a new example', () => {
+  it.each([
+    ['canai', 200_000],
+    ['guide', 20_000],
+  ])('%s has about %i rows unless told otherwise', async (name, wanted) => {
+    const database = await createTestDatabase({ template: 'template0' })
+    try {
+      const rows = await installExample(database.db, name)
+      const own = Object.entries(rows).reduce((sum, [table, count]) => (table.includes('.') ? sum : sum + count), 0)
+      expect(Math.abs(own / wanted - 1)).toBeLessThan(0.1)
+    } finally {
+      await database.drop()
+    }
+  })
+})
 
 describe.each(Object.entries(policies))('npm start -- --example %s', (name, policy) => {
   it('looks after it: health, a first round, its plan, and a run of every job', async () => {
