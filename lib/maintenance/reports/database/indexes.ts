@@ -26,7 +26,7 @@ export const indexBloat: Collector = {
               case when c.reltuples > 0 and w.known = i.indnkeyatts then
                 1 + ceil(1.01 * (
                   case when w.shared is null or i.indisunique then c.reltuples * (8 + ceil(w.width / 8.0) * 8 + 4)
-                       else w.shared * (8 + ceil(w.width / 8.0) * 8 + 4) + c.reltuples * 6 end
+                       else w.shared * (8 + ceil(w.width / 8.0) * 8 + 4) + greatest(c.reltuples - w.shared, 0) * 6 end
                 ) / ((b.size - 40) * coalesce((select option_value::float8 from pg_options_to_table(c.reloptions) where option_name = 'fillfactor'), 90) / 100))
               end::float8 as "expectedPages"
        from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
