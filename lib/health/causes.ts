@@ -30,6 +30,23 @@ export const causes = {
     words: 'tables are readable without row level security',
     advice: 'Run `alter table … enable row level security` on the tables listed, and add policies.',
   },
+  certificate_expiring: {
+    words: 'its certificate ends within two weeks',
+    advice: 'Renew it; automatic renewal has failed, or there is none.',
+  },
+  certificate_urgent: { words: 'its certificate ends within a week', advice: 'Renew it now: afterwards no browser connects.' },
+  lock_waits: { words: 'somebody waits for a lock', advice: 'Run `caretaker report database`: it names who holds it.' },
+  long_transaction: { words: 'a transaction is open for long', advice: 'Run `caretaker report database`: end the session that holds it.' },
+  backup_overdue: { words: 'the last backup is too old', advice: 'Run `caretaker jobs history backup`, then `caretaker backup run`.' },
+  backup_failed: { words: 'the last backup failed', advice: 'Run `caretaker jobs history backup`: it says why.' },
+  drill_overdue: { words: 'no backup was proven lately', advice: 'Run `caretaker backup verify`.' },
+  drill_failed: {
+    words: 'the last backup could not be proven',
+    advice: 'Run `caretaker jobs history backup-verify`: it says what differed.',
+  },
+  job_failed: { words: 'the last run of a job failed', advice: 'Run `caretaker jobs history`: it says which, and why.' },
+  queue_stuck: { words: 'what is queued is not taken', advice: 'See that the worker is called: CRON_SECRET, PUBLIC_URL and the tick.' },
+  dead_letters: { words: 'events could not be applied', advice: 'Run `caretaker webhooks list`, mend the cause, and replay them.' },
   gdpr_overdue: {
     words: 'a request of a person is overdue',
     advice: 'Run `caretaker gdpr requests`; tell the person, and carry the request out.',

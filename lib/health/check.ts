@@ -51,7 +51,9 @@ export function misconfiguration(check: Check): string | undefined {
   if ('near' in found)
     return `health.checks.${check.name}: there is no checker "${kindName}"${found.near === undefined ? '' : `; did you mean "${found.near}"?`} To check an address, add kind: 'url' and url.`
   if (routeNames.has(check.name)) return `health.checks.${check.name}: the name is taken by the path /health/${check.name}; choose another.`
-  if (canonicalName(kindName) === 'url' && check.policy.url === undefined) return `health.checks.${check.name}: kind "url" needs a url.`
+  const kind = canonicalName(kindName)
+  if (['url', 'dns', 'certificate'].includes(kind) && check.policy.url === undefined)
+    return `health.checks.${check.name}: kind "${kind}" needs a url.`
   return undefined
 }
 

@@ -1,14 +1,31 @@
 import { nearest } from '../../config/index.ts'
 import type { CheckerKind } from '../checker.ts'
+import { activity } from './activity.ts'
+import { backup } from './backup.ts'
+import { certificate } from './certificate.ts'
 import { database } from './database.ts'
+import { dns } from './dns.ts'
+import { drill } from './drill.ts'
 import { gdpr } from './gdpr.ts'
+import { google } from './google.ts'
+import { hume } from './hume.ts'
+import { jobs } from './jobs.ts'
+import { memberstack } from './memberstack.ts'
 import { objectStore } from './object-store.ts'
+import { openai } from './openai.ts'
+import { posthog } from './posthog.ts'
+import { redis } from './redis.ts'
 import { rls } from './rls.ts'
+import { sendgrid } from './sendgrid.ts'
 import { stripe } from './stripe.ts'
 import { supabase, supabaseAuth, supabaseRest, supabaseStorage } from './supabase.ts'
+import { twilio } from './twilio.ts'
 import { url } from './url.ts'
+import { webhooks } from './webhooks.ts'
 
 const thirdParty = { critical: false, timeoutMs: 3_000 }
+/** A look into Caretaker's own tables. */
+const own = { critical: false, timeoutMs: 3_000 }
 
 /** Every kind of check. Adding one is a file in this folder and a line here. */
 export const checkerKinds: ReadonlyMap<string, CheckerKind> = new Map<string, CheckerKind>([
@@ -20,7 +37,22 @@ export const checkerKinds: ReadonlyMap<string, CheckerKind> = new Map<string, Ch
   ['object-store', { check: objectStore, critical: false, timeoutMs: 5_000 }],
   ['stripe', { check: stripe, ...thirdParty }],
   ['url', { check: url, ...thirdParty }],
-  ['gdpr', { check: gdpr, critical: false, timeoutMs: 3_000 }],
+  ['activity', { check: activity, ...own }],
+  ['backup', { check: backup, ...own }],
+  ['drill', { check: drill, ...own }],
+  ['jobs', { check: jobs, ...own }],
+  ['webhooks', { check: webhooks, ...own }],
+  ['gdpr', { check: gdpr, ...own }],
+  ['redis', { check: redis, ...thirdParty }],
+  ['openai', { check: openai, ...thirdParty }],
+  ['hume', { check: hume, ...thirdParty }],
+  ['memberstack', { check: memberstack, ...thirdParty }],
+  ['posthog', { check: posthog, ...thirdParty }],
+  ['twilio', { check: twilio, ...thirdParty }],
+  ['sendgrid', { check: sendgrid, ...thirdParty }],
+  ['google', { check: google, ...thirdParty }],
+  ['certificate', { check: certificate, critical: false, timeoutMs: 5_000 }],
+  ['dns', { check: dns, ...thirdParty }],
   ['rls', { check: rls, critical: false, timeoutMs: 3_000 }],
 ])
 
