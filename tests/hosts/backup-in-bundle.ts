@@ -7,7 +7,7 @@ import { call } from './tools.ts'
 
 /**
  * Fires the backup through the bundled `cron` and runs it in the bundled `worker`, against a real database. It is the
- * one job that reads files beside its code (pg_dump's thread and WebAssembly), so it shows whether they were shipped.
+ * one job that reads files beside its code (pg_dump's program and WebAssembly), so it shows whether they were shipped.
  */
 export async function backUpThroughBundles(
   functions: Record<'cron' | 'worker', { file: string; cwd: string }>,

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
-import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
+import { fileURLToPath } from 'node:url'
 import { CaretakerError } from '../../platform/errors.ts'
+import { startOwnNode } from '../../platform/own-node.ts'
 import { openRawSocket, type RawSocket } from './raw-socket.ts'
 
 export interface PgDumpOptions {
@@ -15,26 +15,32 @@ export interface PgDumpOptions {
 }
 
 /**
- * Where the thread's file is when this module runs from source, and where bundlers are told to put it. Not `worker.ts`:
+ * Where the program's file is when this module runs from source, and where bundlers are told to put it. Not `worker.ts`:
  * bundlers look for it beside the function they make, and there is a function of that name.
  */
-export const threadFile = 'lib/backup/pg-dump/thread.ts'
+const programFile = 'lib/backup/pg-dump/program.ts'
 
-function locateThread(): URL {
-  const beside = new URL('./thread.ts', import.meta.url)
-  if (existsSync(fileURLToPath(beside))) return beside
-  const included = resolve(threadFile)
-  if (existsSync(included)) return pathToFileURL(included)
+function locateProgram(): string {
+  const beside = fileURLToPath(new URL('./program.ts', import.meta.url))
+  if (existsSync(beside)) return beside
+  const included = resolve(programFile)
+  if (existsSync(included)) return included
   throw new CaretakerError(
     'not_configured',
-    `pg_dump needs ${threadFile} and node_modules/@electric-sql/pglite-tools beside the bundled function. Add both to included_files (Netlify) or includeFiles (Vercel).`,
+    `pg_dump needs ${programFile} and node_modules/@electric-sql/pglite-tools beside the bundled function. Add both to included_files (Netlify) or includeFiles (Vercel).`,
   )
 }
 
 /**
+ * pg_dump runs for a fraction of a second: to compile what it uses most a second time, for speed, costs 40 MB and more time than it
+ * saves (measured).
+ */
+const flags = ['--wasm-tiering-budget=2000000000', '--disable-warning=ExperimentalWarning']
+
+/**
  * What pg_dump prints in each run, as strings. Schemas fit in memory; data never comes this way. All runs share one
- * connection. Each has a thread of its own, whose memory is given back when it ends: two in one thread peak 80 MB higher where there
- * are 10,000 tables (measured).
+ * connection. Each has a process of its own, because what it needs (50 MB, 150 MB where there are 10,000 tables) comes back whole
+ * from a process only: a thread leaves most of it behind.
  * @throws {CaretakerError} `backup_incomplete` with pg_dump's own message; what `signal` was aborted with
  */
 export async function runPgDump(options: PgDumpOptions): Promise<string[]> {
@@ -50,51 +56,60 @@ export async function runPgDump(options: PgDumpOptions): Promise<string[]> {
   }
 }
 
-async function runOnce(args: readonly string[], socket: RawSocket, signal: AbortSignal): Promise<string> {
-  const { port1: wire, port2: theirs } = new MessageChannel()
-  const turn = new SharedArrayBuffer(4)
-  const worker = new Worker(locateThread(), {
-    workerData: { args: [...args], wire: theirs, turn },
-    transferList: [theirs],
-    // Nothing of this process's environment or flags is needed there.
-    env: {},
-    execArgv: [],
-    stdout: true,
-    stderr: true,
-    resourceLimits: { maxYoungGenerationSizeMb: 8 },
-  })
-  try {
-    return await converse(worker, wire, turn, socket, signal)
-  } finally {
-    wire.close()
-    await worker.terminate()
-  }
-}
-
-function converse(worker: Worker, wire: MessagePort, turn: SharedArrayBuffer, socket: RawSocket, signal: AbortSignal): Promise<string> {
-  const replied = new Int32Array(turn)
-  const reply = (bytes: Uint8Array<ArrayBuffer>) => {
-    wire.postMessage(bytes, [bytes.buffer])
-    Atomics.store(replied, 0, 1)
-    Atomics.notify(replied, 0)
-  }
-  return new Promise((done, fail) => {
+function runOnce(args: readonly string[], socket: RawSocket, signal: AbortSignal): Promise<string> {
+  const program = startOwnNode(flags, locateProgram())
+  const { stdin, stdout, stderr } = program
+  return new Promise<string>((done, fail) => {
     const incomplete = (why: string, cause?: unknown) =>
       fail(new CaretakerError('backup_incomplete', `The schema could not be read: ${why}`, cause === undefined ? {} : { cause }))
     const abort = () => fail(signal.reason)
-    if (signal.aborted) return abort()
     signal.addEventListener('abort', abort, { once: true })
-    worker.once('error', (error) => incomplete('pg_dump ended with an error.', error))
-    worker.once('exit', (code) => {
+    let complaints = ''
+    stderr?.setEncoding('utf8').on('data', (text: string) => {
+      complaints = `${complaints}${text}`.slice(-2_000)
+    })
+    program.once('error', (error) => incomplete('pg_dump could not be started.', error))
+    program.once('close', (code, killed) => {
       signal.removeEventListener('abort', abort)
-      incomplete(`pg_dump ended early (exit code ${code}).`)
+      incomplete(`pg_dump ended early (${killed ?? `exit code ${code}`}). ${complaints.replace(/\s+/g, ' ').trim()}`)
     })
-    worker.once('message', (message: { script: string } | { failure: string }) => {
-      if ('script' in message) done(message.script)
-      else incomplete(message.failure.replace(/\s+/g, ' ').trim())
-    })
-    wire.on('message', (bytes: Uint8Array) => {
-      socket.exchange(Buffer.from(bytes)).then(reply, (error: unknown) => incomplete('the connection to the database was lost.', error))
-    })
-  })
+    // It has ended then, which is told above.
+    stdin?.on('error', () => undefined)
+    const tell = (content: Uint8Array) => {
+      const head = Buffer.alloc(4)
+      head.writeUInt32BE(content.length)
+      stdin?.write(head)
+      stdin?.write(content)
+    }
+    stdout?.on(
+      'data',
+      said((kind, content) => {
+        if (kind === 's') done(content.toString())
+        else if (kind === 'f') incomplete(content.toString().replace(/\s+/g, ' ').trim())
+        else socket.exchange(content).then(tell, (error: unknown) => incomplete('the connection to the database was lost.', error))
+      }),
+    )
+    tell(Buffer.from(JSON.stringify(args)))
+  }).finally(() => program.kill('SIGKILL'))
+}
+
+/** Puts what the program says together from chunks that are cut anywhere. */
+function said(hear: (kind: string, content: Buffer) => void): (chunk: Buffer) => void {
+  let pieces: Buffer[] = []
+  let bytes = 0
+  let wanted = 5
+  return (chunk) => {
+    pieces.push(chunk)
+    bytes += chunk.length
+    while (bytes >= wanted) {
+      const all = Buffer.concat(pieces)
+      wanted = 5 + all.readUInt32BE(1)
+      pieces = [all]
+      if (bytes < wanted) return
+      hear(all.toString('latin1', 0, 1), all.subarray(5, wanted))
+      pieces = [all.subarray(wanted)]
+      bytes -= wanted
+      wanted = 5
+    }
+  }
 }
