@@ -31,6 +31,7 @@ export const statusOf: Record<ErrorCode, number> = {
   request_in_progress: 409,
   job_unknown: 404,
   job_failed: 500,
+  retention_refused: 409,
   job_stalled: 500,
   job_abandoned: 500,
   lease_lost: 409,

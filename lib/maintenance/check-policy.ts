@@ -6,7 +6,8 @@ import { blockingRefresh } from './refresh.ts'
 import { resolveReindex } from './reindex.ts'
 import { findRelation, isIssue, loadColumns, missingColumn, type Wanted } from './relations.ts'
 import { checkReport } from './reports/check-report.ts'
-import { findRule, resolveRule, ruleName } from './retention/target.ts'
+import { findRule, ruleName } from './retention/rule.ts'
+import { resolveRule } from './retention/target.ts'
 import { reading } from './session-settings.ts'
 import { sqlIssues } from './sql.ts'
 import { tryStatement } from './try-statement.ts'
@@ -130,7 +131,11 @@ async function checkGdpr(db: Queryable, policy: Policy): Promise<Issue[]> {
   ])
   for (const [table, entry] of Object.entries(gdpr.tables ?? {})) {
     const path = `gdpr.tables.${table}`
-    const columns: [string | undefined, string][] = [[entry.link?.column, `${path}.link.column`]]
+    const links = entry.link === undefined || Array.isArray(entry.link) ? (entry.link ?? []) : [entry.link]
+    const columns = links.map((link, i): [string | undefined, string] => [
+      link.column,
+      `${path}.link${Array.isArray(entry.link) ? `.${i}` : ''}.column`,
+    ])
     if (Array.isArray(entry.export)) columns.push(...entry.export.map((name, i): [string, string] => [name, `${path}.export.${i}`]))
     if (typeof entry.erase === 'object' && entry.erase.anonymise !== undefined) {
       const { anonymise } = entry.erase

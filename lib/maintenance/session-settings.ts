@@ -1,5 +1,6 @@
 import type { Context } from '../platform/context.ts'
-import type { Transaction, TransactionOptions } from '../platform/db.ts'
+import { remainingMs } from '../platform/context.ts'
+import type { Session, Transaction, TransactionOptions } from '../platform/db.ts'
 
 /**
  * A transaction whose answers do not depend on who connected: dates are written as ISO and computed in UTC, and a
@@ -21,4 +22,29 @@ export function pinnedTransaction<T>(
 /** Reads only: the server refuses any change, and gives no transaction id. */
 export function reading<T>(ctx: Pick<Context, 'db'>, work: (tx: Transaction) => Promise<T>, statementTimeoutMs = 30_000): Promise<T> {
   return pinnedTransaction(ctx, { readOnly: true, statementTimeoutMs, lockTimeoutMs: 2_000 }, work)
+}
+
+interface SessionOptions {
+  lockTimeoutMs: number
+  /** False: a commit does not wait for the disk. */
+  synchronousCommit?: boolean
+  /** False: a table is read along an index wherever that is possible at all. */
+  seqScan?: boolean
+}
+
+/** What `pinnedTransaction` does for one transaction, for a session that makes many. */
+export async function pinSession(ctx: Pick<Context, 'clock' | 'deadline'>, session: Session, options: SessionOptions): Promise<void> {
+  const settings = [
+    `set timezone = 'UTC'`,
+    `set datestyle = 'ISO, YMD'`,
+    'set row_security = off',
+    `set lock_timeout = ${Math.trunc(options.lockTimeoutMs)}`,
+    // No statement has a use that outlives the invocation; Supabase gives its roles two minutes.
+    `set statement_timeout = ${Math.max(10_000, Math.trunc(remainingMs(ctx)))}`,
+    // A process that is frozen in the middle of a transaction keeps its locks.
+    'set idle_in_transaction_session_timeout = 60000',
+    ...(options.synchronousCommit === false ? ['set synchronous_commit = off'] : []),
+    ...(options.seqScan === false ? ['set enable_seqscan = off'] : []),
+  ]
+  await session.client.query(settings.join('; '))
 }

@@ -32,6 +32,7 @@ export const errorCodes = {
   request_in_progress: 'A request for this person is already running.',
   job_unknown: 'There is no job of that name.',
   job_failed: 'The job ended with an error.',
+  retention_refused: 'A retention rule would take more than it may, or hurt, and the policy does not say that this is meant.',
   job_stalled: 'The job handed over again and again without getting anything done.',
   job_abandoned: 'The worker died in every attempt at the job.',
   lease_lost: 'Another worker has taken this run over.',

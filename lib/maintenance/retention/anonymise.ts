@@ -1,8 +1,8 @@
 import { identifier } from '../../platform/db.ts'
-import type { TouchStatement } from './batches.ts'
 import { errorAt, type Issue } from '../issue.ts'
 import { type Column, missingColumn, type Relation } from '../relations.ts'
 import type { RetentionTarget } from './target.ts'
+import type { Verb } from './touch.ts'
 
 /** One column and what it becomes. */
 export interface Assignment {
@@ -70,11 +70,10 @@ export function literal(text: string): string {
 }
 
 /** Overwrites the batch's columns. */
-export function anonymiseStatement(target: RetentionTarget & { assignments: readonly Assignment[] }): TouchStatement {
+export function anonymiseVerb(target: Pick<RetentionTarget, 'table'>, assignments: readonly Assignment[]): Verb {
   const alias = identifier(target.table.name)
-  const set = target.assignments.map(({ column, type }, index) => `${identifier(column)} = $${index + 1}::text::${type}`).join(', ')
-  return {
-    params: target.assignments.map(({ value }) => value),
-    touched: (leaf, where) => `update only ${leaf} as ${alias} set ${set} where ${where} returning 1`,
-  }
+  const set = assignments
+    .map(({ column, type, value }) => `${identifier(column)} = ${value === null ? 'null' : `${literal(value)}::${type}`}`)
+    .join(', ')
+  return { change: (leaf, where) => `update only ${leaf} as ${alias} set ${set} where ${where}` }
 }

@@ -1,8 +1,9 @@
 import { identifier, type Queryable } from '../../platform/db.ts'
-import type { TouchStatement } from './batches.ts'
 import { errorAt, type Issue } from '../issue.ts'
 import { type Column, findRelation, isIssue, loadColumns, type Relation } from '../relations.ts'
+import { purgeVerb } from './purge.ts'
 import type { RetentionTarget } from './target.ts'
+import type { Destination, Verb } from './touch.ts'
 
 /** Where archived rows go, and which columns they take along. */
 export interface ArchiveTarget {
@@ -93,15 +94,13 @@ async function unassignable(
 }
 
 /** Moves the batch: deleted here and inserted there by one statement, so no instant exists at which a row is in both or neither. */
-export function archiveStatement(target: RetentionTarget & { archive: ArchiveTarget }): TouchStatement {
-  const { table, columns } = target.archive
+export function archiveVerb(target: Pick<RetentionTarget, 'table'>, archive: ArchiveTarget): Verb {
+  return { ...purgeVerb(target), into: destinationOf(archive) }
+}
+
+/** The archive as the end of a statement that hands rows on. */
+export function destinationOf({ table, columns }: ArchiveTarget): Destination {
   const list = columns.map(identifier).join(', ')
-  const alias = identifier(target.table.name)
-  const returning = columns.map((column) => `${alias}.${identifier(column)}`).join(', ')
-  return {
-    params: [],
-    touched: (leaf, where) => `delete from only ${leaf} as ${alias} where ${where} returning ${returning}`,
-    // Identity columns keep their values: the archive's own sequence must not renumber them.
-    written: `insert into ${table.sql} (${list}) overriding system value select ${list} from touched returning 1`,
-  }
+  // Identity columns keep their values: the archive's own sequence must not renumber them.
+  return { columns, insert: (from) => `insert into ${table.sql} (${list}) overriding system value select ${list} from ${from}` }
 }

@@ -1,9 +1,9 @@
 import { identifier } from '../../platform/db.ts'
-import type { TouchStatement } from './batches.ts'
 import type { RetentionTarget } from './target.ts'
+import type { Verb } from './touch.ts'
 
 /** Deletes the batch. */
-export function purgeStatement(target: RetentionTarget): TouchStatement {
+export function purgeVerb(target: Pick<RetentionTarget, 'table'>): Verb {
   const alias = identifier(target.table.name)
-  return { params: [], touched: (leaf, where) => `delete from only ${leaf} as ${alias} where ${where} returning 1` }
+  return { change: (leaf, where) => `delete from only ${leaf} as ${alias} where ${where}` }
 }
