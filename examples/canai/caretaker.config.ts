@@ -24,7 +24,8 @@ export default defineConfig({
   },
 
   retention: [
-    { name: 'spark_cache', table: 'spark_cache', where: 'expires_at < now()', action: 'purge' },
+    // Nothing of a cache is lost, even where all of it has expired.
+    { name: 'spark_cache', table: 'spark_cache', where: 'expires_at < now()', action: 'purge', limits: { maxShare: 1 } },
     { name: 'error_logs', table: 'error_logs', column: 'created_at', olderThan: '30 days', action: { archiveTo: 'error_logs_archive' } },
     { name: 'session_logs', table: 'session_logs', column: 'created_at', olderThan: '24 months', action: 'purge' },
     { name: 'initial_prompt_logs', table: 'initial_prompt_logs', column: 'created_at', olderThan: '24 months', action: 'purge' },

@@ -35,7 +35,15 @@ export default defineConfig({
       action: 'purge',
     },
     { name: 'user_notifications', table: 'user_notifications', column: 'sent_at', olderThan: '90 days', action: 'purge' },
-    { name: 'request_logs', table: 'request_logs', column: 'created_at', olderThan: '30 days', action: 'purge' },
+    {
+      name: 'request_logs',
+      table: 'request_logs',
+      column: 'created_at',
+      olderThan: '30 days',
+      action: 'purge',
+      // Weeks that are past as a whole are dropped, and the coming ones are made.
+      partitions: { interval: 'week', ahead: '4 weeks', timezone: 'UTC' },
+    },
     { name: 'error_events', table: 'error_events', column: 'created_at', olderThan: '60 days', action: 'purge' },
     // What is only counted need not say who it was: the figures stay.
     { name: 'feature_usage', table: 'feature_usage', column: 'used_at', olderThan: '6 months', action: { anonymise: { user_id: null } } },

@@ -35,8 +35,8 @@ from generate_series(1, pg_temp.rows(0.1)) i, lateral (select pg_temp.person(i, 
 
 insert into feature_flags (name, enabled, rollout_percent) values ('new-player', true, 100), ('certificates', true, 25), ('dark-mode', false, 0);
 
-insert into request_logs (user_id, route, status, duration_ms, created_at)
-select case when i % 3 <> 0 then pg_temp.key('user', p) end, (array['/','/courses','/lessons/:id','/checkout','/api/progress'])[1 + pg_temp.pick(i, 72, 5)],
+insert into request_logs (id, user_id, route, status, duration_ms, created_at)
+select pg_temp.key('request', i), case when i % 3 <> 0 then pg_temp.key('user', p) end, (array['/','/courses','/lessons/:id','/checkout','/api/progress'])[1 + pg_temp.pick(i, 72, 5)],
   case when pg_temp.pick(i, 73, 120) = 0 then 500 + pg_temp.pick(i, 74, 4) else 200 end, 15 + pg_temp.pick(i, 75, 600), now() - pg_temp.within(i, 76, 45)
 from generate_series(1, pg_temp.rows(0.4)) i, lateral (select pg_temp.person(i, 70) as p) who;
 

@@ -18,7 +18,14 @@ export default defineConfig({
   retention: [
     // A rotated key works for another day.
     { name: 'revoked_keys', table: 'api_keys', where: `revoked_at < now() - interval '24 hours'`, action: 'purge' },
-    { name: 'conversations', table: 'conversations', column: 'deleted_at', olderThan: '30 days', action: 'purge' },
+    {
+      name: 'conversations',
+      table: 'conversations',
+      column: 'deleted_at',
+      olderThan: '30 days',
+      action: 'purge',
+      children: [{ table: 'messages' }],
+    },
     { name: 'request_logs', table: 'request_logs', column: 'created_at', olderThan: '30 days', action: 'purge' },
     { name: 'error_logs', table: 'error_logs', column: 'created_at', olderThan: '90 days', action: 'purge' },
     { name: 'auth_attempts', table: 'auth_attempts', column: 'created_at', olderThan: '90 days', action: 'purge' },
