@@ -145,13 +145,21 @@ describe('a run', () => {
     }
     const inside: number[] = []
     const states: (string | undefined)[] = []
+    const begun = Promise.withResolvers<void>()
     const fetch: typeof globalThis.fetch = async (input, init) => {
       inside.push(open)
       const [row] = await test.db.query<{ state: string }>('select state from caretaker.runs')
       states.push(row?.state)
+      if (states.length === 2) begun.resolve()
       return globalThis.fetch(input, init)
     }
-    await runOf({ ...context({ HEARTBEAT_URL: 'https://hc.test/ping-key/{job}' }), db, fetch }, jobOf('sweep', '0 2 * * *'))
+    const job = jobOf('sweep', '0 2 * * *', {
+      run: async () => {
+        await begun.promise
+        return { status: 'done', result: {} }
+      },
+    })
+    await runOf({ ...context(), db, fetch }, job)
     expect(inside).toEqual([0, 0, 0, 0])
     expect(states).toEqual(['running', 'running', 'done', 'done'])
   })

@@ -6,8 +6,8 @@
 const minuteMs = 60_000
 
 interface Pattern {
-  minutes: Set<number>
-  hours: Set<number>
+  /** The minutes of the day. */
+  times: boolean[]
   days: (local: Date) => boolean
   /** Neither minute nor hour has a star: the times happen once a day, whatever the clocks do. */
   fixed: boolean
@@ -27,7 +27,7 @@ export function oracleSlots(timing: { cron: string; timezone: string }, from: Da
     for (let wall = skipped > 0 ? local - skipped : local; wall <= local; wall += minuteMs) {
       const leftOut = wall !== local
       if (leftOut && !pattern.fixed) continue
-      if (!fits(pattern, new Date(wall))) continue
+      if (!fits(pattern, wall)) continue
       if (pattern.fixed && met.has(wall)) continue
       met.add(wall)
       slots.add(at)
@@ -39,13 +39,14 @@ export function oracleSlots(timing: { cron: string; timezone: string }, from: Da
     .map((at) => new Date(at))
 }
 
-function fits({ minutes, hours, days }: Pattern, wall: Date): boolean {
-  return minutes.has(wall.getUTCMinutes()) && hours.has(wall.getUTCHours()) && days(wall)
+function fits({ times, days }: Pattern, wall: number): boolean {
+  const minute = Math.floor(wall / minuteMs) % 1_440
+  return times[minute] === true && days(new Date(wall))
 }
 
 function patternOf(cron: string): Pattern {
   const [minute = '', hour = '', day = '', month = '', weekday = ''] = cron.split(' ')
-  const months = values(month, 1, 12)
+  const [minutes, hours, months] = [values(minute, 0, 59), values(hour, 0, 23), values(month, 1, 12)]
   const monthDays = values(day.replace('L', '99'), 1, 31)
   const weekdays = new Set([...values(weekday, 0, 7)].map((value) => value % 7))
   const inMonth = (local: Date) => {
@@ -53,8 +54,7 @@ function patternOf(cron: string): Pattern {
     return monthDays.has(local.getUTCDate()) || (monthDays.has(99) && local.getUTCDate() === last)
   }
   return {
-    minutes: values(minute, 0, 59),
-    hours: values(hour, 0, 23),
+    times: Array.from({ length: 1_440 }, (_, at) => hours.has(Math.floor(at / 60)) && minutes.has(at % 60)),
     days: (local) => {
       if (!months.has(local.getUTCMonth() + 1)) return false
       const inWeek = weekdays.has(local.getUTCDay())
