@@ -16,12 +16,13 @@ import { percentile, printFigure } from './figures.ts'
 
 /*
  * Accepting a webhook (verify, encrypt, insert) against the bare deduplicating INSERT of as many bytes, over the same
- * pool, in alternating rounds of the same run. PostgreSQL syncs every commit to disk, as in production.
+ * pool, in alternating rounds of the same run: each is compared with its own neighbours, so that what else the machine
+ * does meanwhile falls on both. PostgreSQL syncs every commit to disk, as in production.
  */
 
 const budget = 0.7
-const rounds = 5
-const perRound = 1_500
+const rounds = 15
+const perRound = 500
 const connections = 16
 const secret = 'whsec_of_the_bench_endpoint'
 
@@ -70,11 +71,17 @@ try {
   const accepted: Round[] = []
   const bare: Round[] = []
   const answered: Round[] = []
+  const ratios: number[] = []
   for (let round = 0; round < rounds; round++) {
-    bare.push(await run(requests(perRound), insert))
-    accepted.push(await run(requests(perRound), accept))
+    const before = await run(requests(perRound), insert)
+    const taken = await run(requests(perRound), accept)
+    const after = await run(requests(perRound), insert)
     answered.push(await run(requests(perRound), answer))
+    accepted.push(taken)
+    bare.push(before, after)
+    ratios.push(taken.perSecond / ((before.perSecond + after.perSecond) / 2))
   }
+  const ratio = median(ratios)
   const rate = median(accepted.map((round) => round.perSecond))
   const yardstick = median(bare.map((round) => round.perSecond))
   const withHost = median(answered.map((round) => round.perSecond))
@@ -84,10 +91,10 @@ try {
   printFigure({
     bench: 'webhooks',
     figure: 'accepts to inserts',
-    value: rate / yardstick,
+    value: ratio,
     unit: 'ratio',
     budget,
-    holds: rate / yardstick >= budget,
+    holds: ratio >= budget,
   })
   printFigure({ bench: 'webhooks', figure: 'requests answered per second, with Request and Response', value: withHost, unit: '1/s' })
   printFigure({ bench: 'webhooks', figure: `accept p50 at ${connections} at once`, value: percentile(latencies, 50), unit: 'ms' })

@@ -16,13 +16,39 @@ export interface NewEvent {
   fetched?: boolean
 }
 
-/** False when the event is there already. A concurrent insert of the same event is waited for: both answers follow a commit. */
-export async function insertEvent(db: Queryable, event: NewEvent): Promise<boolean> {
-  const inserted = await db.execute(
-    `insert into caretaker.inbox (source, event_id, type, occurred_at, received_at, next_attempt_at, position, object_tag, payload)
-     values ($1::text, $2::text, $3::text, $4::timestamptz, $5::timestamptz, $5::timestamptz, $6::bigint, $7::bytea, $8::bytea)
-     on conflict (source, event_id) do nothing`,
-    [
+const columns = 'source, event_id, type, occurred_at, received_at, next_attempt_at, position, object_tag, payload, fetched'
+const casts = ['text', 'text', 'text', 'timestamptz', 'timestamptz', 'bigint', 'bytea', 'bytea', 'boolean']
+/** PostgreSQL takes 65,535 parameters; a statement of that size would be no quicker than several. */
+const mostRows = 500
+
+/** The text of an insert of so many rows, made once. */
+const inserts = new Map<number, string>()
+
+function insertOf(rows: number): string {
+  const known = inserts.get(rows)
+  if (known !== undefined) return known
+  const row = (index: number) => {
+    const [source, id, type, occurred, received, ...rest] = casts.map((cast, column) => `$${index * casts.length + column + 1}::${cast}`)
+    return `(${[source, id, type, occurred, received, received, ...rest].join(', ')})`
+  }
+  const text = `insert into caretaker.inbox (${columns}) values ${Array.from({ length: rows }, (_, index) => row(index)).join(', ')}
+    on conflict (source, event_id) do nothing returning source, event_id as "eventId"`
+  inserts.set(rows, text)
+  return text
+}
+
+/**
+ * Inserts the events that are not there yet. A concurrent insert of the same event is waited for: the answer follows a commit.
+ * Rows go in the order of their ids, so that two of these at once cannot each wait for the other.
+ * @returns for each event whether it is new; of one that is given twice, one is
+ */
+export async function insertEvents(db: Queryable, events: readonly NewEvent[]): Promise<boolean[]> {
+  const key = (event: { source: string; eventId: string }) => `${event.source} ${event.eventId}`
+  const order = events.length < 2 ? events : [...events].sort((a, b) => (key(a) < key(b) ? -1 : 1))
+  const inserted = new Set<string>()
+  for (let from = 0; from < order.length; from += mostRows) {
+    const rows = order.slice(from, from + mostRows)
+    const params = rows.flatMap((event) => [
       event.source,
       event.eventId,
       event.type,
@@ -32,34 +58,11 @@ export async function insertEvent(db: Queryable, event: NewEvent): Promise<boole
       event.position,
       event.objectTag,
       event.payload,
-    ],
-  )
-  return inserted === 1
-}
-
-/** @returns how many were not there yet. In the order of their ids, so that two batches at once cannot each wait for the other. */
-export function insertEvents(db: Queryable, events: readonly NewEvent[]): Promise<number> {
-  if (events.length === 0) return Promise.resolve(0)
-  const column = <T>(of: (event: NewEvent) => T): T[] => events.map(of)
-  return db.execute(
-    `insert into caretaker.inbox (source, event_id, type, occurred_at, received_at, next_attempt_at, position, object_tag, payload, fetched)
-     select e.source, e.event_id, e.type, e.occurred_at, e.received_at, e.received_at, e.position, e.object_tag, e.payload, e.fetched
-     from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::bigint[], $7::bytea[], $8::bytea[], $9::boolean[])
-       as e(source, event_id, type, occurred_at, received_at, position, object_tag, payload, fetched)
-     order by e.source, e.event_id
-     on conflict (source, event_id) do nothing`,
-    [
-      column((event) => event.source),
-      column((event) => event.eventId),
-      column((event) => event.type),
-      column((event) => event.occurredAt.toISOString()),
-      column((event) => event.receivedAt.toISOString()),
-      column((event) => event.position),
-      column((event) => event.objectTag),
-      column((event) => event.payload),
-      column((event) => event.fetched === true),
-    ],
-  )
+      event.fetched === true,
+    ])
+    for (const row of await db.query<{ source: string; eventId: string }>(insertOf(rows.length), params)) inserted.add(key(row))
+  }
+  return events.map((event) => inserted.delete(key(event)))
 }
 
 export interface ClaimedEvent extends Row {

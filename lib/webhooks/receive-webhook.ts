@@ -1,9 +1,10 @@
 import type { Context } from '../platform/context.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { environmentCipher, type FieldCipher } from '../platform/field-cipher.ts'
+import { insertTogether } from './insert-together.ts'
 import { minimise } from './minimise.ts'
 import { objectTag, sealPayload } from './payload.ts'
-import { insertEvent, insertEvents, type NewEvent } from './queries.ts'
+import { insertEvents, type NewEvent } from './queries.ts'
 import { type Answer, positionOf, type VerifiedEvent, type WebhookRequest } from './source.ts'
 import { openSource } from './sources/index.ts'
 
@@ -32,9 +33,9 @@ export async function receiveWebhook(ctx: Context, path: string, request: Webhoo
   const fields = source.minimise(ctx.config)
   const now = ctx.clock.now()
   const rows = events.map((event) => newEvent(cipher, event, now, fields))
-  const [only] = rows
-  const stored = only !== undefined && rows.length === 1 ? Number(await insertEvent(ctx.db, only)) : await insertEvents(ctx.db, rows)
-  const duplicate = stored === 0 && rows.length > 0
+  const [first] = rows
+  const isNew = first !== undefined && rows.length === 1 ? [await insertTogether(ctx.db, first)] : await insertEvents(ctx.db, rows)
+  const duplicate = rows.length > 0 && !isNew.includes(true)
   return {
     accepted: true,
     duplicate,

@@ -75,12 +75,32 @@ describe('the inbox', () => {
     })
   })
 
-  it('asks the database once', async () => {
+  it('asks the database once, and of a burst less than once an event', async () => {
     const ctx = context()
+    const query = vi.spyOn(ctx.db, 'query')
     const execute = vi.spyOn(ctx.db, 'execute')
     await send(ctx, stripeEvent({ id: `evt_${fresh()}`, type: fresh() }))
-    expect(execute).toHaveBeenCalledTimes(1)
+    expect(query).toHaveBeenCalledTimes(1)
+    const burst = await Promise.all(Array.from({ length: 60 }, () => send(ctx, stripeEvent({ id: `evt_${fresh()}`, type: fresh() }))))
+    expect(burst.every(({ duplicate }) => !duplicate)).toBe(true)
+    expect(query.mock.calls.length).toBeLessThan(10)
+    expect(execute).not.toHaveBeenCalled()
+    query.mockRestore()
     execute.mockRestore()
+  })
+
+  it('of a burst refuses the one that the database refuses, and no other', async () => {
+    const ctx = context()
+    await test.db.execute(`
+      create function refuse_poison() returns trigger language plpgsql as $$
+        begin if new.type = 'poison' then raise exception 'no' using errcode = '23514'; end if; return new; end $$;
+      create trigger refuse_poison before insert on caretaker.inbox for each row execute function refuse_poison()`)
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 20 }, (_, n) => send(ctx, stripeEvent({ id: `evt_burst_${n}`, type: n === 7 ? 'poison' : 'fine' }))),
+    )
+    await test.db.execute('drop trigger refuse_poison on caretaker.inbox; drop function refuse_poison')
+    expect(outcomes.map(({ status }, n) => (status === 'rejected' ? n : -1)).filter((n) => n >= 0)).toEqual([7])
+    expect(await listInbox(ctx, { type: 'fine' })).toHaveLength(19)
   })
 
   it('stores one row for the same event sent by thirty clients at once', async () => {

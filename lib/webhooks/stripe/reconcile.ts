@@ -77,10 +77,8 @@ export async function reconcileStripe(ctx: Context, input: ReconcileInput = {}):
     const known = new Set(there.map((row) => row.id))
     const fields = ctx.config.webhooks?.stripe?.minimise
     const missing = events.filter((event) => event.source === source && !known.has(event.eventId))
-    result.healed += await insertEvents(
-      ctx.db,
-      missing.map((event) => ({ ...newEvent(cipher, event, ctx.clock.now(), fields), fetched: true })),
-    )
+    const rows = missing.map((event) => ({ ...newEvent(cipher, event, ctx.clock.now(), fields), fetched: true }))
+    result.healed += (await insertEvents(ctx.db, rows)).filter((isNew) => isNew).length
     result.seen += events.length
     after = page.last
     if (!page.more || after === undefined) break
