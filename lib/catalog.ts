@@ -187,8 +187,8 @@ const builtIn: readonly BuiltIn[] = [
     description: "Delete what `history` no longer keeps of Caretaker's own runs, events and counters",
     schedule: '15 4 * * *',
     on: () => true,
-    run: async (ctx, run) => (await import('./jobs/index.ts')).housekeepingJob(ctx, run, prunings),
-    plan: async (ctx) => (await import('./jobs/index.ts')).planHousekeeping(ctx, prunings),
+    run: (ctx, run) => housekeepingJob(ctx, run, prunings),
+    plan: (ctx) => planHousekeeping(ctx, prunings),
   },
 ]
 
