@@ -1,7 +1,7 @@
 import type { JobStep, Policy, Schedule } from './config/index.ts'
 import { nearest } from './config/index.ts'
 import type { Elsewhere } from './gdpr/index.ts'
-import { claimIfIdle, type Job, type Pruning, resolveSchedule } from './jobs/index.ts'
+import { claimIfIdle, housekeepingJob, type Job, type Pruning, planHousekeeping, resolveSchedule } from './jobs/index.ts'
 import { CaretakerError } from './platform/errors.ts'
 import type { Prunable } from './webhooks/index.ts'
 
