@@ -31,8 +31,8 @@ describe('runSteps', () => {
     )
     const ctx = policy({
       retention: [
-        { table: 'cache', where: 'expires_at < now() -- stale', action: 'purge' },
-        { table: 'errors', column: 'at', olderThan: '30 days', action: { archiveTo: 'errors_archive' } },
+        { table: 'cache', where: 'expires_at < now() -- stale', action: 'purge', limits: { maxShare: 1 } },
+        { table: 'errors', column: 'at', olderThan: '30 days', action: { archiveTo: 'errors_archive' }, limits: { maxShare: 1 } },
       ],
     })
     const steps: JobStep[] = [{ retention: ['cache', 'errors'] }, { vacuum: ['cache', 'errors'] }, { analyze: ['quiet'] }]
