@@ -98,18 +98,17 @@ function noteChanges(
 }
 
 async function privilegesLacking(ctx: Context, target: RetentionTarget): Promise<string[]> {
-  return reading(ctx, async (tx) => [
-    ...(await missingPrivileges(tx, target.table, target.verb === 'anonymise' ? ['select', 'update'] : ['select', 'update', 'delete'])),
-    ...(target.archive === undefined ? [] : await missingPrivileges(tx, target.archive.table, ['insert'])),
-    ...(
-      await Promise.all(
-        target.descents.map(async ({ table, archive }) => [
-          ...(await missingPrivileges(tx, table, ['select', 'delete'])),
-          ...(archive === undefined ? [] : await missingPrivileges(tx, archive.table, ['insert'])),
-        ]),
-      )
-    ).flat(),
-  ])
+  return reading(ctx, async (tx) => {
+    const lacking = await missingPrivileges(
+      tx,
+      target.table,
+      target.verb === 'anonymise' ? ['select', 'update'] : ['select', 'update', 'delete'],
+    )
+    for (const { table } of target.descents) lacking.push(...(await missingPrivileges(tx, table, ['select', 'delete'])))
+    for (const { archive } of [target, ...target.descents])
+      if (archive !== undefined) lacking.push(...(await missingPrivileges(tx, archive.table, ['insert'])))
+    return lacking
+  })
 }
 
 /** What foreign keys do to the rows of other tables, and what they would cost. */

@@ -5,7 +5,7 @@ import { CaretakerError, sqlState } from '../../platform/errors.ts'
 import { emitEvent } from '../../platform/outbox.ts'
 import { countOrEstimate } from '../count.ts'
 import { throwErrors } from '../issue.ts'
-import type { Relation } from '../relations.ts'
+import { loadLeaves, type Relation } from '../relations.ts'
 import { reading } from '../session-settings.ts'
 import type { Counts, TaskProgress } from '../task.ts'
 import { type Ending, runBatches } from './batches.ts'
@@ -99,10 +99,14 @@ async function walkLeaves(ctx: Context, run: RuleRun): Promise<Left | null | 'ha
   }
 }
 
-/** In the order of their names: the position that is stored counts on it. */
+/**
+ * The physical tables as they are now: a partition that was moved or detached since is another table's, or its own. In the
+ * order of their names, which the position that is stored counts on.
+ */
 async function leavesToWalk(ctx: Context, { target, state }: RuleRun): Promise<Relation[]> {
   const { untouched } = await readWaysOut(ctx, target, state.cutoff)
-  return target.leaves.filter(({ oid }) => !untouched.has(oid)).sort((a, b) => compare(a.label, b.label))
+  const leaves = await reading(ctx, (tx) => loadLeaves(tx, target.table.oid))
+  return leaves.filter(({ oid }) => !untouched.has(oid)).sort((a, b) => compare(a.label, b.label))
 }
 
 /** Batches until the table ends, or something else does; pauses for others in between. */

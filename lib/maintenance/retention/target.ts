@@ -28,8 +28,6 @@ export interface RetentionTarget {
   columns: ReadonlyMap<string, Column>
   /** The column whose age counts. */
   age: Column | undefined
-  /** The tables that hold the rows: the table itself, or its partitions and heirs. */
-  leaves: readonly Relation[]
   /** Rows of other tables that go along. */
   descents: readonly Descent[]
   archive?: ArchiveTarget
@@ -107,7 +105,6 @@ export async function resolveRule(
     table,
     columns,
     age,
-    leaves,
     descents: children.descents,
     ...(archive?.target === undefined ? {} : { archive: archive.target }),
     change:

@@ -13,8 +13,8 @@ import type { Partition } from './tree.ts'
 /** How long a statement waits for a lock that keeps others waiting, milliseconds. */
 const strongWaitMs = 200
 /** How long DETACH CONCURRENTLY waits for transactions that are older than it. They keep nobody else waiting. */
-const olderWaitMs = 2_000
-const detachTries = 5
+const olderWaitMs = 1_500
+const detachTries = 3
 
 export interface Dropped {
   rows: number
@@ -80,7 +80,7 @@ async function detach(
     } catch (error) {
       // 55000 and 42P01: another run is at it, or has done it.
       if (!isContention(error) && !['55000', '42P01'].includes(sqlState(error) ?? '')) throw error
-      if (attempt >= detachTries) return { waitsFor: `transactions that began before ${relation.label} was detached` }
+      if (attempt >= detachTries) return { waitsFor: `transactions that began before ${relation.label} was detached have not ended` }
       await delay(250 * attempt, undefined, { signal: ctx.signal }).catch(() => undefined)
     }
   }

@@ -1,25 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { defineConfig, type JobStep, type PolicyInput } from '../../lib/config/index.ts'
-import { planSteps, runSteps } from '../../lib/maintenance/index.ts'
-import type { Context } from '../../lib/platform/context.ts'
-import { openDatabase } from '../../lib/platform/db.ts'
-import type { JobRun } from '../../lib/platform/job.ts'
-import { testContext } from '../support/context.ts'
-import { useTestDatabase } from '../support/database.ts'
-import { countsOf, openRun } from './job-run.ts'
+import { openDatabase } from '../../../lib/platform/db.ts'
+import { useTestDatabase } from '../../support/database.ts'
+import { countsOf } from '../job-run.ts'
+import { retentionRig } from './rig.ts'
 import { createTrafficTables, startTraffic, trafficRules } from './traffic.ts'
 
-const all: JobStep[] = [{ retention: 'all' }]
-
-describe('retention', () => {
+describe('retention rules', () => {
   const test = useTestDatabase()
-  let jobs = 0
-  const job = () => `job ${++jobs}`
-  const policy = (...retention: NonNullable<PolicyInput['retention']>): Context =>
-    testContext(test.db, { config: defineConfig({ app: { name: 'Test' }, retention }) })
-  const run = async (ctx: Context, overrides: Partial<JobRun> = {}, name = job()) =>
-    runSteps(ctx, all, await openRun(test.db, name, overrides))
-  const count = async (from: string) => (await test.db.query<{ n: number }>(`select count(*)::int as n from ${from}`))[0]?.n
+  const { policy, run, count, job, plan } = retentionRig(test)
 
   beforeEach(() => test.db.execute('create schema if not exists public'))
   afterEach(() => test.db.execute('drop schema public cascade'))
@@ -81,7 +69,7 @@ describe('retention', () => {
       where: `events.kind = 'a' or events.kind = 'b' and id <= 501`,
       action: { archiveTo: 'events_archive' },
     })
-    expect((await planSteps(ctx, all)).map((line) => line.count)).toEqual([751])
+    expect((await plan(ctx)).map((line) => line.count)).toEqual([751])
     expect(countsOf(await run(ctx))).toMatchObject({ 'archive events': { rows: 751 } })
     expect(await count('events')).toBe(250)
     expect(await count('(select distinct id from events_archive) x')).toBe(751)
@@ -97,7 +85,7 @@ describe('retention', () => {
       { name: 'end', table: 'errors', column: 'at', olderThan: '700 days', action: 'purge' },
       { name: 'end-archive', table: 'errors_archive', column: 'at', olderThan: '700 days', action: 'purge' },
     )
-    const planned = await planSteps(ctx, all)
+    const planned = await plan(ctx)
     expect(planned.map((line) => [line.count, line.estimated ?? false])).toEqual([
       [971, false],
       [0, false],
@@ -159,11 +147,13 @@ describe('retention', () => {
     await test.db.execute('create index on pets (owner)')
     await test.db.execute(`insert into parents values (1, now() - interval '1 year')`)
     await test.db.execute('insert into children values (1, 1)')
+    await test.db.execute('insert into pets values (1, 1), (2, 1)')
     const ctx = policy({ table: 'parents', column: 'at', olderThan: '30 days', action: 'purge' })
-    const [line] = await planSteps(ctx, all)
+    const [line] = await plan(ctx)
     expect(line?.warnings).toEqual([
       'children (about 0 rows) refers to it by children_parent_fkey without an index: every deleted row scans it. create index concurrently on "public"."children" ("parent")',
-      'rows of pets that refer to it (pets_owner_fkey) are deleted as well, beside the count',
+      `rows of children still refer to it (children_parent_fkey; 1 now): the run would stop there. Take them along with children: [{ table: 'children' }], or give the foreign key an "on delete"`,
+      'rows of pets that refer to it (pets_owner_fkey; 2 now) are deleted as well, beside the count',
     ])
     await expect(run(ctx)).rejects.toMatchObject({ code: 'job_failed', detail: expect.stringContaining('children_parent_fkey') })
     expect(await count('parents')).toBe(1)

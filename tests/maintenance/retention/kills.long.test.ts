@@ -3,15 +3,15 @@ import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { defineConfig } from '../../lib/config/index.ts'
-import { runSteps } from '../../lib/maintenance/index.ts'
-import { openDatabase } from '../../lib/platform/db.ts'
-import { testContext } from '../support/context.ts'
-import { useTestDatabase } from '../support/database.ts'
-import { openRun } from './job-run.ts'
+import { defineConfig } from '../../../lib/config/index.ts'
+import { runSteps } from '../../../lib/maintenance/index.ts'
+import { openDatabase } from '../../../lib/platform/db.ts'
+import { testContext } from '../../support/context.ts'
+import { useTestDatabase } from '../../support/database.ts'
+import { openRun } from '../job-run.ts'
 import { createTrafficTables, mulberry32, startTraffic, trafficRules } from './traffic.ts'
 
-const worker = fileURLToPath(new URL('./retention.child.ts', import.meta.url))
+const worker = fileURLToPath(new URL('./kills.child.ts', import.meta.url))
 
 describe('retention under SIGKILL', () => {
   const test = useTestDatabase()

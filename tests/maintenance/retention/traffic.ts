@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Database } from '../../lib/platform/db.ts'
+import type { Database } from '../../../lib/platform/db.ts'
 
 /** What a row must hold now, by everything its only writer was told. */
 interface Known {

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { defineConfig } from '../../lib/config/index.ts'
-import { runSteps } from '../../lib/maintenance/index.ts'
-import { openDatabase } from '../../lib/platform/db.ts'
-import { testContext } from '../support/context.ts'
-import { openRun } from './job-run.ts'
+import { defineConfig } from '../../../lib/config/index.ts'
+import { runSteps } from '../../../lib/maintenance/index.ts'
+import { openDatabase } from '../../../lib/platform/db.ts'
+import { testContext } from '../../support/context.ts'
+import { openRun } from '../job-run.ts'
 import { trafficRules } from './traffic.ts'
 
 /** A worker in a process of its own, to be killed: runs every rule once in the run named by the arguments, then exits. */
