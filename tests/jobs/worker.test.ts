@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest'
-import type { Schedule } from '../../lib/config/index.ts'
+import { defineConfig, type Schedule } from '../../lib/config/index.ts'
 import { claimSlot, findRun, type Job, resolveSchedule, tick, work } from '../../lib/jobs/index.ts'
 import { fixedClock } from '../../lib/platform/clock.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
@@ -206,6 +206,32 @@ describe('tick', () => {
     await tick(ctx, all)
     clock.advance(3 * 86_400_000)
     await Promise.all([tick(ctx, all), tick(ctx, all.toReversed()), tick(ctx, all)])
+    expect(await states()).toHaveLength(9)
+  })
+
+  it('after a long standstill runs the newest slot at once, and sees to all the others, a thousand a tick', async () => {
+    const clock = fixedClock('2026-11-21T12:00:00Z')
+    const ctx = testContext(test.db, { clock })
+    const minutely = [job(noop, { schedule: planned('* * * * *') })]
+    await tick(ctx, minutely)
+    clock.advance(2_500 * 60_000)
+    const first = await tick(ctx, minutely)
+    expect(first.claimed).toEqual([{ job: 'sweep', slot: clock.now(), late: false }])
+    expect(first.skipped).toHaveLength(1_000)
+    expect((await tick(ctx, minutely)).skipped).toHaveLength(1_000)
+    expect((await tick(ctx, minutely)).skipped).toHaveLength(499)
+    expect(await states()).toHaveLength(2_500)
+    const told = await test.db.query(`select sum((payload->>'slots')::int)::int as slots from caretaker.outbox where topic = 'job.missed'`)
+    expect(told).toEqual([{ slots: 2_499 }])
+  })
+
+  it('looks no further back than runs are kept: what was pruned does not look unclaimed', async () => {
+    const clock = fixedClock('2026-11-21T12:00:00Z')
+    const ctx = testContext(test.db, { clock, config: defineConfig({ app: { name: 'Test' }, history: { keep: '10 days' } }) })
+    const jobs = [job(noop, { schedule: planned({ cron: '0 2 * * *', missed: 'all' }) })]
+    await tick(ctx, jobs)
+    clock.advance(30 * 86_400_000)
+    await tick(ctx, jobs)
     expect(await states()).toHaveLength(9)
   })
 

@@ -43,6 +43,20 @@ describe('/api/cron/{job}', () => {
     expect(await (await server.request('/api/cron/count-up', auth)).json()).toMatchObject({ slot: '2026-11-22T02:00:00.000Z' })
   })
 
+  it('looks after the other jobs where no clock calls every minute', async () => {
+    await test.db.execute('truncate caretaker.runs, caretaker.watched_jobs')
+    const { server, auth } = setup('2026-12-01T02:00:00Z')
+    await server.request('/api/cron/count-up', auth)
+    const later = setup('2026-12-02T02:00:00Z')
+    await later.server.request('/api/cron/count-up', later.auth)
+    const runs = await test.db.query<{ job: string }>('select job from caretaker.runs order by job, slot')
+    expect(runs.map(({ job }) => job)).toEqual(['count-up', 'count-up', 'housekeeping'])
+    // The clock has just ticked: the next firing minds its own job.
+    const soon = setup('2026-12-02T02:05:00Z')
+    await soon.server.request('/api/cron/count-up', soon.auth)
+    expect(await test.db.query(`select from caretaker.watched_jobs where seen_at > '2026-12-02T02:00:00Z'`)).toHaveLength(0)
+  })
+
   it('names the nearest job when there is none of that name', async () => {
     const { server, auth } = setup('2026-11-21T02:00:03Z')
     const response = await server.request('/api/cron/count-upp', auth)
