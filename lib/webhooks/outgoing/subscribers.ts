@@ -1,4 +1,4 @@
-import { durationMs, type Policy, type SubscriberPolicy } from '../../config/index.ts'
+import { durationMs, nearest, type Policy, type SubscriberPolicy } from '../../config/index.ts'
 import type { Env } from '../../platform/env.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { environmentCipher } from '../../platform/field-cipher.ts'
@@ -28,14 +28,24 @@ function wants(pattern: string, type: string): boolean {
   return pattern === '*' || pattern === type || (pattern.endsWith('.*') && type.startsWith(pattern.slice(0, -1)))
 }
 
+/** @throws {CaretakerError} `not_found`, with the nearest name */
+export function subscriberPolicy(config: Policy, name: string): SubscriberPolicy {
+  const known = config.webhooks?.subscribers ?? {}
+  const policy = Object.hasOwn(known, name) ? known[name] : undefined
+  if (policy !== undefined) return policy
+  const near = nearest(name, Object.keys(known))
+  throw new CaretakerError(
+    'not_found',
+    `The policy has no subscriber "${name.slice(0, 60)}" (webhooks.subscribers)${near === undefined ? '.' : `; did you mean "${near}"?`}`,
+  )
+}
+
 /**
  * One subscriber, with its address and what its messages are signed with.
  * @throws {CaretakerError} `not_found` for a name the policy does not have; `not_configured` for an address or secret that is not set
  */
 export function findSubscriber({ config, env }: { config: Policy; env: Env }, name: string): Subscriber {
-  const policy = config.webhooks?.subscribers?.[name]
-  if (policy === undefined)
-    throw new CaretakerError('not_found', `The policy has no subscriber "${name.slice(0, 60)}" (webhooks.subscribers).`)
+  const policy = subscriberPolicy(config, name)
   const url = typeof policy.url === 'string' ? policy.url : env[policy.url.env]
   if (url === undefined && typeof policy.url !== 'string')
     throw new CaretakerError('not_configured', `The subscriber "${name}" needs ${policy.url.env}, which is not set.`)

@@ -7,8 +7,8 @@ import { sourcePolicies } from '../handlers.ts'
 import { insertEvents } from '../queries.ts'
 import { newEvent } from '../receive-webhook.ts'
 import { isObject, type JsonObject } from '../sources/json.ts'
-import { readStripeEvent } from '../sources/stripe.ts'
 import { getFromStripe } from './api.ts'
+import { readStripeEvent } from './read-event.ts'
 
 export interface Reconciled {
   /** Events that had never arrived, and are in the inbox now. */
