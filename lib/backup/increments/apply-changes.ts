@@ -22,13 +22,19 @@ export interface ApplyOptions {
 
 type Operation = 'insert' | 'update' | 'delete'
 
-/** Rows for one statement: the same operation on the same columns of one table, no row twice. */
-interface Batch {
+/** The same operation on the same columns of one table: one object for all changes of that kind. */
+interface Shape {
   table: TargetTable
   operation: Operation
   /** What is set or inserted. */
   columns: readonly TargetColumn[]
-  signature: string
+  /** By the number of rows, prepared once: parsing a statement of 256 rows takes as long as running it. */
+  statements: Map<number, { name: string; text: string }>
+}
+
+/** Rows for one statement, no row twice. */
+interface Batch {
+  shape: Shape
   rows: (string | null)[][]
   keys: Set<string>
   bytes: number
@@ -64,23 +70,28 @@ export class ChangeApplier implements ChangeSink {
     this.#options = options
   }
 
+  /*
+   * Called for every change there is: what it makes and throws away is what a long replay costs, in memory, too. So columns
+   * and statements are looked up, not made.
+   */
   change(change: RowChange): Promise<void> | undefined {
     this.changes++
     if (change.kind === 'truncate') return this.#truncate(change.tables)
-    if (this.#options.frozen.has(nameOf(change.table))) return undefined
+    if (this.#options.frozen.size > 0 && this.#options.frozen.has(nameOf(change.table))) return undefined
     const table = this.#tableOf(change.table)
     if (change.kind === 'insert') {
-      const columns = this.#written(table, change.row)
-      return this.#add(table, 'insert', columns, [], values(change.row, columns), keyIn(table, change.row))
+      const shape = this.#shapeOf(table, 'insert', change.row)
+      return this.#add(shape, parametersOf(shape.columns, change.row), keyId(table, change.row))
     }
     const old = change.old ?? (change.kind === 'update' ? change.row : null)
     if (old === null) throw this.#mismatch(table, 'a delete that names no row')
     if (table.key.length === 0) return this.#wholeRow(table, change.kind, change.old, change.kind === 'update' ? change.row : null)
-    const before = keyIn(table, old)
-    if (change.kind === 'delete') return this.#add(table, 'delete', [], before, [], before)
-    const set = this.#written(table, change.row).filter((column) => !column.always && change.row.get(column.name) !== undefined)
-    if (set.length === 0) return undefined
-    return this.#add(table, 'update', set, before, values(change.row, set), before, keyIn(table, change.row, before))
+    if (change.kind === 'delete') return this.#add(this.#shapeOf(table, 'delete', null), parametersOf(table.key, old), keyId(table, old))
+    const shape = this.#shapeOf(table, 'update', change.row)
+    if (shape.columns.length === 0) return undefined
+    const parameters = parametersOf(table.key, old)
+    for (const column of shape.columns) parameters.push(change.row.get(column.name) ?? null)
+    return this.#add(shape, parameters, keyId(table, old), keyId(table, change.row, old))
   }
 
   async commit(commit: Commit): Promise<void> {
@@ -110,17 +121,32 @@ export class ChangeApplier implements ChangeSink {
     return table
   }
 
+  readonly #shapes = new Map<TargetTable, Shape[]>()
+
+  #shapeOf(table: TargetTable, operation: Operation, row: Tuple | null): Shape {
+    let shapes = this.#shapes.get(table)
+    if (shapes === undefined) {
+      shapes = []
+      this.#shapes.set(table, shapes)
+    }
+    for (const shape of shapes)
+      if (shape.operation === operation && (row === null || writes(table, operation, row, shape.columns))) return shape
+    const made: Shape = { table, operation, columns: row === null ? [] : this.#written(table, operation, row), statements: new Map() }
+    shapes.push(made)
+    return made
+  }
+
   /** The columns of a row that are written, in the row's order. */
-  #written(table: TargetTable, row: Tuple): TargetColumn[] {
+  #written(table: TargetTable, operation: Operation, row: Tuple): TargetColumn[] {
     const columns: TargetColumn[] = []
-    for (const name of row.keys()) {
+    for (const [name, value] of row) {
       const column = table.columns.get(name)
       if (column === undefined)
         throw new CaretakerError(
           'restore_mismatch',
           `The changes of ${table.label} speak of a column "${name}" that the full backup does not have${this.#where()}.`,
         )
-      if (!column.generated) columns.push(column)
+      if (isWritten(column, operation, value)) columns.push(column)
     }
     return columns
   }
@@ -136,29 +162,24 @@ export class ChangeApplier implements ChangeSink {
     )
   }
 
-  #add(
-    table: TargetTable,
-    operation: Operation,
-    columns: readonly TargetColumn[],
-    key: readonly ColumnValue[],
-    row: (string | null)[],
-    ...touches: readonly (readonly ColumnValue[])[]
-  ): Promise<void> | undefined {
+  #add(shape: Shape, parameters: (string | null)[], id: string | null, other: string | null = null): Promise<void> | undefined {
+    const { table } = shape
     const waiting = this.#batches.get(table)
-    const signature = columns.map((column) => column.name).join('\0')
-    const ids = table.key.length === 0 ? [] : touches.map((touched) => JSON.stringify(touched))
-    const fits =
-      waiting === undefined ||
-      (waiting.operation === operation && waiting.signature === signature && !ids.some((id) => waiting.keys.has(id)))
-    if (!fits) return this.#write(waiting).then(() => this.#add(table, operation, columns, key, row, ...touches))
-    const batch = waiting ?? { table, operation, columns, signature, rows: [], keys: new Set(), bytes: 0 }
+    if (
+      waiting !== undefined &&
+      (waiting.shape !== shape || (id !== null && waiting.keys.has(id)) || (other !== null && waiting.keys.has(other)))
+    )
+      return this.#write(waiting).then(() => this.#add(shape, parameters, id, other))
+    const batch = waiting ?? { shape, rows: [], keys: new Set(), bytes: 0 }
     if (waiting === undefined) this.#batches.set(table, batch)
-    const parameters = [...key.map((value) => value ?? null), ...row]
     batch.rows.push(parameters)
-    for (const id of ids) batch.keys.add(id)
-    const bytes = parameters.reduce((sum, value) => sum + (value?.length ?? 0), 0)
-    batch.bytes += bytes
-    this.#waitingBytes += bytes
+    if (id !== null) batch.keys.add(id)
+    if (other !== null) batch.keys.add(other)
+    for (const value of parameters) {
+      const bytes = value?.length ?? 0
+      batch.bytes += bytes
+      this.#waitingBytes += bytes
+    }
     this.#sinceCommit++
     if (batch.rows.length >= batchRows || batch.bytes >= batchBytes) return this.#write(batch)
     // Many tables with a little each must not add up to much.
@@ -178,7 +199,7 @@ export class ChangeApplier implements ChangeSink {
   }
 
   async #write(batch: Batch): Promise<void> {
-    this.#batches.delete(batch.table)
+    this.#batches.delete(batch.shape.table)
     this.#waitingBytes -= batch.bytes
     await this.#begin()
     await this.#session.execute('savepoint batch')
@@ -186,47 +207,53 @@ export class ChangeApplier implements ChangeSink {
       await this.#writeRows(batch, batch.rows, sizes)
     } catch (error) {
       // A value that one row gives up and another takes: in one statement their order is not kept.
-      if (!['23505', '23P01'].includes(sqlState(error) ?? '')) throw this.#refusal(batch.table, error)
+      if (!['23505', '23P01'].includes(sqlState(error) ?? '')) throw this.#refusal(batch.shape.table, error)
       await this.#session.execute('rollback to savepoint batch')
       await this.#writeRows(batch, batch.rows, [1]).catch((again: unknown) => {
-        throw this.#refusal(batch.table, again)
+        throw this.#refusal(batch.shape.table, again)
       })
     }
     await this.#session.execute('release savepoint batch')
   }
 
   async #writeRows(batch: Batch, rows: readonly (string | null)[][], allowed: readonly number[]): Promise<void> {
-    const { table, operation, columns } = batch
+    const { table, operation, columns } = batch.shape
     const width = Math.max(1, rows[0]?.length ?? 1)
     for (let at = 0; at < rows.length; ) {
       const size = allowed.find((one) => one <= rows.length - at && one * width <= parametersOfStatement) ?? 1
       const count = columns.length === 0 && operation === 'insert' ? 1 : size
-      const text =
-        operation === 'insert'
-          ? insertSql(table, columns, count)
-          : operation === 'update'
-            ? updateSql(table, columns, count)
-            : deleteSql(table, count)
-      const done = await this.#run(text, rows.slice(at, at + count).flat())
+      const values: (string | null)[] = []
+      for (let row = at; row < at + count; row++) values.push(...(rows[row] ?? []))
+      const done = await this.#run(this.#statementOf(batch.shape, count), values)
       if (done !== count) throw this.#mismatch(table, `${count - done} of ${count} rows to ${operation} are not there`)
       at += count
     }
   }
 
-  /** Prepared once a shape: parsing a statement of 256 rows takes as long as running it. */
-  async #run(text: string, values: (string | null)[]): Promise<number> {
-    const result = await this.#session.client.query({ text, values, name: this.#nameOf(text) })
-    return result.rowCount ?? 0
+  #statementOf(shape: Shape, rows: number): { name: string; text: string } {
+    const known = shape.statements.get(rows)
+    if (known !== undefined) return known
+    const { table, operation, columns } = shape
+    const text =
+      operation === 'insert'
+        ? insertSql(table, columns, rows)
+        : operation === 'update'
+          ? updateSql(table, columns, rows)
+          : deleteSql(table, rows)
+    const made = this.#prepared(text)
+    shape.statements.set(rows, made)
+    return made
   }
 
-  readonly #names = new Map<string, string>()
+  #statements = 0
 
-  #nameOf(text: string): string {
-    const known = this.#names.get(text)
-    if (known !== undefined) return known
-    const name = `caretaker_${this.#names.size}`
-    this.#names.set(text, name)
-    return name
+  #prepared(text: string): { name: string; text: string } {
+    return { name: `caretaker_${this.#statements++}`, text }
+  }
+
+  async #run(statement: { name: string; text: string }, values: (string | null)[]): Promise<number> {
+    const result = await this.#session.client.query({ ...statement, values })
+    return result.rowCount ?? 0
   }
 
   async #wholeRow(table: TargetTable, kind: 'update' | 'delete', old: Tuple | null, row: Tuple | null): Promise<void> {
@@ -237,15 +264,16 @@ export class ChangeApplier implements ChangeSink {
     this.#sinceCommit++
     // The log leaves null out of an old row.
     const all = [...table.columns.values()].filter((column) => !column.generated)
-    const before = all.map((column) => old.get(column.name) ?? null)
+    const shape = this.#shapeOf(table, kind, row)
+    if (row !== null && shape.columns.length === 0) return
+    let statement = shape.statements.get(1)
+    if (statement === undefined) {
+      statement = this.#prepared(row === null ? deleteWholeRowSql(table, all) : updateWholeRowSql(table, all, shape.columns))
+      shape.statements.set(1, statement)
+    }
     let done: number
     try {
-      if (row === null) done = await this.#run(deleteWholeRowSql(table, all), before)
-      else {
-        const set = this.#written(table, row).filter((column) => !column.always && row.get(column.name) !== undefined)
-        if (set.length === 0) return
-        done = await this.#run(updateWholeRowSql(table, all, set), [...before, ...values(row, set)])
-      }
+      done = await this.#run(statement, [...parametersOf(all, old), ...(row === null ? [] : parametersOf(shape.columns, row))])
     } catch (error) {
       throw this.#refusal(table, error)
     }
@@ -289,11 +317,32 @@ function nameOf(table: TableName): string {
   return `${table.schema}.${table.name}`
 }
 
-function values(row: Tuple, columns: readonly TargetColumn[]): (string | null)[] {
-  return columns.map((column) => row.get(column.name) ?? null)
+/** Generated columns are PostgreSQL's; in an update so are identities that are always generated, and what is left as it was has no value. */
+function isWritten(column: TargetColumn, operation: Operation, value: ColumnValue): boolean {
+  return !column.generated && (operation === 'insert' || (!column.always && value !== undefined))
 }
 
-/** The key's values in a row; where the row leaves one as it was, those of `otherwise`. */
-function keyIn(table: TargetTable, row: Tuple, otherwise: readonly ColumnValue[] = []): ColumnValue[] {
-  return table.key.map((column, index) => row.get(column.name) ?? otherwise[index] ?? null)
+/** True when just these columns of the row are written, in this order. */
+function writes(table: TargetTable, operation: Operation, row: Tuple, columns: readonly TargetColumn[]): boolean {
+  let at = 0
+  for (const [name, value] of row) {
+    const column = table.columns.get(name)
+    if (column === undefined) return false
+    if (isWritten(column, operation, value) && columns[at++] !== column) return false
+  }
+  return at === columns.length
+}
+
+function parametersOf(columns: readonly TargetColumn[], row: Tuple): (string | null)[] {
+  const parameters: (string | null)[] = []
+  for (const column of columns) parameters.push(row.get(column.name) ?? null)
+  return parameters
+}
+
+/** Tells the rows of a table apart by their key; where `row` leaves a column of it as it was, by that of `otherwise`. Null without a key. */
+function keyId(table: TargetTable, row: Tuple, otherwise?: Tuple): string | null {
+  const [only] = table.key
+  if (only === undefined) return null
+  if (table.key.length === 1) return row.get(only.name) ?? otherwise?.get(only.name) ?? null
+  return JSON.stringify(table.key.map((column) => row.get(column.name) ?? otherwise?.get(column.name) ?? null))
 }
