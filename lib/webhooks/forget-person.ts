@@ -1,45 +1,99 @@
 import type { Context } from '../platform/context.ts'
-import { environmentCipher } from '../platform/field-cipher.ts'
+import type { Row } from '../platform/db.ts'
+import { environmentCipher, type FieldCipher } from '../platform/field-cipher.ts'
 
 const page = 500
 
+type Forgetting = Pick<Context, 'db' | 'env'>
+
+interface Forgotten {
+  forgotten: number
+  unreadable: number
+}
+
 /**
- * Empties the stored payloads that name a person by any of `identifiers` (in lower case). That the event came, and what became
- * of it, stays; one that was not applied yet is not any more, because it would bring the person back.
+ * Empties what this domain stores of a person: the payloads of events and of messages to subscribers that name them by any
+ * of `identifiers` (in lower case), and their lines in the mirror of Stripe. That an event came, and what became of it, stays;
+ * one that was not applied yet is not any more, because it would bring the person back, and a message is not sent any more.
+ * The ledger of who must not be written to holds keyed hashes, and stays.
  * @returns how many, and how many cannot be read with the present key
  */
-export async function forgetPersonInEvents(
-  ctx: Pick<Context, 'db' | 'env'>,
-  identifiers: readonly string[],
-): Promise<{ forgotten: number; unreadable: number }> {
+export async function forgetPersonInEvents(ctx: Forgetting, identifiers: readonly string[]): Promise<Forgotten> {
   if (identifiers.length === 0) return { forgotten: 0, unreadable: 0 }
-  const [any] = await ctx.db.query<{ there: boolean }>('select exists (select from caretaker.inbox where length(payload) > 0) as there')
-  if (any?.there !== true) return { forgotten: 0, unreadable: 0 }
-  const cipher = environmentCipher(ctx.env, 'Searching the stored webhook events')
+  const parts = [await forgetInInbox(ctx, identifiers), await forgetInMessages(ctx, identifiers)]
+  const mirrored = await forgetInMirror(ctx, identifiers)
+  return {
+    forgotten: parts.reduce((sum, { forgotten }) => sum + forgotten, mirrored),
+    unreadable: parts.reduce((sum, { unreadable }) => sum + unreadable, 0),
+  }
+}
+
+function forgetInInbox(ctx: Forgetting, identifiers: readonly string[]): Promise<Forgotten> {
+  return searchSealed<{ id: string; source: string; eventId: string; payload: Buffer }>(ctx, identifiers, {
+    page: (after) =>
+      ctx.db.query(
+        `select id::text, source, event_id as "eventId", payload from caretaker.inbox
+         where id > $1::bigint and octet_length(payload) > 0 order by id limit ${page}`,
+        [after ?? '0'],
+      ),
+    open: (cipher, { source, eventId, payload }) => cipher.open(payload, ['inbox', source, eventId]),
+    forget: (ids) =>
+      ctx.db.execute(
+        `update caretaker.inbox set payload = '', state = case when state = 'received' then 'ignored' else state end where id = any($1::bigint[])`,
+        [ids],
+      ),
+  })
+}
+
+function forgetInMessages(ctx: Forgetting, identifiers: readonly string[]): Promise<Forgotten> {
+  return searchSealed<{ id: string; payload: Buffer }>(ctx, identifiers, {
+    page: (after) =>
+      ctx.db.query(`select id, payload from caretaker.messages where id > $1::text order by id limit ${page}`, [after ?? '']),
+    open: (cipher, { id, payload }) => cipher.open(payload, ['messages', id]),
+    forget: (ids) => ctx.db.execute('delete from caretaker.messages where id = any($1::text[])', [ids]),
+  })
+}
+
+/** Of a customer the mirror keeps the ids and amounts, which name nobody without Stripe. */
+function forgetInMirror(ctx: Forgetting, identifiers: readonly string[]): Promise<number> {
+  return ctx.db.execute(
+    `update caretaker.stripe_customers set email = null, name = null, metadata = '{}'
+     where (lower(email) = any($1::text[]) or lower(id) = any($1::text[])) and (email is not null or name is not null or metadata <> '{}')`,
+    [identifiers],
+  )
+}
+
+interface Sealed<T> {
+  page(after: string | null): Promise<T[]>
+  open(cipher: FieldCipher, row: T): Buffer
+  forget(ids: readonly string[]): Promise<number>
+}
+
+/** What is sealed cannot be searched by the database: every row is opened here. */
+async function searchSealed<T extends Row & { id: string }>(
+  ctx: Forgetting,
+  identifiers: readonly string[],
+  { page: next, open, forget }: Sealed<T>,
+): Promise<Forgotten> {
   let forgotten = 0
   let unreadable = 0
-  for (let after = '0'; ; ) {
-    const rows = await ctx.db.query<{ id: string; source: string; eventId: string; payload: Buffer }>(
-      `select id::text, source, event_id as "eventId", payload from caretaker.inbox where id > $1::bigint and length(payload) > 0 order by id limit ${page}`,
-      [after],
-    )
-    const naming = rows
-      .filter(({ source, eventId, payload }) => {
-        let text: string
-        try {
-          text = decoded(cipher.open(payload, ['inbox', source, eventId]).toString()).toLowerCase()
-        } catch {
-          unreadable++
-          return false
-        }
-        return identifiers.some((one) => text.includes(one))
-      })
-      .map(({ id }) => id)
-    if (naming.length > 0)
-      forgotten += await ctx.db.execute(
-        `update caretaker.inbox set payload = '', state = case when state = 'received' then 'ignored' else state end where id = any($1::bigint[])`,
-        [naming],
-      )
+  let cipher: FieldCipher | undefined
+  for (let after: string | null = null; ; ) {
+    const rows: T[] = await next(after)
+    if (rows.length === 0) return { forgotten, unreadable }
+    cipher ??= environmentCipher(ctx.env, 'Searching the stored webhook events')
+    const naming: string[] = []
+    for (const row of rows) {
+      let text: string
+      try {
+        text = decoded(open(cipher, row).toString()).toLowerCase()
+      } catch {
+        unreadable++
+        continue
+      }
+      if (identifiers.some((one) => text.includes(one))) naming.push(row.id)
+    }
+    if (naming.length > 0) forgotten += await forget(naming)
     after = rows.at(-1)?.id ?? after
     if (rows.length < page) return { forgotten, unreadable }
   }
