@@ -201,6 +201,8 @@ const prunings: readonly Pruning[] = [
   webhookPruning('entries', 'webhook events', 'caretaker.inbox'),
   webhookPruning('objects', 'progress of objects no webhook spoke of since', 'caretaker.inbox_objects'),
   webhookPruning('messages', 'messages to subscribers', 'caretaker.messages'),
+  webhookPruning('logCounts', 'minutely counts of log drains', 'caretaker.log_counts'),
+  webhookPruning('logBatches', 'batches of log drains that were counted', 'caretaker.log_batches'),
   webhookPruning('counts', 'hourly counts of webhooks', 'caretaker.webhook_counts'),
 ]
 

@@ -2,7 +2,7 @@ import { json, type Route, route } from '../http/index.ts'
 import { claimIfIdle } from '../jobs/index.ts'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError, hasCode } from '../platform/errors.ts'
-import { floodGuard, type Receipt, receiveWebhook, reportFlood } from '../webhooks/index.ts'
+import { floodGuard, receiveLogs, receiveWebhook, reportFlood } from '../webhooks/index.ts'
 import { type Wake, wakeWorker } from './wake-worker.ts'
 
 /** Vercel takes 4.5 MB, Netlify 6: the smaller of the two. */
@@ -12,12 +12,10 @@ const bodyLimitBytes = 4_500_000
 export const webhooks = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => {
   const flood = floodGuard()
 
-  async function take(ctx: Context, source: string, input: Input): Promise<Response> {
-    const { request, body, afterwards } = input
-    const { pathname, search } = new URL(request.url)
-    let receipt: Receipt
+  /** Whatever `receive` does; where its signature is refused again and again, the sender is told to wait. */
+  async function guarded<T>(ctx: Context, source: string, { afterwards }: Input, receive: () => Promise<T>): Promise<T> {
     try {
-      receipt = await receiveWebhook(ctx, source, { headers: request.headers, body, target: pathname + search })
+      return await receive()
     } catch (error) {
       if (!hasCode(error, 'signature_invalid')) throw error
       const { retryAfterSeconds, report } = flood.refused(source, ctx.clock.now())
@@ -27,6 +25,13 @@ export const webhooks = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] =
         retryAfterSeconds,
       })
     }
+  }
+
+  async function take(ctx: Context, source: string, input: Input): Promise<Response> {
+    const { request, body, afterwards } = input
+    const { pathname, search } = new URL(request.url)
+    const given = { headers: request.headers, body, target: pathname + search }
+    const receipt = await guarded(ctx, source, input, () => receiveWebhook(ctx, source, given))
     // Not durable on either host, and it need not be: the event is in the inbox, and every tick looks there.
     // A policy without webhooks has no job for it; the event waits for one that has.
     if (!receipt.duplicate && ctx.config.webhooks !== undefined)
@@ -37,6 +42,13 @@ export const webhooks = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] =
 
   const common = { methods: ['POST'], auth: 'signature', limit: 'none', body: 'bytes', bodyLimitBytes } as const
   return [
+    route({
+      ...common,
+      path: '/api/webhooks/logs',
+      summary: "Count what a host's log drain sends",
+      handle: async (ctx, input) =>
+        json(await guarded(ctx, 'logs', input, () => receiveLogs(ctx, { headers: input.request.headers, body: input.body }))),
+    }),
     route({
       ...common,
       path: '/api/webhooks/:source',

@@ -26,6 +26,9 @@ const rules = {
     old: `x.created_at < $1::timestamptz
       and not exists (select from caretaker.deliveries d where d.message_id = x.id and d.state = 'waiting')`,
   },
+  logCounts: { table: 'caretaker.log_counts', old: 'x.minute < $2::timestamptz' },
+  /** A batch is sent again within minutes, or never. */
+  logBatches: { table: 'caretaker.log_batches', old: 'x.at < $1::timestamptz' },
   counts: { table: 'caretaker.webhook_counts', old: 'x.hour < $2::timestamptz' },
 } satisfies Record<string, Rule>
 

@@ -3,13 +3,19 @@ import { CaretakerError } from '../../platform/errors.ts'
 
 export type JsonObject = Record<string, unknown>
 
-/** @throws {CaretakerError} `bad_request` when the bytes are not UTF-8 or not JSON; a byte order mark in front is read past */
-export function parseJson(body: Uint8Array, expected: string): unknown {
+/** @throws {CaretakerError} `bad_request` when the bytes are not UTF-8; a byte order mark in front is read past */
+export function parseText(body: Uint8Array, expected: string): string {
   const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength)
   if (!isUtf8(bytes)) throw new CaretakerError('bad_request', `The body is signed but is not UTF-8; expected ${expected}.`)
   const marked = bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf
+  return bytes.toString('utf8', marked ? 3 : 0)
+}
+
+/** @throws {CaretakerError} `bad_request` when the bytes are not UTF-8 or not JSON */
+export function parseJson(body: Uint8Array, expected: string): unknown {
+  const text = parseText(body, expected)
   try {
-    return JSON.parse(bytes.toString('utf8', marked ? 3 : 0))
+    return JSON.parse(text)
   } catch {
     throw new CaretakerError('bad_request', `The body (${body.byteLength} bytes) is signed but is not JSON; expected ${expected}.`)
   }
