@@ -65,9 +65,9 @@ function listing(backups: readonly BackupSummary[], now: number): string {
 export function lossSentence(loss: Loss): string {
   if (loss.lostMs === null) return 'If the database died now everything would be lost: there is no backup to count on.'
   const lost = `If the database died now: ${duration(loss.lostMs)} of data lost`
-  if (loss.openAgainMs === null || loss.drill === null)
+  if (loss.openAgainMs === null || loss.drilledAt === null)
     return `${lost}; how long until it is open again is not known before a drill has measured it (caretaker backup drill).`
-  return `${lost}, open again in about ${duration(loss.openAgainMs)} (measured by the drill of ${loss.drill.at.slice(0, 10)}).`
+  return `${lost}, open again in about ${duration(loss.openAgainMs)} (measured by the drill of ${loss.drilledAt.slice(0, 10)}).`
 }
 
 function age(ms: number): string {

@@ -12,6 +12,7 @@ export {
   type VersionConfigReport,
   versionConfig,
 } from './config-versions/index.ts'
+export type { Loss } from './coverage.ts'
 export { type DrillInput, type DrillReport, drillBackup } from './drill/drill-backup.ts'
 export { backupVerifyJob, planBackupVerify } from './drill/job.ts'
 export { type ExportInput, type ExportReport, exportBackup } from './export-backup.ts'
@@ -34,7 +35,7 @@ export { backupJob, planBackup } from './job.ts'
 export { type IdentityFile, makeIdentityFile } from './keygen.ts'
 export { type BackupSummary, listBackups } from './list-backups.ts'
 export type { RestoredTable } from './load-tables.ts'
-export { type Loss, lossNow, lossOf } from './loss.ts'
+export { lossNow, lossOf, noteLoss } from './loss.ts'
 export type { BackupProgress, OnProgress } from './progress.ts'
 export { type PruneInput, type PruneReport, pruneBackups } from './prune-backups.ts'
 export { type RestoreInput, type RestoreReport, restoreBackup } from './restore-backup.ts'

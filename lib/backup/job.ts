@@ -5,6 +5,7 @@ import { listTables } from './catalogue.ts'
 import { type Deployment, versionConfig } from './config-versions/index.ts'
 import { planFiles, prefetchFiles } from './files/index.ts'
 import { openIncrements } from './increments/index.ts'
+import { noteLoss } from './loss.ts'
 import { backupPolicy } from './policy.ts'
 import { pruneBackups } from './prune-backups.ts'
 import { sharedBackup } from './shared-dump/shared-backup.ts'
@@ -27,6 +28,7 @@ export async function backupJob(ctx: Context, run: JobRun, deployment?: Deployme
     ctx.log.error({ backups: pruned.untrusted }, 'there are backups in the store that this deployment did not sign')
     await ctx.db.transaction((tx) => emitEvent(tx, 'backup.untrusted', { backups: pruned.untrusted }))
   }
+  await noteLoss(ctx)
   return { status: 'done', result: { ...report, removed: pruned.removed, swept: pruned.swept, removedFiles: pruned.files.objects } }
 }
 

@@ -1,4 +1,7 @@
 import * as z from 'zod/mini'
+// Queries alone: the rest of backups weighs what a worker's bundle weighs.
+import { readCoverage } from '../backup/coverage.ts'
+import { pinnedSigners } from '../backup/signing/pinned-signers.ts'
 import { findJob, jobs } from '../catalog.ts'
 import { json, type Route, route } from '../http/index.ts'
 import { claimManually, listRuns, nextSlots, runStates } from '../jobs/index.ts'
@@ -43,6 +46,17 @@ export const ops = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => [
         limit: Number(limit),
       })
       return json({ runs })
+    },
+  }),
+  route({
+    methods: ['GET'],
+    path: '/api/ops/backups',
+    summary: 'What would be lost, and how long it would take, if the database died now',
+    auth: { operator: ['admin', 'developer', 'support', 'viewer'] },
+    limit: 'standard',
+    async handle(ctx) {
+      // As of the last backup, increment or drill: the store itself is asked by `caretaker backup list`.
+      return json({ loss: await readCoverage(ctx.db, ctx.clock.now()), signers: await pinnedSigners(ctx.db) })
     },
   }),
   route({

@@ -72,7 +72,7 @@ describe('two databases in one store', () => {
     expect(await verifyBackup(context(shop.db), { id: 'latest' })).toMatchObject({ id: backups.shop[1] })
     expect(await verifyBackup(context(blog.db), { id: 'latest' })).toMatchObject({ id: backups.blog[1] })
     expect(await lossNow(context(shop.db))).toMatchObject({ coveredUntil: expect.stringMatching(/^20/), openAgainMs: null })
-    expect(await lossNow(context(target.db))).toEqual({ coveredUntil: null, lostMs: null, openAgainMs: null, drill: null })
+    expect(await lossNow(context(target.db))).toEqual({ coveredUntil: null, lostMs: null, openAgainMs: null, drilledAt: null })
   })
 
   test('latest of nobody in particular is refused, with the newest of each; the name of one, or its instance, says which', async () => {

@@ -3,6 +3,7 @@ import { requireEnv } from '../../platform/env.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { JobPlan, JobVerb } from '../../platform/job.ts'
 import { type BackupSummary, listBackups } from '../list-backups.ts'
+import { noteLoss } from '../loss.ts'
 import { connectedDatabase, databaseKey } from '../select-backup.ts'
 import { ownTrust } from '../signing/index.ts'
 import { drillBackup } from './drill-backup.ts'
@@ -19,6 +20,7 @@ export const backupVerifyJob: JobVerb = async (ctx) => {
     return { status: 'done', result: { id: newest.id, proven: true, provenAt: newest.proven.at, newerBackup: false } }
   }
   const report = await drillBackup(ctx, { database: await connectedDatabase(ctx) })
+  await noteLoss(ctx)
   if (!report.proven) {
     const failed = report.assertions.filter((one) => !one.holds).map((one) => `"${one.name}" does not hold`)
     const schema = report.schemaEqual === false ? [`the schema differs at: ${report.schemaDifference ?? ''}`] : []

@@ -1,4 +1,3 @@
-export { coveredUntil } from './covered-until.ts'
 export { incrementJob, planIncrement } from './job.ts'
 export { type PrunedIncrements, pruneIncrements } from './prune-increments.ts'
 export { type RestoreAtInput, type RestoreAtReport, restoreAt } from './restore-at.ts'

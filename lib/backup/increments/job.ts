@@ -1,5 +1,6 @@
 import type { JobPlan, JobVerb } from '../../platform/job.ts'
 import { emitEvent } from '../../platform/outbox.ts'
+import { noteLoss } from '../loss.ts'
 import { sharedBackup } from '../shared-dump/shared-backup.ts'
 import { pruneIncrements } from './prune-increments.ts'
 import { takeIncrement } from './take-increment.ts'
@@ -14,11 +15,15 @@ export const incrementJob: JobVerb = async (ctx, run) => {
     ctx.log.warn({ gaps: report.gaps.map((gap) => gap.table) }, 'changes of tables without a key cannot be repeated')
   if (report.status === 'stored' && !report.caughtUp) return { status: 'hand-over', progress: true }
   const pruned = await pruneIncrements(ctx)
-  if (report.status !== 'stored' || report.fullNeeded === null) return { status: 'done', result: { ...report, pruned } }
+  if (report.status !== 'stored' || report.fullNeeded === null) {
+    await noteLoss(ctx)
+    return { status: 'done', result: { ...report, pruned } }
+  }
   ctx.log.warn({ reason: report.fullNeeded }, 'increments need a new full backup')
   const full = await sharedBackup(ctx, run)
   if (full === 'hand-over') return { status: 'hand-over', progress: true }
   await ctx.db.transaction((tx) => emitEvent(tx, 'backup.increments_based', { backup: full.id, reason: report.fullNeeded }))
+  await noteLoss(ctx)
   return { status: 'done', result: { ...report, pruned, full: full.id } }
 }
 
