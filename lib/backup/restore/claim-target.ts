@@ -7,7 +7,7 @@ const lock = { main: 1, others: 2 }
 const family = 0x0d_21_12
 
 /** How often the sessions of a killed restore are looked for, ten times a second: over a network that was cut the server notices late. */
-const attempts = { fresh: 50, resumed: 900 }
+const attempts = { fresh: 30, resumed: 900 }
 
 /**
  * Makes sure that nobody else restores into this database, not even a session that a killed restore has left behind. Holds until
@@ -63,5 +63,5 @@ export async function tuneTarget(session: Session, sessions: number): Promise<vo
   // Views are read here: materialised ones are filled from them. It is the dump that must not.
   await session.query(`select set_config(name, '', false) from pg_catalog.pg_settings where name = 'restrict_nonsystem_relation_kind'`)
   // Not on every system that PostgreSQL runs on.
-  await session.query(`select set_config('client_connection_check_interval', '2s', false)`).catch(() => undefined)
+  await session.query(`select set_config('client_connection_check_interval', '1s', false)`).catch(() => undefined)
 }

@@ -44,7 +44,8 @@ const patterns = {
 }
 
 /** What a table may be open without: how it is stored and replicated. */
-const harmless = /^(?:alter index |alter table (?:only )?\S+ (?:cluster on|replica identity|alter column))|^create or replace view /i
+const harmless =
+  /^(?:alter index \S+ alter column |alter table (?:only )?\S+ (?:cluster on|replica identity|alter column))|^create or replace view /i
 const aboutTables = new Set([
   'INDEX',
   'CONSTRAINT',

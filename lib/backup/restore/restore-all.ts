@@ -109,7 +109,7 @@ export async function restoreAll(input: RestoreAll): Promise<RestoredAll> {
       return skipped
     }),
   )
-  await runTasks(sessions, buildTasks(run, opens ? early : null), input.stop)
+  await runTasks(sessions, buildTasks(run, opens ? early : null), { inGroups: opens, stop: input.stop })
 
   await stopwatch.measure('the rest', async () => {
     progress('indexes', 'triggers, policies and what else comes last')

@@ -15,11 +15,16 @@ export interface Task {
 }
 
 /**
- * Runs all tasks, one a session at a time: of those that may begin the one of the lowest group, and there the largest. After the
- * first failure nothing is begun any more, and `stop` is called, which is to end what is under way.
+ * Runs all tasks, one a session at a time: of those that may begin the one of the lowest group, and there the largest. With `inGroups`
+ * a session is always left to the lowest group that is not done: no table of hours stands in its way. After the first failure
+ * nothing is begun any more, and `stop` is called, which is to end what is under way.
  * @throws the first failure
  */
-export async function runTasks(sessions: readonly Session[], tasks: readonly Task[], stop: (failure: unknown) => void): Promise<void> {
+export async function runTasks(
+  sessions: readonly Session[],
+  tasks: readonly Task[],
+  options: { inGroups: boolean; stop: (failure: unknown) => void },
+): Promise<void> {
   const ready = new Queue()
   const missing = new Map<Task, number>()
   const followers = new Map<Task, Task[]>()
@@ -31,6 +36,9 @@ export async function runTasks(sessions: readonly Session[], tasks: readonly Tas
   const running = new Set<Task>()
   const idle = [...sessions]
   let left = tasks.length
+  const leftIn = new Map<number, number>()
+  for (const task of tasks) leftIn.set(task.group, (leftIn.get(task.group) ?? 0) + 1)
+  const groups = [...leftIn.keys()].sort((a, b) => a - b)
   let failure: { cause: unknown } | undefined
   let wake: () => void = () => undefined
 
@@ -38,6 +46,7 @@ export async function runTasks(sessions: readonly Session[], tasks: readonly Tas
     try {
       await task.run(session)
       left--
+      leftIn.set(task.group, (leftIn.get(task.group) ?? 0) - 1)
       for (const follower of followers.get(task) ?? []) {
         const others = (missing.get(follower) ?? 0) - 1
         missing.set(follower, others)
@@ -46,7 +55,7 @@ export async function runTasks(sessions: readonly Session[], tasks: readonly Tas
     } catch (cause) {
       if (failure === undefined) {
         failure = { cause }
-        stop(cause)
+        options.stop(cause)
       }
     }
     running.delete(task)
@@ -54,9 +63,16 @@ export async function runTasks(sessions: readonly Session[], tasks: readonly Tas
     wake()
   }
 
+  const mayBegin = (task: Task) => {
+    const lowest = groups.find((group) => leftIn.get(group) !== 0) ?? 0
+    const ahead = [...running].filter((other) => other.group > lowest).length
+    if (options.inGroups && task.group > lowest && ahead >= sessions.length - 1) return false
+    return ![...running].some((other) => exclude(task, other))
+  }
+
   for (;;) {
     while (idle.length > 0 && failure === undefined) {
-      const task = ready.take((one) => ![...running].some((other) => exclude(one, other)))
+      const task = ready.take(mayBegin)
       const session = task === undefined ? undefined : idle.shift()
       if (task === undefined || session === undefined) break
       running.add(task)
