@@ -1,4 +1,4 @@
-import { createHmac, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { access, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
@@ -6,13 +6,12 @@ import { pathToFileURL } from 'node:url'
 import { jobs } from '../lib/catalog.ts'
 import { createRuntime, type Runtime } from '../lib/compose.ts'
 import type { Policy } from '../lib/config/index.ts'
-import { serveRoutes } from '../lib/http/index.ts'
 import { claimManually, findRun, type Run, work } from '../lib/jobs/index.ts'
 import type { Context } from '../lib/platform/context.ts'
 import { type Database, openDatabase } from '../lib/platform/db.ts'
 import { CaretakerError } from '../lib/platform/errors.ts'
-import { webhooks } from '../lib/routes/webhooks.ts'
 import { firstPerson } from './example.ts'
+import { type Calls, countCalls, deliverThreeTimes, paidInvoice, type SignedEvent, textMessage } from './first-round-webhooks.ts'
 import { identityFile } from './secrets.ts'
 import type { Stack } from './stack.ts'
 
@@ -25,6 +24,8 @@ export interface FirstRoundOptions {
 }
 
 const copyName = 'first_round'
+/** Nobody's account: the copy's own, for as long as the round takes. */
+const twilioToken = randomBytes(16).toString('hex')
 const marker = (stack: Stack) => join(stack.dataDirectory, 'first-round.done')
 /** The copy's own object store: who is erased there is not erased in the example. */
 const copyStore = (stack: Stack) => join(stack.dataDirectory, 'first-round')
@@ -45,8 +46,8 @@ export function cleanupJob({ jobs: own = {}, retention = [] }: Policy): string |
 
 /**
  * Does once, in front of a newcomer, what Caretaker is for: a backup of the example, proven by a restore; then, in the
- * restored copy so that the example stays untouched, a cleanup, one person exported and erased, and one Stripe event
- * that is delivered three times and applied once; of these, what the policy has a part for. Never throws: a step that
+ * restored copy so that the example stays untouched, a cleanup, one person exported and erased, and one event of Stripe
+ * or Twilio that is delivered three times and applied once; of these, what the policy has a part for. Never throws: a step that
  * fails says so, and the round ends there.
  */
 export async function firstRound({ stack, runtime, signal, onStep }: FirstRoundOptions): Promise<void> {
@@ -62,7 +63,9 @@ export async function firstRound({ stack, runtime, signal, onStep }: FirstRoundO
   }
   const { policy } = runtime
   const cleanup = cleanupJob(policy)
-  const deliveries = { applied: 0 }
+  const calls = { count: 0 }
+  const { stripe, twilio } = policy.webhooks ?? {}
+  const deliver = (event: SignedEvent) => deliverThreeTimes(inCopy(), copy as Runtime, event, calls, () => runJob(inCopy(), 'webhooks'))
   const steps: [name: string, step: () => Promise<string>, on: boolean][] = [
     [
       'back up',
@@ -82,7 +85,7 @@ export async function firstRound({ stack, runtime, signal, onStep }: FirstRoundO
         const { restoreBackup } = await import('../lib/backup/index.ts')
         const identity = await readFile(identityFile(stack.dataDirectory), 'utf8')
         const report = await restoreBackup(ctx, { id: backup, identity, targetUrl: urlOf(copyName) })
-        copy = await openCopy(stack, runtime, urlOf(copyName), deliveries)
+        copy = await openCopy(stack, runtime, urlOf(copyName), calls)
         return `${report.rows.toLocaleString('en')} rows of ${report.tables.length} tables came back, each table equal by SHA-256`
       },
       true,
@@ -92,8 +95,19 @@ export async function firstRound({ stack, runtime, signal, onStep }: FirstRoundO
     ['erase', () => eraseSomebody(inCopy()), policy.gdpr !== undefined],
     [
       'Stripe',
-      () => payThreeTimes(inCopy(), stack.environment.STRIPE_WEBHOOK_SECRET ?? '', copy as Runtime, deliveries),
-      policy.webhooks?.stripe?.on?.['invoice.paid'] !== undefined,
+      async () => {
+        await deliver(paidInvoice(stack.environment.STRIPE_WEBHOOK_SECRET ?? '', clock.now()))
+        return 'one signed event delivered three times, one payment booked'
+      },
+      stripe?.on?.['invoice.paid'] !== undefined,
+    ],
+    [
+      'Twilio',
+      async () => {
+        await deliver(textMessage(twilioToken, stack.environment.PUBLIC_URL ?? ''))
+        return 'one signed text message delivered three times, one reply kept'
+      },
+      twilio?.on?.['message.received'] !== undefined,
     ],
   ]
   try {
@@ -133,34 +147,22 @@ async function recreate(admin: Database): Promise<void> {
   await admin.execute(`create database ${copyName} template template0`)
 }
 
-/** How often a handler has been called. */
-interface Deliveries {
-  applied: number
-}
-
 /** A runtime over the copy, without Supabase: its users are rows there, and must not be looked for in the example's Auth. */
-async function openCopy(stack: Stack, runtime: Runtime, url: string, deliveries: Deliveries): Promise<Runtime> {
+async function openCopy(stack: Stack, runtime: Runtime, url: string, calls: Calls): Promise<Runtime> {
   const { SUPABASE_URL: _url, SUPABASE_SERVICE_ROLE_KEY: _key, ...environment } = stack.environment
   const store = pathToFileURL(copyStore(stack)).href
-  const policy = counting(runtime.policy, deliveries)
-  const copy = createRuntime({ policy, environment: { ...environment, DATABASE_URL: url }, store, log: runtime.log })
+  const policy = countCalls(runtime.policy, calls)
+  const copy = createRuntime({
+    policy,
+    environment: { ...environment, DATABASE_URL: url, TWILIO_AUTH_TOKEN: twilioToken },
+    store,
+    log: runtime.log,
+  })
   // The ledger came along with the backup; its open runs are the example's to finish, not the copy's.
   const { db } = copy.context({ actor: { type: 'cli' }, deadline: runtime.clock.now() })
   await db.execute('truncate caretaker.runs')
   await db.execute('drop schema if exists pgboss cascade')
   return copy
-}
-
-/** The policy, with a count of how often its handler of paid invoices is called. */
-function counting(policy: Policy, deliveries: Deliveries): Policy {
-  const { stripe } = policy.webhooks ?? {}
-  const handler = stripe?.on?.['invoice.paid']
-  if (handler === undefined) return policy
-  const counted: typeof handler = (...given) => {
-    deliveries.applied += 1
-    return handler(...given)
-  }
-  return { ...policy, webhooks: { ...policy.webhooks, stripe: { ...stripe, on: { ...stripe?.on, 'invoice.paid': counted } } } }
 }
 
 async function runJob(ctx: Context, job: string): Promise<Run> {
@@ -209,46 +211,4 @@ async function eraseSomebody(ctx: Context): Promise<string> {
   if (rowsOf(anonymised) > 0) parts.push(`${rowsOf(anonymised).toLocaleString('en')} made anonymous`)
   for (const { table, rows, basis, until } of kept) if (rows > 0) parts.push(`${rows} of ${table} kept for ${basis} until ${until}`)
   return `that person: ${parts.join(', ')}, receipt signed`
-}
-
-/** A provider repeats itself; the money must be booked once. */
-async function payThreeTimes(ctx: Context, secret: string, runtime: Runtime, deliveries: Deliveries): Promise<string> {
-  const invoice = `in_first_round_${randomBytes(4).toString('hex')}`
-  const seconds = Math.floor(ctx.clock.now().getTime() / 1000)
-  const body = JSON.stringify({
-    id: `evt_${invoice}`,
-    object: 'event',
-    type: 'invoice.paid',
-    created: seconds,
-    data: {
-      object: {
-        id: invoice,
-        object: 'invoice',
-        customer: null,
-        amount_paid: 4900,
-        currency: 'usd',
-        status_transitions: { paid_at: seconds },
-      },
-    },
-  })
-  const signature = createHmac('sha256', secret).update(`${seconds}.${body}`).digest('hex')
-  const handle = serveRoutes(webhooks({ wake: () => Promise.resolve() }), (request) => runtime.context(request))
-  const invocation = { clientAddress: '127.0.0.1', deadline: ctx.deadline, waitUntil: () => undefined }
-  for (let time = 0; time < 3; time++) {
-    const request = new Request('http://localhost/api/webhooks/stripe', {
-      method: 'POST',
-      body,
-      headers: { 'content-type': 'application/json; charset=utf-8', 'stripe-signature': `t=${seconds},v1=${signature}` },
-    })
-    const response = await handle(request, invocation)
-    if (response.status !== 200)
-      throw new CaretakerError('internal', `The event was answered with ${response.status}: ${await response.text()}`)
-  }
-  await runJob(ctx, 'webhooks')
-  const states = await ctx.db.query<{ state: string }>(`select state from caretaker.inbox where source = 'stripe' and event_id = $1`, [
-    `evt_${invoice}`,
-  ])
-  if (deliveries.applied !== 1 || states.length !== 1 || states[0]?.state !== 'applied')
-    throw new CaretakerError('conflict', `The payment was booked ${deliveries.applied} times.`)
-  return 'one signed event delivered three times, one payment booked'
 }

@@ -1,4 +1,4 @@
-import { type AppJobFunction, defineConfig } from '../../lib/config/index.ts'
+import { type AppJobFunction, defineConfig, type WebhookHandler } from '../../lib/config/index.ts'
 
 /** CatchUp: who to call again, and when. Its queues, its backups, its weekly vacuum. */
 export default defineConfig({
@@ -128,7 +128,43 @@ export default defineConfig({
     },
     buckets: [{ bucket: 'voice-notes', prefix: '{id}/' }],
   },
+
+  webhooks: {
+    // STOP, START and HELP are kept in Caretaker's ledger of consent and answered; the rest is a reply to a suggestion.
+    twilio: {
+      on: {
+        'message.received': async ({ data }, tx) => {
+          await tx.execute(
+            `insert into sms_replies (user_id, twilio_sid, body)
+             select (select id from users where phone = message ->> 'From' order by created_at limit 1), message ->> 'MessageSid', message ->> 'Body'
+             from (select $1::jsonb as message) event on conflict (twilio_sid) do nothing`,
+            [JSON.stringify(data.object)],
+          )
+        },
+        'message.delivered': becomes('delivered'),
+        'message.undelivered': becomes('failed'),
+        'message.failed': becomes('failed'),
+      },
+      replies: {
+        stop: 'You will get no more messages from CatchUp. Reply START to get them again.',
+        start: 'Welcome back to CatchUp. Reply STOP to end messages.',
+        help: 'CatchUp reminds you of people you want to keep in touch with. Reply STOP to end messages.',
+      },
+    },
+    // Addresses that bounce are kept from being written to again.
+    sendgrid: {
+      on: { 'email.delivered': becomes('delivered'), 'email.bounce': becomes('bounced'), 'email.dropped': becomes('failed') },
+    },
+  },
 })
+
+/** What became of a message: Twilio names it by its SID, SendGrid by its id and, after a dot, what it did with it. */
+function becomes(status: 'delivered' | 'bounced' | 'failed'): WebhookHandler {
+  return async ({ data }, tx) => {
+    const id = data.object.MessageSid ?? data.object.sg_message_id
+    if (typeof id === 'string') await tx.execute('update notifications set status = $2 where provider_id = $1', [id.split('.')[0], status])
+  }
+}
 
 /** One suggestion a contact at a time: a run that is repeated suggests nobody twice. */
 function suggestContacts(): AppJobFunction {

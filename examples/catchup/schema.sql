@@ -11,6 +11,7 @@ create table users (
   timezone text not null default 'UTC',
   created_at timestamptz not null default now()
 );
+create index idx_users_phone on users (phone);
 
 create table contacts (
   id uuid primary key default gen_random_uuid(),

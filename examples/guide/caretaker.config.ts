@@ -1,4 +1,5 @@
-import { defineConfig } from '../../lib/config/index.ts'
+import { defineConfig, type WebhookEvent } from '../../lib/config/index.ts'
+import type { Transaction } from '../../lib/platform/db.ts'
 
 /** A shop for courses on Supabase, Stripe, STACK Auth and n8n, looked after as a deployment guide of that kind asks. */
 export default defineConfig({
@@ -157,5 +158,21 @@ export default defineConfig({
         },
       },
     },
+    sources: {
+      // Accounts are STACK Auth's; what happens to them there is told here, by Standard Webhooks. One that is deleted there
+      // stays here until its person is erased: that takes invoices and files into account.
+      'stack-auth': { on: { 'user.created': keepUser, 'user.updated': keepUser } },
+    },
   },
 })
+
+/** Addresses that are confirmed at STACK Auth are the person's here, too. */
+async function keepUser({ data }: WebhookEvent, tx: Transaction): Promise<void> {
+  await tx.execute(
+    `insert into users (id, email, display_name)
+     select (account ->> 'id')::uuid, account ->> 'primary_email', coalesce(account ->> 'display_name', 'Somebody')
+     from (select $1::jsonb as account) event where account ->> 'primary_email' is not null
+     on conflict (id) do update set email = excluded.email, display_name = excluded.display_name`,
+    [JSON.stringify(data.object)],
+  )
+}

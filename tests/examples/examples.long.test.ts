@@ -96,7 +96,12 @@ describe.each(Object.entries(policies))('npm start -- --example %s', (name, poli
       expect(ready.jobs.map((job) => [job.name, job.schedule?.cron])).toContainEqual(planned)
 
     expect(shown).not.toContain('✗')
-    const steps = ['back up', 'restore', 'clean up', 'export', 'erase', ...(policy.webhooks?.stripe === undefined ? [] : ['Stripe'])]
+    const { stripe, twilio } = policy.webhooks ?? {}
+    const steps = [
+      ...['back up', 'restore', 'clean up', 'export', 'erase'],
+      ...(stripe === undefined ? [] : ['Stripe']),
+      ...(twilio === undefined ? [] : ['Twilio']),
+    ]
     expect([...shown.matchAll(/✓ (.{8}) {2}/g)].map(([, step]) => step?.trim())).toEqual(steps)
 
     const plan = caretaker('plan')
