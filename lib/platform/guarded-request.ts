@@ -124,46 +124,50 @@ function send(url: URL, addresses: readonly ResolvedAddress[], given: GuardedReq
 }
 
 // https://www.iana.org/assignments/iana-ipv4-special-registry: everything that is not globally reachable, and multicast.
-const reserved4 = new BlockList()
-for (const [network, prefix] of [
-  ['0.0.0.0', 8],
-  ['10.0.0.0', 8],
-  ['100.64.0.0', 10],
-  ['127.0.0.0', 8],
-  ['169.254.0.0', 16],
-  ['172.16.0.0', 12],
-  ['192.0.0.0', 24],
-  ['192.0.2.0', 24],
-  ['192.88.99.0', 24],
-  ['192.168.0.0', 16],
-  ['198.18.0.0', 15],
-  ['198.51.100.0', 24],
-  ['203.0.113.0', 24],
-  ['224.0.0.0', 4],
-  ['240.0.0.0', 4],
-] as const)
-  reserved4.addSubnet(network, prefix, 'ipv4')
-
+const reserved4 = [
+  '0.0.0.0/8',
+  '10.0.0.0/8',
+  '100.64.0.0/10',
+  '127.0.0.0/8',
+  '169.254.0.0/16',
+  '172.16.0.0/12',
+  '192.0.0.0/24',
+  '192.0.2.0/24',
+  '192.88.99.0/24',
+  '192.168.0.0/16',
+  '198.18.0.0/15',
+  '198.51.100.0/24',
+  '203.0.113.0/24',
+  '224.0.0.0/4',
+  '240.0.0.0/4',
+]
 // https://www.iana.org/assignments/iana-ipv6-special-registry: of global unicast, what leads elsewhere or nowhere.
-const global6 = new BlockList()
-global6.addSubnet('2000::', 3, 'ipv6')
-const reserved6 = new BlockList()
-for (const [network, prefix] of [
-  ['2001::', 23],
-  ['2001:db8::', 32],
-  ['2002::', 16],
-  ['3fff::', 20],
-] as const)
-  reserved6.addSubnet(network, prefix, 'ipv6')
+const global6 = ['2000::/3']
+const reserved6 = ['2001::/23', '2001:db8::/32', '2002::/16', '3fff::/20']
+
+const lists = new Map<readonly string[], BlockList>()
+
+/** The list is made when it is first asked: most functions never do. */
+function isIn(networks: readonly string[], address: string, family: 'ipv4' | 'ipv6'): boolean {
+  const list = lists.get(networks) ?? new BlockList()
+  if (!lists.has(networks)) {
+    for (const network of networks) {
+      const [base = '', prefix] = network.split('/')
+      list.addSubnet(base, Number(prefix), family)
+    }
+    lists.set(networks, list)
+  }
+  return list.check(address, family)
+}
 
 /** Whether an address is reachable from everywhere, so that reaching it gives nobody more than they have. */
 export function isPublicAddress(address: string): boolean {
   const family = isIP(address)
-  if (family === 4) return !reserved4.check(address, 'ipv4')
+  if (family === 4) return !isIn(reserved4, address, 'ipv4')
   if (family !== 6 || address.includes('%')) return false
   const embedded = embedded4(address)
   if (embedded !== undefined) return isPublicAddress(embedded)
-  return global6.check(address, 'ipv6') && !reserved6.check(address, 'ipv6')
+  return isIn(global6, address, 'ipv6') && !isIn(reserved6, address, 'ipv6')
 }
 
 /** The IPv4 address in a mapped (::ffff:0:0/96) or translated (NAT64, 64:ff9b::/96) one. */
