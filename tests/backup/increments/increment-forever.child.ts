@@ -1,4 +1,4 @@
-import { backupDatabase, takeIncrement } from '../../../lib/backup/index.ts'
+import { backupDatabase, pruneIncrements, takeIncrement } from '../../../lib/backup/index.ts'
 import { defineConfig } from '../../../lib/config/index.ts'
 import { openObjectStore } from '../../../lib/drivers/objects/index.ts'
 import { systemClock } from '../../../lib/platform/clock.ts'
@@ -8,11 +8,11 @@ import { readEnv } from '../../../lib/platform/env.ts'
 import { hasCode } from '../../../lib/platform/errors.ts'
 import { createLog } from '../../../lib/platform/log.ts'
 
-// Takes increments without end, until it is killed: node FILE DATABASE_URL STORE RECIPIENT ENCRYPTION_KEY
-const [, , url = '', store = '', recipient = '', encryptionKey] = process.argv
+// Takes increments, full backups and their retention without end, until it is killed: node FILE DATABASE_URL STORE RECIPIENT ENCRYPTION_KEY KEEP
+const [, , url = '', store = '', recipient = '', encryptionKey, keep = '7 days'] = process.argv
 const env = readEnv({ ENCRYPTION_KEY: encryptionKey })
 const ctx: Context = {
-  config: defineConfig({ app: { name: 'Kill' }, backup: { recipients: [recipient], increments: {} } }),
+  config: defineConfig({ app: { name: 'Kill' }, backup: { recipients: [recipient], increments: { keep } } }),
   env,
   db: openDatabase({ sessionUrl: url }),
   supabase: () => Promise.reject(new Error('not here')),
@@ -27,10 +27,11 @@ const ctx: Context = {
   deadline: new Date(systemClock.now().getTime() + 3_600_000),
 }
 process.stdout.write('ready')
-for (;;) {
+for (let round = 1; ; round++) {
   try {
     const report = await takeIncrement(ctx, { segmentChanges: 200 })
-    if (report.fullNeeded !== null) await backupDatabase(ctx)
+    if (report.fullNeeded !== null || round % 6 === 0) await backupDatabase(ctx)
+    await pruneIncrements(ctx)
   } catch (error) {
     // The one before it, which was killed, may still hold the slot.
     if (!hasCode(error, 'conflict')) throw error
