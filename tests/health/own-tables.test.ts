@@ -16,13 +16,20 @@ async function ran(job: string, state: string, ago: string) {
   )
 }
 
-beforeEach(() => test.db.execute('truncate caretaker.runs, caretaker.inbox cascade'))
+beforeEach(() => test.db.execute('truncate caretaker.runs, caretaker.inbox, caretaker.watched_jobs cascade'))
 
 describe.each([
   ['backup', 'backup', '25 hours', '27 hours'],
   ['drill', 'backup-verify', '7 days 20 hours', '8 days 1 hour'],
 ])('%s', (name, job, recent, old) => {
   it('is overdue, failed or fine by what ran last', async () => {
+    expect(await check(name)).toMatchObject({ status: 'unhealthy', cause: `${name}_overdue` })
+    await test.db.execute(
+      `insert into caretaker.watched_jobs (deployment, job, schedule, since) values ('d', $1, '', now() - $2::interval)`,
+      [job, recent],
+    )
+    expect(await check(name)).toMatchObject({ status: 'healthy' })
+    await test.db.execute('update caretaker.watched_jobs set since = now() - $1::interval', [old])
     expect(await check(name)).toMatchObject({ status: 'unhealthy', cause: `${name}_overdue` })
     await ran(job, 'done', old)
     expect(await check(name)).toMatchObject({ status: 'unhealthy', cause: `${name}_overdue` })
