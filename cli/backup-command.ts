@@ -53,7 +53,7 @@ export async function readIdentity(flags: Invocation['flags']): Promise<string |
   }
 }
 
-const verbs: Record<BackupProgress['phase'], string> = {
+const verbs: Record<Exclude<BackupProgress['phase'], 'open'>, string> = {
   schema: 'reading',
   data: 'dumping',
   sequences: 'reading',
@@ -62,18 +62,25 @@ const verbs: Record<BackupProgress['phase'], string> = {
   check: 'checking',
   load: 'loading',
   indexes: 'making',
-  open: 'open:',
   verify: 'comparing',
 }
 
-/** One line with how far it is, how fast, and how long it will take: sizes are estimates until a table is read. */
+/** One line with how far it is, how fast, and how long it will take: sizes are estimates until a table is read. What opens to the app is said for good. */
 export function showProgress(out: Output): OnProgress {
-  let began: { phase: string; at: number; done: number } | undefined
+  const started = performance.now()
+  // Phases of a restore take turns: a table is indexed while another is loaded.
+  const began = new Map<string, { at: number; done: number }>()
   return (progress) => {
     const at = performance.now()
-    if (began?.phase !== progress.phase) began = { phase: progress.phase, at, done: progress.doneBytes }
-    const elapsed = (at - began.at) / 1000
-    const rate = elapsed > 0.5 ? (progress.doneBytes - began.done) / elapsed : 0
+    if (progress.phase === 'open') {
+      out.line(`open: ${progress.what} (after ${duration(at - started)})`)
+      return
+    }
+    const first = began.get(progress.phase)
+    const since = first === undefined || progress.doneBytes < first.done ? { at, done: progress.doneBytes } : first
+    began.set(progress.phase, since)
+    const elapsed = (at - since.at) / 1000
+    const rate = elapsed > 0.5 ? (progress.doneBytes - since.done) / elapsed : 0
     const left =
       rate > 0 && progress.totalBytes > progress.doneBytes
         ? `, about ${duration(((progress.totalBytes - progress.doneBytes) / rate) * 1000)} left`

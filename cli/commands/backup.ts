@@ -2,12 +2,12 @@ import { open, rm } from 'node:fs/promises'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import { choiceOptions, choiceUsage, listed, readChoice, refuseMore, showProgress } from '../backup-command.ts'
 import { configCommands } from '../backup-config.ts'
-import { incrementCommands, restoreMoment } from '../backup-increments.ts'
+import { incrementCommands } from '../backup-increments.ts'
 import { keygen } from '../backup-keygen.ts'
 import { list } from '../backup-list.ts'
+import { restore } from '../backup-restore.ts'
 import type { Command } from '../command.ts'
 import { bytes, duration } from '../output.ts'
-import { describeReplay, replayErasures } from '../replay-erasures.ts'
 
 const run: Command = {
   name: 'backup run',
@@ -58,56 +58,6 @@ const verify: Command = {
     const what = report.checked === 'content' ? 'opened, and holds what was dumped' : 'as stored (give --identity to check what is inside)'
     const files = report.files === null ? '' : `; ${report.files.files} files in ${bytes(report.files.storedBytes)}`
     out.result(report, `Backup ${report.id} is sound: ${report.objects} objects, ${bytes(report.storedBytes)}${files}, ${what}.`)
-  },
-}
-
-const restore: Command = {
-  name: 'backup restore',
-  usage: `ID --to URL [--at TIME] [--only SCHEMA.TABLE…] [--clean DATABASE] ${choiceUsage}`,
-  summary: 'Restore a backup, or any moment since (--at), into an empty database and prove that it is equal',
-  options: {
-    ...choiceOptions,
-    to: { type: 'string' },
-    at: { type: 'string' },
-    only: { type: 'string', multiple: true },
-    clean: { type: 'string' },
-  },
-  async run(invocation) {
-    const { args, flags, out, context } = invocation
-    refuseMore(args, 1, 'backup restore')
-    // With --at the moment says which.
-    const id = args[0] ?? (flags.at === undefined ? undefined : 'latest')
-    if (id === undefined) throw new CaretakerError('bad_request', 'Which backup? Give its id, or "latest".')
-    if (typeof flags.to !== 'string')
-      throw new CaretakerError('bad_request', 'Where to? Give --to postgres://USER:PASSWORD@HOST/EMPTY_DATABASE.')
-    if (typeof flags.at === 'string') return restoreMoment(invocation, flags.to, flags.at)
-    const ctx = await context()
-    const choice = await readChoice(flags)
-    const { restoreBackup } = await import('../../lib/backup/index.ts')
-    const report = await restoreBackup(ctx, {
-      ...choice,
-      id,
-      targetUrl: flags.to,
-      only: listed(flags.only),
-      clean: typeof flags.clean === 'string' ? flags.clean : undefined,
-      onProgress: showProgress(out),
-    })
-    const skipped = [
-      ...report.skipped.map((one) => `  skipped: ${one.statement} (${one.reason})`),
-      ...report.tables.flatMap((table) => (table.problem === undefined ? [] : [`  ${table.table}: ${table.problem}`])),
-    ]
-    const replayed = await replayErasures(ctx, flags.to)
-    out.result(
-      { ...report, replayedErasures: replayed },
-      [
-        `Backup ${report.id} of ${report.createdAt} is restored into ${report.target} in ${duration(report.durationMs)}: ${report.tables.length} tables, ${report.rows} rows, ${report.sequences} sequences, each equal to what was backed up.`,
-        describeReplay(replayed),
-        ...(report.files === 0
-          ? []
-          : [`The ${report.files} files of its buckets come next: caretaker backup restore-files ${report.id} --to URL`]),
-        ...skipped,
-      ].join('\n'),
-    )
   },
 }
 

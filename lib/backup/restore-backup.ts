@@ -58,6 +58,8 @@ export interface RestoreReport {
   /** Why nothing was opened before the end, where that was asked for. */
   notEarly: string | null
   notes: string[]
+  /** What a person has to do now. */
+  byHand: string[]
   /** What the backup does not hold, and why. */
   leftOut: Manifest['leftOut']
   /** Of this run; those of different tables overlap. */
@@ -126,12 +128,14 @@ export async function restoreBackup(ctx: Context, input: RestoreInput): Promise<
       ctx.signal.removeEventListener('abort', stop)
     }
   })
+  const { subscriptions, ...rest } = restored
   return {
     id: manifest.id,
     createdAt: manifest.createdAt,
-    ...restored,
+    ...rest,
     rows: restored.tables.reduce((sum, table) => sum + table.rows, 0),
     files: manifest.files?.count ?? 0,
+    byHand: only === null ? byHandAfter(manifest, subscriptions) : [],
     leftOut: manifest.leftOut,
     phases: stopwatch.phases(),
     startedAt: (restored.startedAt ?? startedAt).toISOString(),
@@ -145,6 +149,21 @@ type Restored = Pick<
   'target' | 'tables' | 'bytes' | 'sequences' | 'largeObjects' | 'skipped' | 'groups' | 'notEarly' | 'notes' | 'runs'
 > & {
   startedAt: Date | null
+  subscriptions: string[]
+}
+
+/** What no backup can do for a person. */
+function byHandAfter(manifest: Manifest, subscriptions: readonly string[]): string[] {
+  const roles = manifest.roles.filter((role) => role.login && role.name !== 'postgres').map((role) => role.name)
+  const { files } = manifest
+  return [
+    ...(files === undefined || files.count === 0
+      ? []
+      : [`Bring the ${files.count} files of its buckets back: caretaker backup restore-files ${manifest.id} --to URL`]),
+    ...(roles.length === 0 ? [] : [`Give the roles that were made here a password: ${roles.join(', ')} (alter role NAME password '…').`]),
+    ...(subscriptions.length === 0 ? [] : [`Enable subscriptions when their publishers are ready: ${subscriptions.join(', ')}.`]),
+    'Sign in to the app and use it: what a person would miss, no hash tells.',
+  ]
 }
 
 /** A restore that goes on means the backup it began with, although `latest` may be another by now. */
@@ -322,6 +341,7 @@ async function restoreOnly(ctx: Context, loading: Loading, only: readonly Manife
     notes: [],
     runs: 1,
     startedAt: null,
+    subscriptions: [],
   }
 }
 

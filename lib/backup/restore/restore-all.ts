@@ -52,6 +52,8 @@ export interface RestoredAll {
   /** What in the policy's order of groups means nothing in this backup. */
   notes: string[]
   skipped: Skipped[]
+  /** They are restored disabled. */
+  subscriptions: string[]
 }
 
 interface Plan {
@@ -135,6 +137,7 @@ export async function restoreAll(input: RestoreAll): Promise<RestoredAll> {
     notEarly: early === null ? null : (plan.problem ?? early.reason()),
     notes: plan.notes,
     skipped: [...journal.skipped, ...platform],
+    subscriptions: [...new Set(post.statements.filter(({ type }) => type === 'SUBSCRIPTION').map(({ name }) => name ?? ''))],
   }
 }
 
