@@ -19,17 +19,26 @@ export async function findSubject(db: Queryable, map: SubjectMap, named: string)
   if (subject === undefined || root === undefined) return undefined
   const from = qualified(subject.schema, subject.name)
   const id = identifier(map.idColumn.name)
-  const email = map.emailColumn === undefined ? 'null' : `t.${identifier(map.emailColumn)}::text`
+  const own = map.emailColumn === undefined ? 'null' : `t.${identifier(map.emailColumn)}::text`
+  const lifted = map.root !== map.subject && root.columns.some(({ name }) => name === 'email')
+  const auth = `${qualified(root.schema, root.name)} r`
+  const isPerson = `r.${identifier(map.rootColumn.name)} = t.${id}`
+  // Auth has confirmed its address; the app's own column may hold what the person wrote there. A blank address is nobody's:
+  // many rows have it, and an interface that is asked for it answers with everybody.
+  const email = `coalesce(${lifted ? `(select nullif(btrim(r.email::text), '') from ${auth} where ${isPerson}), ` : ''}nullif(btrim(${own}), ''))`
   const columns = `t.${id}::text as id, ${email} as email`
 
   const byId = await ifCastable(
     db.query<{ id: string; email: string | null }>(`select ${columns} from ${from} t where t.${id} = $1::${map.idColumn.type}`, [named]),
   )
   if (byId[0] !== undefined) return { id: byId[0].id, email: byId[0].email ?? undefined }
-  if (map.emailColumn !== undefined && named.includes('@')) {
-    const found = await db.query<{ id: string; email: string | null }>(
-      `select ${columns} from ${from} t where lower(${email}) = lower($1) limit 2`,
-      [named],
+  const byEmail = [
+    ...(lifted ? [`exists (select from ${auth} where ${isPerson} and lower(r.email::text) = lower($1))`] : []),
+    ...(map.emailColumn === undefined ? [] : [`lower(${own}) = lower($1)`]),
+  ]
+  for (const condition of named.includes('@') ? byEmail : []) {
+    const found = await ifCastable(
+      db.query<{ id: string; email: string | null }>(`select ${columns} from ${from} t where ${condition} limit 2`, [named]),
     )
     if (found.length > 1)
       throw new CaretakerError(
@@ -41,12 +50,13 @@ export async function findSubject(db: Queryable, map: SubjectMap, named: string)
   if (map.root === map.subject) return undefined
   // The app's own row is gone, the Auth user is still there.
   const rest = await ifCastable(
-    db.query<{ id: string }>(
-      `select t.${identifier(map.rootColumn.name)}::text as id from ${qualified(root.schema, root.name)} t where t.${identifier(map.rootColumn.name)} = $1::${map.rootColumn.type}`,
+    db.query<{ id: string; email: string | null }>(
+      `select r.${identifier(map.rootColumn.name)}::text as id, ${lifted ? `nullif(btrim(r.email::text), '')` : 'null'} as email from ${auth}
+       where r.${identifier(map.rootColumn.name)} = $1::${map.rootColumn.type}`,
       [named],
     ),
   )
-  return rest[0] === undefined ? undefined : { id: rest[0].id, email: undefined }
+  return rest[0] === undefined ? undefined : { id: rest[0].id, email: rest[0].email ?? undefined }
 }
 
 /** What is not a uuid, or not a number, names nobody in a table of such keys. */

@@ -1,6 +1,7 @@
 import type { Context } from '../platform/context.ts'
 import type { Row } from '../platform/db.ts'
 import { environmentCipher, type FieldCipher } from '../platform/field-cipher.ts'
+import { identifierPattern } from '../platform/identifier-pattern.ts'
 
 const page = 500
 
@@ -75,6 +76,7 @@ async function searchSealed<T extends Row & { id: string }>(
   identifiers: readonly string[],
   { page: next, open, forget }: Sealed<T>,
 ): Promise<Forgotten> {
+  const naming = new RegExp(identifierPattern(identifiers), 'i')
   let forgotten = 0
   let unreadable = 0
   let cipher: FieldCipher | undefined
@@ -82,18 +84,18 @@ async function searchSealed<T extends Row & { id: string }>(
     const rows: T[] = await next(after)
     if (rows.length === 0) return { forgotten, unreadable }
     cipher ??= environmentCipher(ctx.env, 'Searching the stored webhook events')
-    const naming: string[] = []
+    const found: string[] = []
     for (const row of rows) {
       let text: string
       try {
-        text = decoded(open(cipher, row).toString()).toLowerCase()
+        text = decoded(open(cipher, row).toString())
       } catch {
         unreadable++
         continue
       }
-      if (identifiers.some((one) => text.includes(one))) naming.push(row.id)
+      if (naming.test(text)) found.push(row.id)
     }
-    if (naming.length > 0) forgotten += await forget(naming)
+    if (found.length > 0) forgotten += await forget(found)
     after = rows.at(-1)?.id ?? after
     if (rows.length < page) return { forgotten, unreadable }
   }
@@ -104,5 +106,7 @@ function decoded(text: string): string {
   const plain = text
     .replace(/\\u([0-9a-f]{4})/gi, (_all, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
     .replaceAll('\\/', '/')
-  return `${plain} ${plain.replace(/%([0-9a-f]{2})/gi, (_all, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))}`
+  const unescaped = (form: string) => form.replace(/(%[0-9a-f]{2})+/gi, (codes) => Buffer.from(codes.replaceAll('%', ''), 'hex').toString())
+  // In a form a plus sign is a space.
+  return [plain, unescaped(plain), unescaped(plain.replaceAll('+', ' '))].join(' ')
 }

@@ -18,14 +18,24 @@ export async function identifiersOf(
   subject: Subject,
   people: Readonly<Record<string, Person>>,
 ): Promise<string[]> {
-  const found = new Set<string>([subject.id, ...(subject.email === undefined ? [] : [subject.email])])
-  for (const { ids } of Object.values(people)) for (const id of ids) found.add(id)
-  const table = map.tables.get(map.subject)?.table
-  const named = [...(policy.subject.identifiers ?? []), ...(table?.columns.some(({ name }) => name === 'phone') === true ? ['phone'] : [])]
-  if (table !== undefined && named.length > 0) {
+  // A short number is an amount or a date in somebody else's text.
+  const ids = [subject.id, ...Object.values(people).flatMap((person) => person.ids)].filter((id) => !/^\d{1,11}$/.test(id))
+  const found = new Set<string>([...ids, ...(subject.email === undefined ? [] : [subject.email])])
+  // The app's row and, where it only extends one of Auth, that: their addresses may differ.
+  const rows = [
+    {
+      table: map.tables.get(map.subject)?.table,
+      id: map.idColumn.name,
+      named: ['phone', ...(map.emailColumn === undefined ? [] : [map.emailColumn]), ...(policy.subject.identifiers ?? [])],
+    },
+    ...(map.root === map.subject ? [] : [{ table: map.tables.get(map.root)?.table, id: map.rootColumn.name, named: ['email', 'phone'] }]),
+  ]
+  for (const { table, id, named } of rows) {
+    const columns = named.filter((name) => table?.columns.some((column) => column.name === name) === true)
+    if (table === undefined || columns.length === 0) continue
     const [row] = await tx.query<Record<string, string | null>>(
-      `select ${named.map((name, n) => `t.${identifier(name)}::text as c${n}`).join(', ')} from ${qualified(table.schema, table.name)} t
-       where t.${identifier(map.idColumn.name)}::text = $1`,
+      `select ${columns.map((name, n) => `t.${identifier(name)}::text as c${n}`).join(', ')} from ${qualified(table.schema, table.name)} t
+       where t.${identifier(id)}::text = $1`,
       [subject.id],
     )
     for (const value of Object.values(row ?? {})) if (value !== null) found.add(value)

@@ -1,6 +1,7 @@
 import type { Context } from '../../platform/context.ts'
 import { identifier, type Queryable, qualified } from '../../platform/db.ts'
 import { sqlState } from '../../platform/errors.ts'
+import { identifierPattern } from '../../platform/identifier-pattern.ts'
 import { readCatalogue } from '../map/catalogue.ts'
 import type { SubjectMap } from '../map/subject-map.ts'
 import { requirePolicy } from '../policy.ts'
@@ -30,20 +31,19 @@ export async function scanForResidue(
 ): Promise<Residue> {
   const residue: Residue = { scanned: 0, found: [], notScanned: [] }
   if (identifiers.length === 0) return residue
+  const pattern = identifierPattern(identifiers)
   for (const { schema, name, columns } of await textColumns(ctx.db)) {
     ctx.signal.throwIfAborted()
     const key = `${schema}.${name}`
     onTable(key)
-    const counts = columns.map(
-      (column, n) => `count(*) filter (where ${mentions(`t.${identifier(column)}`, '$1::text[]')})::float8 as c${n}`,
-    )
+    const counts = columns.map((column, n) => `count(*) filter (where ${mentions(`t.${identifier(column)}`)})::float8 as c${n}`)
     try {
       const [row] = await ctx.db.transaction(
         async (tx) => {
           await tx.execute('set local row_security = off')
           return tx.query<Record<string, number>>(
-            `select ${counts.join(', ')} from ${qualified(schema, name)} t where ${columns.map((column) => mentions(`t.${identifier(column)}`, '$1::text[]')).join(' or ')}`,
-            [identifiers],
+            `select ${counts.join(', ')} from ${qualified(schema, name)} t where ${columns.map((column) => mentions(`t.${identifier(column)}`)).join(' or ')}`,
+            [identifiers, pattern],
           )
         },
         { readOnly: true, lockTimeoutMs: 5_000, statementTimeoutMs: tableLimitMs },
@@ -74,7 +74,7 @@ export async function eraseMentions(ctx: Pick<Context, 'db' | 'config'>, identif
   )
   if (identifiers.length === 0 || described.length === 0) return changed
   const { tables } = await readCatalogue(ctx.db)
-  const pattern = identifiers.map((text) => text.replace(/[^\p{L}\p{N}]/gu, '\\$&')).join('|')
+  const pattern = identifierPattern(identifiers)
   for (const { key, columns } of described) {
     const table = tables.get(key)
     if (table === undefined) continue
@@ -86,7 +86,7 @@ export async function eraseMentions(ctx: Pick<Context, 'db' | 'config'>, identif
       async (tx) => {
         await tx.execute('set local row_security = off')
         return tx.execute(
-          `update ${qualified(table.schema, table.name)} t set ${assignments.join(', ')} where ${columns.map((column) => mentions(`t.${identifier(column)}`, '$1::text[]')).join(' or ')}`,
+          `update ${qualified(table.schema, table.name)} t set ${assignments.join(', ')} where ${columns.map((column) => mentions(`t.${identifier(column)}`)).join(' or ')}`,
           [identifiers, pattern],
         )
       },
@@ -97,9 +97,9 @@ export async function eraseMentions(ctx: Pick<Context, 'db' | 'config'>, identif
   return changed
 }
 
-/** Literal, without regard to case; an array of identifiers is one parameter, which is in no log. */
-function mentions(column: string, identifiers: string): string {
-  return `exists (select from unnest(${identifiers}) as i where position(i in lower(${column}::text)) > 0)`
+/** Without regard to case. The identifiers are `$1`, which most rows are ruled out by, and their pattern is `$2`: parameters are in no log. */
+function mentions(column: string): string {
+  return `(exists (select from unnest($1::text[]) as i where position(i in lower(${column}::text)) > 0) and ${column}::text ~* $2)`
 }
 
 /** Everything that can hold text, but for the open requests themselves and what PostgreSQL keeps for itself. */
@@ -109,7 +109,8 @@ function textColumns(db: Queryable): Promise<{ schema: string; name: string; col
      from pg_catalog.pg_class c
      join pg_catalog.pg_namespace n on n.oid = c.relnamespace
      join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-     join pg_catalog.pg_type t on t.oid = a.atttypid
+     join pg_catalog.pg_type d on d.oid = a.atttypid
+     join pg_catalog.pg_type t on t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
      left join pg_catalog.pg_type e on e.oid = t.typelem and t.typcategory = 'A'
      where c.relkind in ('r', 'p', 'm') and not c.relispartition and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
        and (n.nspname, c.relname) not in (('caretaker', 'gdpr_requests'), ('caretaker', 'rate_limits'))

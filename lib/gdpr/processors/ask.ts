@@ -73,6 +73,18 @@ async function readText(response: Response, processor: string): Promise<string> 
   return Buffer.concat(chunks).toString()
 }
 
+/**
+ * Fails where an answer holds what was not asked for: an interface that overlooks a filter lists everybody, and everything
+ * listed is exported, or deleted.
+ */
+export function requireAsked(processor: string, matches: boolean): void {
+  if (!matches)
+    throw new CaretakerError(
+      'upstream_failed',
+      `${processor} answered with records of others than it was asked for; nothing more was done there.`,
+    )
+}
+
 /** The list under `key` of an answer, or none. */
 export function listIn(body: unknown, key: string): Record<string, unknown>[] {
   const list = typeof body === 'object' && body !== null ? (body as Record<string, unknown>)[key] : undefined

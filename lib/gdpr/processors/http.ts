@@ -38,12 +38,23 @@ export function httpProcessor(name: string, url: string): Processor {
       for (const record of listIn(body, 'records')) yield { kind: typeof record.kind === 'string' ? record.kind : name, record }
     },
     async erase(ctx, person) {
+      const { id, email } = person
       const { status, body } = await call(ctx, 'erase', person)
       if (status === 404) return { erased: {} }
       const { erased, pending } = (body ?? {}) as { erased?: unknown; pending?: unknown }
       if (typeof erased !== 'object' || erased === null || Object.values(erased).some((count) => !Number.isInteger(count)))
         throw new CaretakerError('upstream_failed', `${name} did not say what it erased; expected { "erased": { "kind": count } }.`)
-      return { erased: erased as Record<string, number>, ...(typeof pending === 'string' ? { pending: pending.slice(0, 200) } : {}) }
+      const kinds = Object.keys(erased)
+      if (kinds.length > 50 || kinds.some((kind) => !/^[\w .-]{1,60}$/.test(kind)))
+        throw new CaretakerError('upstream_failed', `${name} named kinds of records in "erased" that are no names of kinds.`)
+      // The receipt outlives the person.
+      const names = [id, email].some(
+        (one) => one !== null && typeof pending === 'string' && pending.toLowerCase().includes(one.toLowerCase()),
+      )
+      return {
+        erased: erased as Record<string, number>,
+        ...(typeof pending === 'string' && !names ? { pending: pending.slice(0, 200) } : {}),
+      }
     },
   }
 }

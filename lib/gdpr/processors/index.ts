@@ -66,10 +66,11 @@ export async function identifyPerson(
       const { table, column } = locate(map, place, name)
       const { prefix, source } = keySets(map, [table.key])
       const rows = await tx.query<{ value: string }>(
-        `${prefix}select distinct value from (${rowsOf(map, table, `t.${identifier(column)}::text as value`, source)}) as mine where value is not null`,
+        `${prefix}select distinct value from (${rowsOf(map, table, `t.${identifier(column)}::text as value`, source)}) as mine where btrim(value) <> ''`,
       )
       for (const { value } of rows) values.add(value)
     }
+    // A blank one is no name: an interface that is asked for "" answers with everybody.
     people[name] = { id: subject.id, email: subject.email ?? null, ids: [...values] }
   }
   return people

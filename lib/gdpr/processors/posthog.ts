@@ -1,6 +1,6 @@
 import type { Context } from '../../platform/context.ts'
 import { requireEnv } from '../../platform/env.ts'
-import { ask, listIn, textIn } from './ask.ts'
+import { ask, listIn, requireAsked, textIn } from './ask.ts'
 import type { Person, Processor } from './processor.ts'
 
 /**
@@ -18,7 +18,8 @@ export const posthog: Processor = {
         for (const event of listIn(body, 'results')) yield { kind: 'event', record: event }
         const following = textIn(body, 'next')
         // The key goes to this host only, whatever the answer says.
-        next = following?.startsWith(`${base(ctx)}/`) === true ? following : undefined
+        requireAsked('PostHog', following === undefined || following.startsWith(`${base(ctx)}/`))
+        next = following
       }
     }
   },
@@ -48,13 +49,18 @@ function headers(ctx: Context): Record<string, string> {
 
 async function persons(ctx: Context, person: Person): Promise<Record<string, unknown>[]> {
   const found = new Map<string, Record<string, unknown>>()
-  const queries = [
-    ...[person.id, ...person.ids].map((id) => `distinct_id=${encodeURIComponent(id)}`),
-    ...(person.email === null ? [] : [`email=${encodeURIComponent(person.email)}`]),
-  ]
-  for (const query of queries) {
-    const { body } = await ask(ctx, 'PostHog', `${base(ctx)}/persons/?${query}`, { headers: headers(ctx) })
-    for (const one of listIn(body, 'results')) found.set(textIn(one, 'id') ?? '', one)
+  const list = async (query: string) =>
+    listIn((await ask(ctx, 'PostHog', `${base(ctx)}/persons/?${query}`, { headers: headers(ctx) })).body, 'results')
+  for (const id of [person.id, ...person.ids]) {
+    const named = await list(`distinct_id=${encodeURIComponent(id)}`)
+    // A distinct id is one person's.
+    requireAsked('PostHog', named.length <= 1)
+    for (const one of named) found.set(textIn(one, 'id') ?? '', one)
   }
+  if (person.email !== null)
+    for (const one of await list(`email=${encodeURIComponent(person.email)}`)) {
+      requireAsked('PostHog', textIn(one.properties, 'email')?.toLowerCase() === person.email.toLowerCase())
+      found.set(textIn(one, 'id') ?? '', one)
+    }
   return [...found.values()]
 }

@@ -1,6 +1,6 @@
 import type { Context } from '../../platform/context.ts'
 import { requireEnv } from '../../platform/env.ts'
-import { ask, listIn, textIn } from './ask.ts'
+import { ask, listIn, requireAsked, textIn } from './ask.ts'
 import type { Person, Processor } from './processor.ts'
 
 const api = 'https://api.stripe.com/v1'
@@ -57,13 +57,17 @@ async function customers(ctx: Context, person: Person): Promise<Record<string, u
       headers: headers(ctx),
       accept: [404],
     })
-    if (status !== 404 && (body as { deleted?: unknown }).deleted !== true) found.set(id, body as Record<string, unknown>)
+    if (status === 404 || (body as { deleted?: unknown }).deleted === true) continue
+    requireAsked('Stripe', textIn(body, 'id') === id)
+    found.set(id, body as Record<string, unknown>)
   }
   if (person.email !== null) {
     // Stripe compares addresses as they are written.
     for (const email of new Set([person.email, person.email.toLowerCase()]))
-      for await (const customer of pages(ctx, `customers?email=${encodeURIComponent(email)}`))
+      for await (const customer of pages(ctx, `customers?email=${encodeURIComponent(email)}`)) {
+        requireAsked('Stripe', textIn(customer, 'email')?.toLowerCase() === email.toLowerCase())
         found.set(textIn(customer, 'id') ?? '', customer)
+      }
   }
   return [...found.values()]
 }

@@ -1,6 +1,6 @@
 import type { Context } from '../../platform/context.ts'
 import { requireEnv } from '../../platform/env.ts'
-import { ask, listIn, textIn } from './ask.ts'
+import { ask, listIn, requireAsked, textIn } from './ask.ts'
 import type { Person, Processor } from './processor.ts'
 
 const host = 'https://api.twilio.com'
@@ -51,15 +51,26 @@ function headers(ctx: Context): Record<string, string> {
   return { authorization: `Basic ${Buffer.from(credentials).toString('base64')}` }
 }
 
+/** "+49 151 123" and "whatsapp:+49151123" are one number. */
+function digits(number: string): string {
+  return number.replace(/\D/g, '')
+}
+
 async function* messages(ctx: Context, person: Person): AsyncGenerator<Record<string, unknown>> {
-  for (const number of person.ids)
+  for (const number of person.ids.filter((id) => digits(id).length > 4))
     for (const side of ['To', 'From']) {
       let next: string | undefined = `${account(ctx)}/Messages.json?${side}=${encodeURIComponent(number)}&PageSize=200`
       while (next !== undefined) {
         const { body } = await ask(ctx, 'Twilio', next, { headers: headers(ctx) })
-        yield* listIn(body, 'messages')
+        const page = listIn(body, 'messages')
+        requireAsked(
+          'Twilio',
+          page.every((message) => digits(textIn(message, side.toLowerCase()) ?? '') === digits(number)),
+        )
+        yield* page
         const following = textIn(body, 'next_page_uri')
-        next = following?.startsWith('/') === true ? `${host}${following}` : undefined
+        requireAsked('Twilio', following === undefined || following.startsWith('/'))
+        next = following === undefined ? undefined : `${host}${following}`
       }
     }
 }

@@ -1,5 +1,5 @@
 import { identifier, qualified } from '../../platform/db.ts'
-import { linkMatches } from '../map/links.ts'
+import { type LinkPlace, linkMatches } from '../map/links.ts'
 import type { Edge, MapTable, SubjectMap } from '../map/subject-map.ts'
 
 /*
@@ -140,14 +140,19 @@ export function joined(
 ): string {
   const pairs = edge.columns.map((name, n) => {
     const [above, below] = [`${parent}.${identifier(edge.parentColumns[n] as string)}`, `${child}.${identifier(name)}`]
-    if (edge.place !== undefined && edge.place.in !== 'scalar') return linkMatches(edge.place, below, above, sameAs(edge))
-    if (edge.as !== undefined) return sameAs(edge)(above, below)
+    if (edge.place !== undefined) return `${softly(edge, edge.place, above, below, n)} and btrim(${above}::text) <> ''`
     return `${above} ${edge.operators[n] ?? '='} ${below}`
   })
   const guards = (edge.unlessNamed ?? []).map(
     (columns) => `(${columns.map((name) => `${child}.${identifier(name)} is null`).join(' or ')})`,
   )
   return [...pairs, ...guards].join(' and ')
+}
+
+/** A soft link. Blank values are no link: everybody without a telephone number would be one person. */
+function softly(edge: Pick<Edge, 'as' | 'operators'>, place: LinkPlace, above: string, below: string, n: number): string {
+  if (place.in !== 'scalar') return linkMatches(place, below, above, sameAs(edge))
+  return edge.as === undefined ? `${above} ${edge.operators[n] ?? '='} ${below}` : sameAs(edge)(above, below)
 }
 
 function matches(edge: Edge, row: string, source: Source): string {

@@ -75,6 +75,41 @@ describe('after an erasure', () => {
     ])
   })
 
+  it('who only has a longer address or number is somebody else, and nothing of theirs is touched', async () => {
+    const others = 'joann@example.org, ada.ada@example.org, ada@example.org.uk, xAda Lovelacey, 49151123456789, +49151123456780'
+    await test.db.execute(`update app.tickets set text = $1 where id = 1`, [others])
+    const ctx = context({ tables: { 'app.tickets': { mentions: ['text'] } } })
+    const cipher = environmentCipher(ctx.env, 'test')
+    await test.db.execute(
+      `insert into caretaker.inbox (source, event_id, type, payload, state) values ('stripe', 'evt_ada.ada', 't', $1::bytea, 'received')`,
+      [sealPayload(cipher, { source: 'stripe', eventId: 'evt_ada.ada', body: Buffer.from('{"email":"ada.ada@example.org"}') })],
+    )
+    const { residue, mentions, elsewhere } = await erased(ctx, { elsewhere: personElsewhere })
+    expect(mentions).toEqual([])
+    expect(elsewhere).toEqual([])
+    expect(residue?.found.filter(({ column }) => column === 'text')).toEqual([])
+    expect(await test.db.query('select text from app.tickets where id = 1')).toEqual([{ text: others }])
+    expect(await test.db.query('select state from caretaker.inbox')).toEqual([{ state: 'received' }])
+  })
+
+  it('the number of a row is no name: amounts and dates in text stay', async () => {
+    await test.db.execute(`
+      create table app.numbered (id bigint primary key, email text);
+      insert into app.numbered values (100000, 'zoe@example.org');
+      update app.tickets set text = 'She paid 100000 in all' where id = 1`)
+    const ctx = context({ subject: { table: 'app.numbered' }, tables: { 'app.tickets': { mentions: ['text'] } } })
+    expect((await erased(ctx, { subject: '100000' })).mentions).toEqual([])
+    expect(await test.db.query('select text from app.tickets where id = 1')).toEqual([{ text: 'She paid 100000 in all' }])
+  })
+
+  it('text of a domain is searched like any other', async () => {
+    await test.db.execute(`
+      create domain app.address as text;
+      create table app.letters (id int, sent_to app.address);
+      insert into app.letters values (1, 'ada@example.org')`)
+    expect((await erased(context())).residue?.found).toContainEqual({ table: 'app.letters', column: 'sent_to', rows: 1, kept: false })
+  })
+
   it('names that are patterns are taken as they are written', async () => {
     await test.db.execute(`update app.people set full_name = 'A.*(x)[y]\\d|z' where email like 'Ada%';
       update app.tickets set text = 'before A.*(x)[y]\\D|z after, Axx' where id = 1`)

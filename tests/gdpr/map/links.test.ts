@@ -49,6 +49,16 @@ async function exported(ctx: Context, table: string): Promise<{ id: number }[]> 
 const ids = (rows: { id: number }[]) => rows.map(({ id }) => id)
 
 describe('a soft link', () => {
+  it('joins nobody by what both have left blank', async () => {
+    await test.db.execute(`
+      update app.people set phone = '' where id = 1;
+      insert into app.calls values (3, ''), (4, ' ')`)
+    const ctx = context({ 'app.calls': { link: { column: 'number', to: 'phone' } } })
+    expect(await exported(ctx, 'app.calls')).toEqual([])
+    await eraseSubject(ctx, { subject: '1' })
+    expect(await test.db.query('select from app.calls')).toHaveLength(4)
+  })
+
   it.each([
     ['app.calls', { column: 'number', to: 'phone' }, [1]],
     ['app.chats', { column: 'members' }, [1, 4]],

@@ -164,6 +164,48 @@ describe('an erasure', () => {
     expect(state.stripe.customers).toHaveLength(1)
   })
 
+  it('of somebody without address, number or id asks for nobody instead of everybody', async () => {
+    await test.db.execute(
+      `update app.people set email = '', phone = ' ' where id = 1; update app.payments set customer = '' where person = 1`,
+    )
+    const before = JSON.stringify([state.stripe, state.sendgrid, state.twilio, state.memberstack])
+    const asked: string[] = []
+    const ctx = {
+      ...context(),
+      fetch: ((...call: Parameters<typeof fetch>) => {
+        asked.push(String(call[0]))
+        return fetch(...call)
+      }) as typeof fetch,
+    }
+    const { files } = await exported(ctx)
+    expect([...files.keys()].filter((path) => path.startsWith('processors/'))).toEqual(['processors/posthog.json'])
+    expect(
+      named(((await eraseSubject(ctx, { subject: '1' })) as { receipt: { processors: { name: string; status: string }[] } }).receipt),
+    ).toEqual({
+      stripe: 'absent',
+      posthog: 'erased',
+      sendgrid: 'absent',
+      twilio: 'absent',
+      memberstack: 'absent',
+    })
+    expect(asked.filter((url) => !url.includes('posthog'))).toEqual([])
+    expect(JSON.stringify([state.stripe, state.sendgrid, state.twilio, state.memberstack])).toBe(before)
+  })
+
+  it.each([
+    ['stripe', 'https://api.stripe.com/v1/customers', () => ({ data: state.stripe.customers, has_more: false })],
+    ['posthog', 'https://us.posthog.com/api/projects/4711/persons/', () => ({ results: state.posthog.persons })],
+    ['twilio', 'https://api.twilio.com/2010-04-01/Accounts/AC0123/Messages.json', () => ({ messages: state.twilio.messages })],
+  ] as const)('deletes nobody at %s when it overlooks whom it was asked for', async (name, url, everybody) => {
+    doubles.use(http.get(url, () => HttpResponse.json(everybody())))
+    const ctx = context(all.filter((one) => one === name || (typeof one !== 'string' && 'processor' in one && one.processor === name)))
+    await expect(eraseSubject(ctx, { subject: '1' })).rejects.toMatchObject({
+      code: 'upstream_failed',
+      detail: expect.stringContaining('records of others'),
+    })
+    expect(state.changes).toEqual([])
+  })
+
   it('says of a processor that does not know the person that it did not', async () => {
     state.memberstack.members = []
     const outcome = await eraseSubject(context(['memberstack']), { subject: '1' })
