@@ -2,7 +2,7 @@ import { durationMs } from '../config/index.ts'
 import type { Context } from '../platform/context.ts'
 import { sqlState } from '../platform/errors.ts'
 import type { JobOutcome, JobRun, PlanLine } from '../platform/job.ts'
-import { openQueue, queueName } from './queue.ts'
+import { openQueue, superviseQueue } from './queue.ts'
 
 /** Something of Caretaker's own that must not grow for ever. */
 export interface Pruning {
@@ -31,10 +31,10 @@ export async function housekeepingJob(ctx: Context, run: JobRun, more: readonly 
       if (rows < batch) break
     }
   }
-  const boss = await openQueue(ctx)
+  const { boss } = await openQueue(ctx)
   try {
     // Deletes the jobs that the queue has kept long enough, once a day.
-    await boss.supervise(queueName)
+    await superviseQueue(ctx, boss)
   } finally {
     await boss.stop({ graceful: false, close: false })
   }

@@ -2,8 +2,7 @@ import type { Context } from '../platform/context.ts'
 import { emitEvent } from '../platform/outbox.ts'
 import { dispatchId } from './dispatch.ts'
 import { type Run, runColumns } from './ledger.ts'
-import type { PgBoss } from './pg-boss.ts'
-import { heartbeatSeconds, queueName } from './queue.ts'
+import { type Queue, queueName, superviseQueue } from './queue.ts'
 import { markFailed } from './settle.ts'
 
 /**
@@ -11,8 +10,8 @@ import { markFailed } from './settle.ts'
  * those anew that the queue knows nothing of (it was restored without its schema, or made anew).
  * @returns the runs that have failed by it
  */
-export async function supervise(ctx: Context, boss: PgBoss): Promise<Run[]> {
-  await boss.supervise(queueName)
+export async function supervise(ctx: Context, { boss, heartbeatSeconds }: Queue): Promise<Run[]> {
+  await superviseQueue(ctx, boss)
   const open = await ctx.db.query<Run>(
     `select ${runColumns} from caretaker.runs
      where state in ('dispatched', 'running') and coalesce(heartbeat_at, queued_at) < now() - make_interval(secs => $1::int) limit 100`,

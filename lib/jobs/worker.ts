@@ -7,7 +7,7 @@ import { dispatch, isForeign } from './dispatch.ts'
 import type { Job } from './job.ts'
 import { ledger, type Run, runColumns } from './ledger.ts'
 import type { JobWithMetadata, PgBoss } from './pg-boss.ts'
-import { heartbeatSeconds, openQueue, queueName, retryLimit } from './queue.ts'
+import { openQueue, type Queue, queueName, retryLimit } from './queue.ts'
 import { type Ending, endingOf, fail, isFinal, type Lease, publicError, settle } from './settle.ts'
 import { supervise } from './supervise.ts'
 
@@ -37,7 +37,8 @@ const handOverMarginMs = 5_000
  */
 export async function work(ctx: Context, jobs: readonly Job[], options: WorkOptions = {}): Promise<WorkReport> {
   return ledger(async () => {
-    const boss = await openQueue(ctx)
+    const queue = await openQueue(ctx)
+    const { boss, heartbeatSeconds } = queue
     const report: WorkReport = { finished: 0, failed: 0, handedOver: 0, more: false }
     const firstSeen = new Map<string, Sighting>()
     try {
@@ -55,14 +56,14 @@ export async function work(ctx: Context, jobs: readonly Job[], options: WorkOpti
           ignoreGroups: others,
         })
         if (job !== undefined) {
-          await take(ctx, boss, jobs, job, report, options)
+          await take(ctx, queue, jobs, job, report, options)
           continue
         }
         if (options.until === undefined && (await assist(ctx, jobs, options))) continue
-        if (options.until === undefined && !(await mayHaveDied(ctx, firstSeen))) return report
+        if (options.until === undefined && !(await mayHaveDied(ctx, firstSeen, 6 * heartbeatSeconds * 1_000))) return report
         // Somebody else's run is open: wait for its heartbeat to come or to lapse, then look again.
-        await pause(ctx.signal, options.until === undefined ? 1_000 : 250)
-        for (const run of await supervise(ctx, boss)) {
+        await pause(ctx.signal, heartbeatSeconds * (options.until === undefined ? 100 : 25))
+        for (const run of await supervise(ctx, queue)) {
           report.finished++
           report.failed++
           await openCheckIn(ctx, findKnown(jobs, run), run).end('error')
@@ -91,7 +92,7 @@ async function assist(ctx: Context, jobs: readonly Job[], options: WorkOptions):
 
 async function take(
   ctx: Context,
-  boss: PgBoss,
+  { boss, heartbeatSeconds }: Queue,
   jobs: readonly Job[],
   taken: JobWithMetadata<{ runId: string; dispatch: number }>,
   report: WorkReport,
@@ -234,12 +235,12 @@ interface Sighting {
 
 /**
  * Whether a run of another worker may be a dead one's: its heartbeat, however old, has not moved since this worker first
- * saw it, or it waits for its retry, or the queue may have lost it. Worth staying for up to a minute; a living worker's
- * heartbeat moves within seconds.
+ * saw it, or it waits for its retry, or the queue may have lost it. Worth staying for six heartbeats; a living worker's
+ * moves within one.
  */
-async function mayHaveDied(ctx: Context, firstSeen: Map<string, Sighting>): Promise<boolean> {
+async function mayHaveDied(ctx: Context, firstSeen: Map<string, Sighting>, stayMs: number): Promise<boolean> {
   const open = await ctx.db.query<{ key: string; heartbeat: Date; now: Date }>(
-    `select r.id::text || '/' || r.attempt as key, r.heartbeat_at as heartbeat, clock_timestamp() as now from caretaker.runs r
+    `select concat_ws('/', r.id, r.dispatch, r.attempt) as key, r.heartbeat_at as heartbeat, clock_timestamp() as now from caretaker.runs r
      where r.state = 'running' or (r.state = 'dispatched' and (r.attempt > 0
        or not exists (select from caretaker.runs busy where busy.job = r.job and busy.state = 'running')))`,
   )
@@ -247,7 +248,7 @@ async function mayHaveDied(ctx: Context, firstSeen: Map<string, Sighting>): Prom
   for (const { key, heartbeat, now } of open) {
     const seen = firstSeen.get(key) ?? { heartbeat: heartbeat.getTime(), at: now.getTime() }
     firstSeen.set(key, seen)
-    if (seen.heartbeat === heartbeat.getTime() && now.getTime() - seen.at < 6 * heartbeatSeconds * 1_000) doubtful = true
+    if (seen.heartbeat === heartbeat.getTime() && now.getTime() - seen.at < stayMs) doubtful = true
   }
   return doubtful
 }

@@ -8,6 +8,7 @@ import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { JobVerb } from '../../lib/platform/job.ts'
 import { testContext } from '../support/context.ts'
 import { createTestDatabase, useTestDatabase } from '../support/database.ts'
+import { hurriedQueue } from './jobs.ts'
 
 const test = useTestDatabase()
 
@@ -22,6 +23,7 @@ beforeEach(async () => {
 describe('a worker that died long ago', () => {
   it('leaves a run that the next worker takes up', { timeout: 90_000 }, async () => {
     const ctx = testContext(test.db)
+    await hurriedQueue(ctx)
     const run = await claimManually(ctx, 'sweep')
     // The first worker takes the run and is cut off: from then on the database hears nothing of it.
     let cutOff = false
@@ -91,6 +93,18 @@ describe('a run that the queue knows nothing of', () => {
   })
 })
 
+describe('a job that was busy when the queue looked last', () => {
+  it('is worked at once when its next slot comes', { timeout: 20_000 }, async () => {
+    const ctx = testContext(test.db)
+    const jobs = [job('sweep', async () => ({ status: 'done', result: {} }))]
+    await work(ctx, jobs)
+    await test.db.execute(`update pgboss.queue set singletons_active = array['sweep']`)
+    const run = await claimManually(ctx, 'sweep')
+    await work(ctx, jobs, { until: run.id })
+    expect(await findRun(test.db, run.id)).toMatchObject({ state: 'done' })
+  })
+})
+
 describe('a worker that is told to stop', () => {
   it('hands the run back; that is no failed attempt, however often it happens', { timeout: 60_000 }, async () => {
     const ctx = testContext(test.db)
@@ -140,6 +154,7 @@ describe('a database that drops every connection in the middle of a run', () => 
 describe('a run that fails again and again', () => {
   it('is tried four times by one worker that stays, and then fails', { timeout: 120_000 }, async () => {
     const ctx = testContext(test.db)
+    await hurriedQueue(ctx)
     const run = await claimManually(ctx, 'sweep')
     let attempts = 0
     await work(ctx, [

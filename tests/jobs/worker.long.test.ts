@@ -5,6 +5,7 @@ import { expect, it } from 'vitest'
 import { claimManually, findRun } from '../../lib/jobs/index.ts'
 import { testContext } from '../support/context.ts'
 import { useTestDatabase } from '../support/database.ts'
+import { hurriedQueue } from './jobs.ts'
 
 const test = useTestDatabase()
 
@@ -35,6 +36,7 @@ it('ends with the same result however often its worker is killed', { timeout: 30
 it('lets a worker that was stopped for a while, and taken for dead, change nothing when it goes on', { timeout: 300_000 }, async () => {
   await test.db.execute('drop table if exists counted; create table counted (number int)')
   const ctx = testContext(test.db)
+  await hurriedQueue(ctx)
   const run = await claimManually(ctx, 'count')
   const child = new URL('counting-worker.child.ts', import.meta.url).pathname
   const start = () => spawn(process.execPath, [child, test.url], { stdio: 'inherit' })

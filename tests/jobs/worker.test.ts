@@ -6,6 +6,7 @@ import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { JobVerb } from '../../lib/platform/job.ts'
 import { testContext } from '../support/context.ts'
 import { useTestDatabase } from '../support/database.ts'
+import { hurriedQueue } from './jobs.ts'
 
 const test = useTestDatabase()
 
@@ -98,6 +99,7 @@ describe('work', () => {
 
   it('keeps row values out of the error it stores', async () => {
     const ctx = testContext(test.db)
+    await hurriedQueue(ctx)
     await test.db.execute('create table if not exists people (email text unique)')
     const { run } = await claimSlot(ctx, { job: 'sweep', slot, kind: 'planned' })
     let attempts = 0
