@@ -2,11 +2,11 @@ import type { Context } from '../platform/context.ts'
 import { qualified } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import type { PlanLine } from '../platform/job.ts'
+import type { Counts, Task, TaskProgress } from '../platform/task.ts'
 import { maintainPrivilege } from './privileges.ts'
 import { labelOf } from './relations.ts'
 import { reading } from './session-settings.ts'
 import { runAlone } from './statement-session.ts'
-import type { Counts, Task, TaskProgress } from './task.ts'
 import { maintained } from './vacuum.ts'
 
 /** `ANALYZE`, one task a table; `all` is one task for every table the role may analyse. */

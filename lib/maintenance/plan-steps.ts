@@ -2,7 +2,7 @@ import type { JobStep } from '../config/index.ts'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
 import type { PlanLine } from '../platform/job.ts'
-import type { PlannedChanges } from './task.ts'
+import type { PlannedChanges } from '../platform/task.ts'
 import { type AppTasks, noAppTasks, tasksOf } from './tasks.ts'
 
 /**

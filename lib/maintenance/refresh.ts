@@ -2,10 +2,10 @@ import type { Context } from '../platform/context.ts'
 import { identifier, type Queryable } from '../platform/db.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
 import type { PlanLine } from '../platform/job.ts'
+import type { Counts, Task, TaskProgress } from '../platform/task.ts'
 import type { Relation } from './relations.ts'
 import { reading } from './session-settings.ts'
 import { runAlone } from './statement-session.ts'
-import type { Counts, Task, TaskProgress } from './task.ts'
 import { maintained } from './vacuum.ts'
 
 /** `REFRESH MATERIALIZED VIEW`, one task a view. */

@@ -3,12 +3,12 @@ import type { Context } from '../platform/context.ts'
 import { type Queryable, qualified } from '../platform/db.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
 import type { PlanLine } from '../platform/job.ts'
+import type { Counts, Task, TaskProgress } from '../platform/task.ts'
 import { errorAt, type Issue, issueError } from './issue.ts'
 import { dropProblem, maintainProblem } from './privileges.ts'
 import { findRelation, isIssue, labelOf, loadLeaves, type Relation } from './relations.ts'
 import { reading } from './session-settings.ts'
 import { runAlone } from './statement-session.ts'
-import type { Counts, Task, TaskProgress } from './task.ts'
 
 /** `REINDEX CONCURRENTLY`, one task an index or a table. */
 export function reindexTasks(step: number, targets: readonly ReindexPolicy[], path: string): Task[] {

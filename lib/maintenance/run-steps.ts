@@ -3,7 +3,7 @@ import type { Context } from '../platform/context.ts'
 import { CaretakerError, hasCode, sqlState } from '../platform/errors.ts'
 import type { JobOutcome, JobRun } from '../platform/job.ts'
 import { describeError } from '../platform/log.ts'
-import type { Counts, Task, TaskProgress } from './task.ts'
+import type { Counts, Task, TaskProgress } from '../platform/task.ts'
 import { type AppTasks, noAppTasks, tasksOf } from './tasks.ts'
 
 /**

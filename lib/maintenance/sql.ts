@@ -5,12 +5,12 @@ import type { Session, Transaction } from '../platform/db.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
 import type { PlanLine } from '../platform/job.ts'
 import { describeError } from '../platform/log.ts'
+import type { Counts, PlannedChanges, Task, TaskProgress } from '../platform/task.ts'
 import { type PlanNode, planOf } from './explain.ts'
 import { errorAt, type Issue, throwErrors } from './issue.ts'
 import { withLockRetry } from './lock-retry.ts'
 import { reading } from './session-settings.ts'
 import { lex } from './statement.ts'
-import type { Counts, PlannedChanges, Task, TaskProgress } from './task.ts'
 
 /** One statement of the policy's own, as a task. */
 export function sqlTasks(step: number, sql: string, path: string): Task[] {

@@ -2,8 +2,8 @@ import type { Context } from '../platform/context.ts'
 import { remainingMs } from '../platform/context.ts'
 import type { Session } from '../platform/db.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
+import type { TaskProgress } from '../platform/task.ts'
 import { withLockRetry } from './lock-retry.ts'
-import type { TaskProgress } from './task.ts'
 
 /** How long one try waits for its lock, milliseconds. Everybody who comes after a waiting strong lock waits too. */
 const lockTimeoutMs = 2_000

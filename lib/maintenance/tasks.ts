@@ -1,13 +1,13 @@
 import type { JobStep } from '../config/index.ts'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError } from '../platform/errors.ts'
+import type { Task } from '../platform/task.ts'
 import { analyzeTasks } from './analyze.ts'
 import { refreshTasks } from './refresh.ts'
 import { reindexTasks } from './reindex.ts'
 import { reportTasks } from './reports/report-task.ts'
 import { retentionTasks } from './retention/tasks.ts'
 import { sqlTasks } from './sql.ts'
-import type { Task } from './task.ts'
 import { vacuumTasks } from './vacuum.ts'
 
 /** Steps whose work is the app's own: another domain makes tasks of them. */

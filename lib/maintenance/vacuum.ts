@@ -1,12 +1,12 @@
 import type { Context } from '../platform/context.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import type { PlanLine } from '../platform/job.ts'
+import type { Counts, Task, TaskProgress } from '../platform/task.ts'
 import { throwErrors } from './issue.ts'
 import { maintainProblem } from './privileges.ts'
 import { findRelation, isIssue, type Relation } from './relations.ts'
 import { reading } from './session-settings.ts'
 import { runAlone } from './statement-session.ts'
-import type { Counts, Task, TaskProgress } from './task.ts'
 
 /** `VACUUM (ANALYZE)` of each table, one task a table. */
 export function vacuumTasks(step: number, tables: readonly string[], path: string): Task[] {

@@ -1,5 +1,5 @@
 import type { Context } from '../../../platform/context.ts'
-import type { Counts, TaskProgress } from '../../task.ts'
+import type { Counts, TaskProgress } from '../../../platform/task.ts'
 import { reportDatabase } from './index.ts'
 
 /** How long the rows of earlier reports stay. */
