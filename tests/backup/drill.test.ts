@@ -4,10 +4,11 @@ import { join } from 'node:path'
 import { generateX25519Identity, identityToRecipient } from 'age-encryption'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { drillRecipient } from '../../lib/backup/drill/identity.ts'
-import { backupDatabase, drillBackup, listBackups, pruneBackups } from '../../lib/backup/index.ts'
+import { backupDatabase, backupVerifyJob, drillBackup, listBackups, pruneBackups } from '../../lib/backup/index.ts'
 import { defineConfig } from '../../lib/config/index.ts'
 import { openObjectStore } from '../../lib/drivers/objects/index.ts'
 import type { Context } from '../../lib/platform/context.ts'
+import type { JobRun } from '../../lib/platform/job.ts'
 import { testContext } from '../support/context.ts'
 import { createTestDatabase, type TestDatabase, useTestDatabase } from '../support/database.ts'
 import { makeZoo } from './zoo.ts'
@@ -72,6 +73,16 @@ describe('a drill', () => {
     const [proven] = await listBackups(ctx)
     expect(await codeOf(drillBackup(ctx, { id: proven?.id }))).toBe('backup_identity')
     expect(await drillBackup(ctx, { id: proven?.id, identity })).toMatchObject({ proven: true })
+  })
+
+  test('the weekly job says that there is no newer backup, instead of failing over the identity that is gone', async () => {
+    const [proven] = await listBackups(ctx)
+    expect(await backupVerifyJob(ctx, {} as JobRun)).toMatchObject({
+      status: 'done',
+      result: { id: proven?.id, proven: true, newerBackup: false, provenAt: proven?.proven?.at },
+    })
+    const { id } = await backupDatabase(ctx)
+    expect(await backupVerifyJob(ctx, {} as JobRun)).toMatchObject({ status: 'done', result: { id, proven: true, schemaEqual: true } })
   })
 
   test('an assertion that does not hold is a drill that fails, and the identity stays for the next', async () => {
