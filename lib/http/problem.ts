@@ -36,6 +36,7 @@ export const statusOf: Record<ErrorCode, number> = {
   job_abandoned: 500,
   lease_lost: 409,
   address_refused: 422,
+  suppressed: 409,
   upstream_failed: 502,
   timeout: 504,
   local_stack: 500,

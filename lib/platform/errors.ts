@@ -37,6 +37,7 @@ export const errorCodes = {
   job_abandoned: 'The worker died in every attempt at the job.',
   lease_lost: 'Another worker has taken this run over.',
   address_refused: 'The address is not one that may be called: private, unencrypted, or with credentials.',
+  suppressed: 'The address must not be written to: it bounced, complained or opted out.',
   upstream_failed: 'A third party did not answer as expected.',
   timeout: 'The deadline passed.',
   local_stack: 'The local stack cannot start; the detail says what to do.',
