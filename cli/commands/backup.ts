@@ -134,15 +134,17 @@ const prune: Command = {
   },
   async run({ args, flags, out, context }) {
     refuseMore(args, 0, 'backup prune')
-    const { pruneBackups } = await import('../../lib/backup/index.ts')
-    const report = await pruneBackups(await context(), {
+    const ctx = await context()
+    const { pruneBackups, pruneIncrements } = await import('../../lib/backup/index.ts')
+    const report = await pruneBackups(ctx, {
       dryRun: flags['dry-run'] === true,
       database: typeof flags.database === 'string' ? flags.database : undefined,
       trustUnsigned: flags['trust-unsigned'] === true,
     })
+    const increments = report.database === null ? null : await pruneIncrements(ctx, { dryRun: report.dryRun, database: report.database })
     const verb = report.dryRun ? 'would be deleted' : 'deleted'
     out.result(
-      report,
+      { ...report, increments },
       [
         ...report.kept.map((one) => `  kept     ${one.id}  ${one.because.join(', ')}`),
         ...report.removed.map((id) => `  ${verb}  ${id}`),
@@ -159,6 +161,9 @@ const prune: Command = {
         ...(report.files.undecided === undefined
           ? []
           : [`  no stored file is deleted: what backup ${report.files.undecided} has of them cannot be read`]),
+        ...(increments === null || increments.removed === 0
+          ? []
+          : [`  ${verb}  ${increments.removed} increments that no moment within the policy needs`]),
         `${report.kept.length} kept, ${report.removed.length + report.swept.length} ${verb}.`,
       ].join('\n'),
     )

@@ -20,6 +20,8 @@ export interface PruneInput {
 
 export interface PruneReport {
   dryRun: boolean
+  /** Whose backups were looked at (see `databaseKey`); null where there are none. */
+  database: string | null
   kept: { id: string; because: string[] }[]
   /** Backups that the policy no longer keeps. */
   removed: string[]
@@ -74,6 +76,7 @@ export async function pruneBackups(
   if (!dryRun && plan.remove.length + swept.length > 0) ctx.log.info({ removed: plan.remove, swept }, 'backups pruned')
   return {
     dryRun,
+    database: own,
     kept: plan.keep,
     removed: plan.remove,
     swept,
