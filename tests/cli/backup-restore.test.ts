@@ -102,6 +102,7 @@ it('is interrupted with a sentence, and goes on with --resume', async () => {
     const running = start(restoring('--report', 'interrupted.md'), { cwd })
     const stuck = `select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and wait_event = 'advisory' and query ilike 'copy%'`
     while ((await holder.query(stuck)).length === 0) await delay(20)
+    while ((await holder.query(`select from caretaker_restore.done where step = 'rows:public.people'`)).length === 0) await delay(20)
     running.kill('SIGINT')
     const ended = await running.ended
     expect(ended).toMatchObject({ code: 1 })
