@@ -1,4 +1,5 @@
 import { CaretakerError } from '../../platform/errors.ts'
+import { Digest } from '../meter.ts'
 import { type Opening, readObjectInto } from '../object-stream.ts'
 import { type Change, parseChange } from './change-text.ts'
 import { CopyLines, splitLine, unescapeCopy } from './copy-lines.ts'
@@ -36,12 +37,15 @@ export async function replaySegments(opening: Opening, segments: readonly Segmen
     const stopAt = replay.stop?.segment === segment.number ? replay.stop.transaction : Number.POSITIVE_INFINITY
     const reference = BigInt(segment.transactionIdReference)
     const lines = new CopyLines()
+    // Between the check of what is stored and now somebody could have put another object there.
+    const digest = new Digest()
     let ordinal = -1
     let wanted = false
     try {
       await readObjectInto(opening, segment.object, [
         async (from: AsyncIterable<Buffer>) => {
           for await (const chunk of from) {
+            digest.update(chunk)
             for (const line of lines.push(chunk)) {
               const { lsn: position, data } = splitLine(line)
               // Only what is wanted is read whole: the rest may be a whole day.
@@ -71,6 +75,8 @@ export async function replaySegments(opening: Opening, segments: readonly Segmen
         throw new CaretakerError('backup_corrupt', `Increment ${segment.number} cannot be read: ${error.message}.`, { cause: error })
       throw error
     }
+    if (digest.measured().sha256 !== segment.object.contentSha256)
+      throw new CaretakerError('backup_corrupt', `Increment ${segment.number} does not hold what its manifest says.`)
     if (lines.open) throw new CaretakerError('backup_corrupt', `Increment ${segment.number} ends in the middle of a line.`)
     if (stopAt !== Number.POSITIVE_INFINITY) return
   }
