@@ -93,7 +93,8 @@ const run: Command = {
       finishedAt: ended.finished_at,
     }
     out.result(value, describe(ended, mine))
-    if (ended.state === 'failed') process.exitCode = 1
+    // Also where somebody stopped it: what calls this must not take it for done.
+    if (ended.state !== 'done' && ended.state !== 'skipped') process.exitCode = 1
   },
 }
 
@@ -164,7 +165,12 @@ async function lastRuns(ctx: Context): Promise<Map<string, { state: string; slot
 
 function describe(ended: Run, mine: boolean): string {
   const slot = minute(ended.slot)
-  if (ended.state === 'failed') return `${ended.job} failed: ${ended.error?.detail ?? 'no reason was recorded'}`
+  if (ended.state === 'failed') {
+    const failed = `${ended.job} failed: ${ended.error?.detail ?? 'no reason was recorded'}`
+    return mine ? failed : `${failed}\nThat was the slot ${slot}, which is not worked again; --again runs the job beside its schedule.`
+  }
+  if (ended.state !== 'done' && ended.state !== 'skipped')
+    return `${ended.job} has not ended: it is ${ended.state} (slot ${slot}). The next worker goes on from where it is.`
   const took =
     ended.started_at === null || ended.finished_at === null
       ? ''
@@ -172,7 +178,28 @@ function describe(ended: Run, mine: boolean): string {
   const done = mine
     ? `${ended.job} is ${ended.state}${took} (slot ${slot})`
     : `The slot ${slot} of ${ended.job} was worked before: it is ${ended.state}. Nothing was done again; --again runs it beside its schedule.`
-  return ended.result === null ? done : `${done}\n${JSON.stringify(ended.result, null, 2)}`
+  return ended.result === null ? done : `${done}\n${describeResult(ended.result)}`
+}
+
+/** A line for each task; what has no tasks as it was stored. */
+function describeResult(result: Record<string, unknown>): string {
+  const steps = stepsOf(result)
+  if (steps.length === 0) return JSON.stringify(result, null, 2)
+  return table(
+    ['task', 'rows', 'batches', 'also'],
+    steps.map(({ task, rows, batches, ...rest }) => [
+      String(task),
+      typeof rows === 'number' ? rows : null,
+      typeof batches === 'number' ? batches : null,
+      Object.entries(rest)
+        .map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`)
+        .join(', ') || null,
+    ]),
+  )
+}
+
+function stepsOf(result: Record<string, unknown> | null): Record<string, unknown>[] {
+  return Array.isArray(result?.steps) ? (result.steps as Record<string, unknown>[]) : []
 }
 
 function took(one: Run): string | null {
@@ -181,7 +208,7 @@ function took(one: Run): string | null {
 
 /** What a run counted: itself, or in its steps. */
 function countsOf({ result }: Run): { rows: number | null; bytes: number | null; batches: number | null } {
-  const steps = Array.isArray(result?.steps) ? (result.steps as Record<string, unknown>[]) : []
+  const steps = stepsOf(result)
   const count = (...names: string[]) => {
     const own = names.map((name) => result?.[name]).find((value) => typeof value === 'number')
     if (own !== undefined) return own as number
@@ -209,7 +236,11 @@ function howItWent(one: Run): string | null {
 }
 
 function brief({ rows: _rows, bytes: _bytes, batches: _batches, ...rest }: Record<string, unknown>): string | null {
-  const text = JSON.stringify(rest)
+  const steps = stepsOf(rest)
+  const text =
+    steps.length === 0
+      ? JSON.stringify(rest)
+      : steps.map(({ task, rows }) => (typeof rows === 'number' && steps.length > 1 ? `${task}: ${rows}` : String(task))).join(', ')
   return text === '{}' ? null : text.length > 80 ? `${text.slice(0, 77)}…` : text
 }
 

@@ -1,5 +1,8 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { builtInNames, findJob, jobs } from '../../lib/catalog.ts'
+import type { Policy } from '../../lib/config/index.ts'
 import { importPgCron, nextSlots, type Plan, type Platform, plans, platforms, policyLines } from '../../lib/jobs/index.ts'
 import { systemClock } from '../../lib/platform/clock.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
@@ -16,8 +19,8 @@ const list: Command = {
   usage: '[JOB] [--count 3]',
   summary: 'When each job fires next, in its own zone and in UTC',
   options: { count: { type: 'string', value: 'N', about: 'how many firings of each job; 1 unless given, 5 for one job' } },
-  async run({ args, flags, out }) {
-    const all = jobs(await loadPolicy(text(flags.config)))
+  async run({ args, flags, context, out }) {
+    const all = jobs(await policyHere(flags, context))
     const [name] = args
     if (name !== undefined) findJob(all, name)
     const count = numberOf(flags, 'count', name === undefined ? 1 : 5, 100)
@@ -109,6 +112,13 @@ const importCommand: Command = {
 }
 
 export const commands: Command[] = [list, sync, importCommand]
+
+/** The policy that the other commands go by: that of the local stack's example, where there is a stack. Else no database is needed. */
+async function policyHere(flags: Flags, context: Invocation['context']): Promise<Policy> {
+  if (flags.config !== undefined) return loadPolicy(text(flags.config))
+  const { dataDirectoryOf } = await import('../../local/attach.ts')
+  return existsSync(join(dataDirectoryOf(text(flags.data)), 'pg')) ? (await context()).config : loadPolicy(undefined)
+}
 
 function policyOf(row: { missed: string; startGraceMs: number; runGraceMs: number | null; overlap: number }): string {
   const missed = { last: 'runs the last missed', all: 'runs all missed', skip: 'skips missed' }[row.missed] ?? row.missed

@@ -42,9 +42,10 @@ describe('caretaker jobs', () => {
     expect(history).toMatchObject([
       { job: 'sweep', kind: 'manual', state: 'done', actor: { type: 'cli' }, rows: 12, batches: 1, bytes: null },
     ])
+    expect((await jobs('run', 'sweep')).stdout).toMatch(/was worked before[\s\S]*task +rows +batches +also\n.*\npurge old +12 +1 +–/)
     const shown = (await jobs('history')).stdout
     expect(shown).toMatch(/job +slot \(UTC\) +kind +asked by +state +takings +took +rows +size +batches/)
-    expect(shown).toMatch(/sweep +01-01 00:00 +manual +cli +done +1 +\S+ \S+ +12 +– +1/)
+    expect(shown).toMatch(/sweep +01-01 00:00 +manual +cli +done +1 +\S+ \S+ +12 +– +1 +purge old/)
   })
 
   it('history says which states there are', { timeout: 30_000 }, async () => {
