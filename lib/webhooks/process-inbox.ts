@@ -29,6 +29,8 @@ const firstDelayMs = 5_000
 const longestDelayMs = 3_600_000
 /** How long one handler may take: less than the shortest function, so that a slow one fails rather than being cut off. */
 const handlerLimitMs = 25_000
+/** How many events of one source are applied before the next source has its turn. */
+const turnLength = 20
 
 export interface InboxOutcome {
   applied: number
@@ -69,14 +71,22 @@ export async function processInbox(ctx: Context, input: ProcessInput = {}): Prom
   const outcome: InboxOutcome = { applied: 0, ignored: 0, failed: 0, dead: 0 }
   const goOn = () => !signal.aborted && remainingMs(ctx) > 1_000 && taken(outcome) < limit
 
-  for (const [source, policy] of sourcePolicies(ctx)) {
-    const types = [...policy.handlers.keys()]
+  const lanes = [...sourcePolicies(ctx)].map(([source, policy]) => ({ source, policy, types: [...policy.handlers.keys()] }))
+  for (const { source, types } of lanes)
     if (goOn()) outcome.ignored += await ignoreUnhandled(ctx.db, { source, types, now: ctx.clock.now(), ids }, limit - taken(outcome))
-    while (types.length > 0 && goOn()) {
-      const result = await applyNext(ctx, { cipher, source, policy, ids, countFirst: input.afterDeath === true })
-      if (result === 'none') break
-      if (result !== 'taken') outcome[result]++
+  // A few of each in turn: somebody's STOP does not wait for ten thousand invoices.
+  let open = lanes.filter(({ types }) => types.length > 0)
+  while (open.length > 0 && goOn()) {
+    const more: typeof open = []
+    for (const lane of open) {
+      let result: Result = 'taken'
+      for (let turn = 0; turn < turnLength && result !== 'none' && goOn(); turn++) {
+        result = await applyNext(ctx, { cipher, source: lane.source, policy: lane.policy, ids, countFirst: input.afterDeath === true })
+        if (result !== 'none' && result !== 'taken') outcome[result]++
+      }
+      if (result !== 'none') more.push(lane)
     }
+    open = more
   }
   return outcome
 }

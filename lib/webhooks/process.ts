@@ -6,6 +6,8 @@ import { type InboxOutcome, processInbox } from './process-inbox.ts'
 import { countOpen, type WaitingType } from './queries.ts'
 
 const batch = 100
+/** Events at a time. The engine's heartbeat needs a connection too, and three is the fewest there are. */
+const atOnce = 2
 
 /** Applies everything that is due, a batch at a time. Its checkpoint holds only the counts: each event commits by itself. */
 export const processInboxJob: JobVerb = async (ctx, run) => {
@@ -14,13 +16,24 @@ export const processInboxJob: JobVerb = async (ctx, run) => {
   // The taking before this one did not hand over: it was killed, or an event killed it.
   const afterDeath = run.attempt > 1 && handedOverBy !== run.attempt - 1
   for (;;) {
-    const done = await processInbox(ctx, { limit: batch, afterDeath })
-    for (const key of Object.keys(done) as (keyof InboxOutcome)[]) total[key] += done[key]
+    const done: InboxOutcome = { applied: 0, ignored: 0, failed: 0, dead: 0 }
+    // What a worker may have died of is tried alone: whatever else was begun would be put off with it.
+    const together = afterDeath ? 1 : atOnce
+    const lanes = await Promise.allSettled(
+      Array.from({ length: together }, () => processInbox(ctx, { limit: batch / together, afterDeath })),
+    )
+    for (const lane of lanes) {
+      if (lane.status === 'rejected') throw lane.reason
+      for (const key of Object.keys(done) as (keyof InboxOutcome)[]) {
+        done[key] += lane.value[key]
+        total[key] += lane.value[key]
+      }
+    }
     if (ctx.signal.aborted || run.shouldHandOver()) {
       await run.save({ ...total, handedOverBy: run.attempt })
       return { status: 'hand-over' }
     }
-    if (done.applied + done.ignored + done.failed + done.dead < batch) return { status: 'done', result: { ...total } }
+    if (done.applied + done.ignored + done.failed + done.dead === 0) return { status: 'done', result: { ...total } }
   }
 }
 

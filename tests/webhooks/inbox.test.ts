@@ -4,6 +4,7 @@ import { fixedClock } from '../../lib/platform/clock.ts'
 import type { Context } from '../../lib/platform/context.ts'
 import type { Transaction } from '../../lib/platform/db.ts'
 import { readEnv } from '../../lib/platform/env.ts'
+import { fieldCipher } from '../../lib/platform/field-cipher.ts'
 import type { JobRun } from '../../lib/platform/job.ts'
 import { listInbox, processInbox, receiveWebhook, replayEvents, showInbox } from '../../lib/webhooks/index.ts'
 import { planInbox, processInboxJob } from '../../lib/webhooks/process.ts'
@@ -345,6 +346,33 @@ describe('the inbox', () => {
     const ctx = context({}, { db: gone.db })
     await gone.drop()
     await expect(send(ctx, stripeEvent({ id: 'evt_lost' }))).rejects.toThrow()
+  })
+
+  it("does not let one provider's backlog keep another's events waiting", async () => {
+    const type = fresh()
+    const seen: string[] = []
+    const note = async (event: { id: string }) => void seen.push(event.id)
+    const base = context({ [type]: note })
+    const ctx = {
+      ...base,
+      config: defineConfig({
+        app: { name: 'Test' },
+        webhooks: { stripe: { on: { [type]: note } as unknown as StripeHandlers }, sources: { other: { on: { 'a.b': note } } } },
+      }),
+    }
+    await Promise.all(
+      Array.from({ length: 60 }, (_, n) => send(ctx, stripeEvent({ id: `evt_backlog_${n}`, type, object: { id: `b_${n}` } }))),
+    )
+    const cipher = fieldCipher(encryptionKey)
+    await test.db.execute(
+      `insert into caretaker.inbox (source, event_id, type, occurred_at, next_attempt_at, payload) values ('other', 'evt_other_source', 'a.b', $1::timestamptz, $1::timestamptz, $2)`,
+      [ctx.clock.now(), cipher.seal(Buffer.from('{"id":"evt_other_source"}'), ['inbox', 'other', 'evt_other_source'])],
+    )
+    await processInbox(ctx, { limit: 30 })
+    expect(seen).toHaveLength(30)
+    expect(seen).toContain('evt_other_source')
+    await processInbox(ctx, { limit: 100 })
+    expect(seen).toHaveLength(61)
   })
 
   it('runs as a job until nothing is due, and hands over when it must', async () => {

@@ -138,6 +138,20 @@ describe('reconciling with Stripe', () => {
     expect(invocations).toBe(stripe.pages)
   })
 
+  it('asks on behalf of a connected account, whose events are its own source', async () => {
+    const ctx = context()
+    const config = defineConfig({ app: { name: 'Test' }, webhooks: { stripe: { connect: { mirror: ['customers'] } } } })
+    const created = Math.floor(ctx.clock.now().getTime() / 1000) - 3_600
+    stripe.events = [{ id: 'evt_theirs', type: 'customer.created', created, data: { object: { id: 'cus_theirs', object: 'customer' } } }]
+    const done = await reconcileStripe({ ...ctx, config }, { account: 'acct_theirs', since: new Date((created - 60) * 1_000) })
+    expect(done).toMatchObject({ healed: 1 })
+    expect(await listInbox(ctx, { source: 'stripe-connect' })).toMatchObject([{ eventId: 'evt_theirs', fetched: true }])
+    await applyAll({ ...ctx, config })
+    expect(await test.db.query(`select account from caretaker.stripe_customers where id = 'cus_theirs'`)).toEqual([
+      { account: 'acct_theirs' },
+    ])
+  })
+
   it('is refused with a reason: no key, a time that Stripe no longer knows, an account that is none', async () => {
     const ctx = context()
     const keyless = { ...ctx, env: readEnv({ ENCRYPTION_KEY: 'ab'.repeat(32) }) }

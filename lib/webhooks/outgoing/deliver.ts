@@ -10,6 +10,7 @@ import { openMessage } from './emit.ts'
 import {
   closeCircuit,
   countFailure,
+  endUnsubscribed,
   giveUp,
   markGone,
   openCircuit,
@@ -33,6 +34,8 @@ const giveUpAfterMs = 3 * 86_400_000
 const failuresToOpen = 5
 const firstOpenMs = 30_000
 const longestOpenMs = 30 * 60_000
+/** Until a subscriber without an address or a usable secret is looked at again. */
+const unsetMs = 10 * 60_000
 /** For a sender that died of it: the attempt's own time, and some. */
 const leaseMarginMs = 30_000
 const atOnce = 4
@@ -59,28 +62,32 @@ export interface DeliverInput {
 export async function deliverMessages(ctx: Context, input: DeliverInput = {}): Promise<DeliveryOutcome> {
   const outcome: DeliveryOutcome = { delivered: 0, failed: 0, dead: 0 }
   const cipher = environmentCipher(ctx.env, 'Telling subscribers')
+  const names = Object.keys(ctx.config.webhooks?.subscribers ?? {})
+  outcome.dead += await endUnsubscribed(ctx.db, names, ctx.clock.now())
   const circuits = new Map((await selectCircuits(ctx.db)).map((circuit) => [circuit.name, circuit]))
   await Promise.all(
-    Object.keys(ctx.config.webhooks?.subscribers ?? {}).map(async (name) => {
+    names.map(async (name) => {
       outcome.dead += await endOld(ctx, name)
       const circuit = circuits.get(name)
       if (circuit?.goneAt !== null && circuit?.goneAt !== undefined) {
         outcome.dead += await endAll(ctx, name, 'gone', null)
         return
       }
+      const now = ctx.clock.now()
+      if (circuit?.openUntil !== null && circuit?.openUntil !== undefined && circuit.openUntil > now) return
       let subscriber: Subscriber
       try {
         subscriber = findSubscriber(ctx, name)
       } catch (error) {
-        // The deliveries wait for the setting that is missing.
+        // The deliveries wait for the setting that is missing, and nobody looks every minute.
         ctx.log.error({ err: error, subscriber: name }, 'subscriber cannot be told')
+        await openCircuit(ctx.db, name, new Date(ctx.clock.now().getTime() + unsetMs))
         return
       }
-      const now = ctx.clock.now()
       const lease = () => new Date(ctx.clock.now().getTime() + subscriber.timeoutMs + leaseMarginMs)
       let limit = input.limit ?? 50
       if (circuit?.openUntil !== null && circuit?.openUntil !== undefined) {
-        if (circuit.openUntil > now || !(await takeTrial(ctx.db, name, now, lease()))) return
+        if (!(await takeTrial(ctx.db, name, now, lease()))) return
         limit = 1
       }
       await sendAll(ctx, { cipher, subscriber, lease, limit, resolve: input.resolve }, outcome)

@@ -149,6 +149,15 @@ export function giveUp(
   )
 }
 
+/** Ends what waits for subscribers that the policy does not have any more. @returns how many */
+export function endUnsubscribed(db: Queryable, names: readonly string[], now: Date): Promise<number> {
+  return db.execute(
+    `update caretaker.deliveries set state = 'dead', error = jsonb_build_object('code', 'unsubscribed', 'at', $2::timestamptz)
+     where state = 'waiting' and subscriber <> all($1::text[])`,
+    [names, now],
+  )
+}
+
 export async function markGone(tx: Transaction, name: string, now: Date): Promise<boolean> {
   const marked = await tx.execute(
     `insert into caretaker.subscribers as s (name, gone_at) values ($1::text, $2::timestamptz)

@@ -69,7 +69,9 @@ export async function reconcileStripe(ctx: Context, input: ReconcileInput = {}):
     if (ctx.signal.aborted || remainingMs(ctx) < 1_000 || input.shouldStop?.() === true)
       return { ...result, ...(after === undefined ? {} : { next: after }) }
     const page = await eventsPage(ctx, { key, types, since, until, after, account: input.account })
-    const events = page.events.filter((event) => types.includes(String(event.type))).map(readStripeEvent)
+    // Listed on its own behalf, an event does not say whose it is, as one that is sent does.
+    const owner = input.account === undefined ? {} : { account: input.account }
+    const events = page.events.filter((event) => types.includes(String(event.type))).map((event) => readStripeEvent({ ...event, ...owner }))
     const there = await ctx.db.query<{ id: string }>(
       'select event_id as id from caretaker.inbox where source = $1::text and event_id = any($2::text[])',
       [source, events.map((event) => event.eventId)],

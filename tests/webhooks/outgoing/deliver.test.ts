@@ -300,6 +300,25 @@ describe('a delivery that fails', () => {
     expect(await deliverMessages(ctx)).toEqual({ delivered: 1, failed: 0, dead: 0 })
     expect(await listDeliveries(ctx, { subscriber: 'make' })).toMatchObject([{ state: 'waiting', attempts: 0 }])
     expect(logLines(ctx).join('')).toContain('MAKE_COM_WEBHOOK_URL')
+    // Nobody looks every minute; once it is set, it is told.
+    const pending = () => findJob(jobs(ctx.config), 'webhooks-deliver').pending?.(ctx)
+    expect(await pending()).toBe(false)
+    const set = { ...ctx, env: readEnv({ ENCRYPTION_KEY: 'ab'.repeat(32), MAKE_COM_WEBHOOK_URL: `${origin}/make` }) }
+    const config = defineConfig({
+      app: { name: 'Test' },
+      webhooks: { subscribers: { make: { url: { env: 'MAKE_COM_WEBHOOK_URL' }, events: ['*'], allowPrivate: true } } },
+    })
+    ctx.clock.advance(600_000)
+    expect(await deliverMessages({ ...set, config })).toEqual({ delivered: 1, failed: 0, dead: 0 })
+  })
+
+  it('to a subscriber that the policy does not have any more is dead, and keeps nobody busy', async () => {
+    const ctx = context(n8n())
+    await emit(ctx, 'order.paid')
+    const without = context({ other: { url: 'https://other.example/', events: ['*'] } })
+    expect(await deliverMessages(without)).toEqual({ delivered: 0, failed: 0, dead: 1 })
+    expect(await listDeliveries(ctx)).toMatchObject([{ state: 'dead', error: { code: 'unsubscribed' } }])
+    await expect(redeliver(without, ['1'])).rejects.toMatchObject({ code: expect.stringMatching(/conflict|not_found/) })
   })
 
   it("fails with the policy's own function, not with its words", async () => {
