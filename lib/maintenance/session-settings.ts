@@ -26,8 +26,6 @@ export function reading<T>(ctx: Pick<Context, 'db'>, work: (tx: Transaction) => 
 
 interface SessionOptions {
   lockTimeoutMs: number
-  /** False: a commit does not wait for the disk. */
-  synchronousCommit?: boolean
   /** False: a table is read along an index wherever that is possible at all. */
   seqScan?: boolean
 }
@@ -43,7 +41,6 @@ export async function pinSession(ctx: Pick<Context, 'clock' | 'deadline'>, sessi
     `set statement_timeout = ${Math.max(10_000, Math.trunc(remainingMs(ctx)))}`,
     // A process that is frozen in the middle of a transaction keeps its locks.
     'set idle_in_transaction_session_timeout = 60000',
-    ...(options.synchronousCommit === false ? ['set synchronous_commit = off'] : []),
     ...(options.seqScan === false ? ['set enable_seqscan = off'] : []),
   ]
   await session.client.query(settings.join('; '))

@@ -15,7 +15,7 @@ export const retentionBudget = z.strictObject({
 export const retentionLimits = z.strictObject({
   /** How long a batch may hold its locks, milliseconds; its size follows. Default 20. */
   batchMs: z.optional(z.int().check(z.gte(1), z.lte(5_000))),
-  /** The share of its time that the database may work on batches; it rests for the remainder. Default 0.7. */
+  /** The share of its time that the database may work on batches; it rests for the remainder. Default 0.8. */
   load: z.optional(share),
   /** Wait while a replica is further behind than this. Default "64 MB". */
   replicaLag: z.optional(byteSize),

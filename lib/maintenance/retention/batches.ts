@@ -50,13 +50,9 @@ export type Ending =
 export async function runBatches(ctx: Context, work: BatchWork): Promise<Ending> {
   const cursor = work.cursor ?? (await reading(ctx, (tx) => beginWalk(tx, work)))
   return ctx.db.session(async (session) => {
-    // A server that loses power forgets the last moments of committed batches, as a whole and with their checkpoint: they
-    // are done again. Waiting for the disk after each would cost half the speed, and whoever commits meanwhile his.
-    await pinSession(ctx, session, {
-      lockTimeoutMs: rowWaitMs,
-      synchronousCommit: false,
-      ...(cursor.walk === 'index' ? { seqScan: false } : {}),
-    })
+    // Each commit waits for the disk. Without that the purge was no faster on a busy disk, and whoever committed meanwhile
+    // waited for all that it had written by then: the 95th percentile of point updates was 80 ms instead of 15.
+    await pinSession(ctx, session, { lockTimeoutMs: rowWaitMs, ...(cursor.walk === 'index' ? { seqScan: false } : {}) })
     return walk(ctx, session, work, cursor)
   })
 }

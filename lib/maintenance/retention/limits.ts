@@ -31,7 +31,7 @@ export const smallTake = 1_000
 
 const defaults = {
   batchMs: 20,
-  load: 0.7,
+  load: 0.8,
   replicaLag: '64 MB',
   replicaDelay: '30 seconds',
   snapshotAge: '30 minutes',

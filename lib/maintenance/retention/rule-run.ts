@@ -11,6 +11,8 @@ export interface RuleProgress extends Position {
   cutoff: string | null
   /** It went on where an earlier run had left off: what lies before that is walked when the end is reached. */
   resumed: boolean
+  /** What it would take was held against the limits, and found to be within them. */
+  allowed: boolean
   /** Time at work on the rule, and time waited for others, in earlier takings and this one up to the last save. */
   spentMs: number
   waitedMs: number

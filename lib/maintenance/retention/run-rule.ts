@@ -5,15 +5,16 @@ import { CaretakerError, sqlState } from '../../platform/errors.ts'
 import { emitEvent } from '../../platform/outbox.ts'
 import { countOrEstimate } from '../count.ts'
 import { throwErrors } from '../issue.ts'
+import { withLockRetry } from '../lock-retry.ts'
 import { loadLeaves, type Relation } from '../relations.ts'
 import { reading } from '../session-settings.ts'
 import type { Counts, TaskProgress } from '../task.ts'
 import { type Ending, runBatches } from './batches.ts'
 import { explainFailure } from './failures.ts'
-import { budgetOf, type Limits, limitsOf } from './limits.ts'
+import { budgetOf, limitsOf } from './limits.ts'
 import { readWaysOut, runPartitionsAfter, runPartitionsBefore } from './partitions/run-partitions.ts'
 import { digestOf, loadPosition, type Position, savePosition } from './position.ts'
-import { waitForRelief } from './pressure.ts'
+import { sensePressure, waitForRelief } from './pressure.ts'
 import { refusalsOf, throwRefusals } from './refusals.ts'
 import { batchedRows, type Left, type RuleCounts, type RuleProgress, type RuleRun, saveProgress } from './rule-run.ts'
 import { computeCutoff, type RetentionTarget, resolveRule } from './target.ts'
@@ -34,6 +35,11 @@ export async function runRule(ctx: Context, index: number, progress: TaskProgres
   const label = `${target.verb} ${target.name}`
   return explainFailure(label, async () => {
     const run = await begin(ctx, target, progress)
+    const begun = await withLockRetry(ctx, `${label}: ${target.table.label}`, { tries: 4, firstPauseMs: 250, stop: progress.stop }, () =>
+      prepare(ctx, run),
+    )
+    if (begun === 'hand-over') return 'hand-over'
+    if (begun !== null) return finish(ctx, run, begun, { finished: run.state.finished, cursor: run.state.cursor })
     const waiting = await runPartitionsBefore(ctx, run)
     if (waiting === 'hand-over') return 'hand-over'
     if (target.verb === 'keep') return finish(ctx, run, waiting, null)
@@ -46,10 +52,9 @@ export async function runRule(ctx: Context, index: number, progress: TaskProgres
 }
 
 async function begin(ctx: Context, target: RetentionTarget, progress: TaskProgress): Promise<RuleRun> {
-  const limits = limitsOf(ctx.config, target.rule)
   const saved = progress.inner as RuleProgress | null
   const rule = digestOf(target.rule)
-  const state: RuleProgress = saved?.rule === rule ? { ...saved } : await beginAnew(ctx, target, limits, rule)
+  const state: RuleProgress = saved?.rule === rule ? { ...saved } : await beginAnew(ctx, target, rule)
   const began = ctx.clock.monotonicMs()
   const before = state.spentMs
   return {
@@ -57,7 +62,7 @@ async function begin(ctx: Context, target: RetentionTarget, progress: TaskProgre
     progress,
     state,
     counts: { ...progress.counts, rows: Number(progress.counts.rows ?? 0), batches: Number(progress.counts.batches ?? 0) },
-    limits,
+    limits: limitsOf(ctx.config, target.rule),
     budget: budgetOf(ctx.config, target.rule),
     detail: {
       rule: target.name,
@@ -69,14 +74,40 @@ async function begin(ctx: Context, target: RetentionTarget, progress: TaskProgre
   }
 }
 
-async function beginAnew(ctx: Context, target: RetentionTarget, limits: Limits, rule: string): Promise<RuleProgress> {
+async function beginAnew(ctx: Context, target: RetentionTarget, rule: string): Promise<RuleProgress> {
   const cutoff = await reading(ctx, (tx) => computeCutoff(tx, target.rule))
-  if (target.verb !== 'keep') {
-    const { count } = await countOrEstimate(ctx, target.table.sql, target.condition(cutoff))
-    throwRefusals(`${target.verb} ${target.name}`, await refusalsOf(ctx, target, limits, count))
-  }
   const position = await loadPosition(ctx.db, rule)
-  return { rule, cutoff, finished: null, cursor: null, ...position, resumed: position !== null, spentMs: 0, waitedMs: 0 }
+  return { rule, cutoff, finished: null, cursor: null, ...position, resumed: position !== null, allowed: false, spentMs: 0, waitedMs: 0 }
+}
+
+/**
+ * Waits for others before it reads, and holds what would go against the limits, once a run.
+ * @returns null when the work may begin, or why it may not
+ * @throws {CaretakerError} `retention_refused`
+ */
+async function prepare(ctx: Context, run: RuleRun): Promise<Left | null | 'hand-over'> {
+  const { target, state, limits } = run
+  const leaves = await reading(ctx, (tx) => loadLeaves(tx, target.table.oid))
+  const { obstacle } = await sensePressure(ctx.db, relationsOf(target, leaves), limits)
+  if (obstacle !== undefined) {
+    const over = await pause(ctx, run, leaves, obstacle)
+    if (over?.end === 'hand-over') return 'hand-over'
+    if (over !== undefined) return leftBy(run, over)
+  }
+  if (state.allowed || target.verb === 'keep') return null
+  const { count } = await countOrEstimate(ctx, target.table.sql, target.condition(state.cutoff))
+  throwRefusals(`${target.verb} ${target.name}`, await refusalsOf(ctx, target, limits, count))
+  state.allowed = true
+  return null
+}
+
+function leftBy(run: RuleRun, ending: Ending): Left {
+  return ending.end === 'obstacle' ? { reason: ending.obstacle, obstacle: true } : { reason: budgetText(run), obstacle: false }
+}
+
+/** Tables that somebody may wait for because of the run. */
+function relationsOf({ table, descents }: RetentionTarget, leaves: readonly Relation[]): number[] {
+  return [...leaves, table, ...descents.map((descent) => descent.table)].map(({ oid }) => oid)
 }
 
 /** @returns null at the end of every table; why rows remain; or 'hand-over' */
@@ -87,8 +118,7 @@ async function walkLeaves(ctx: Context, run: RuleRun): Promise<Left | null | 'ha
       if (state.finished !== null && compare(leaf.label, state.finished) <= 0) continue
       const ending = await walkLeaf(ctx, run, leaf)
       if (ending.end === 'hand-over') return 'hand-over'
-      if (ending.end === 'budget') return { reason: budgetText(run), obstacle: false }
-      if (ending.end === 'obstacle') return { reason: ending.obstacle, obstacle: true }
+      if (ending.end !== 'done') return leftBy(run, ending)
       Object.assign(state, { finished: leaf.label, cursor: null })
       await saveProgress(run, {})
     }
@@ -142,7 +172,7 @@ async function walkLeaf(ctx: Context, run: RuleRun, leaf: Relation): Promise<End
       throw error
     })
     if (ending.end !== 'obstacle') return ending
-    const over = await pause(ctx, run, leaf, ending.obstacle)
+    const over = await pause(ctx, run, [leaf], ending.obstacle)
     if (over !== undefined) return over
   }
 }
@@ -157,11 +187,11 @@ function added(counts: RuleCounts, { rows, childRows }: Taken): RuleCounts {
 }
 
 /** Waits for others, as long as the rule's patience lasts; undefined when the way is clear again. */
-async function pause(ctx: Context, run: RuleRun, leaf: Relation, obstacle: string): Promise<Ending | undefined> {
+async function pause(ctx: Context, run: RuleRun, leaves: readonly Relation[], obstacle: string): Promise<Ending | undefined> {
   const { state, progress, limits, target, budget } = run
   ctx.log.info({ rule: target.name, obstacle }, 'retention pauses')
   const relief = await waitForRelief(ctx, {
-    relations: [leaf.oid, target.table.oid, ...target.descents.map(({ table }) => table.oid)],
+    relations: relationsOf(target, leaves),
     limits,
     obstacle,
     leftMs: Math.max(0, limits.patienceMs - state.waitedMs),
@@ -181,10 +211,7 @@ function budgetText(run: RuleRun): string {
     : `the budget of ${run.budget.timeText} is used up`
 }
 
-/**
- * Ends the run: its totals, where it left off and the record of both stand or fall together. This commit waits for the
- * disk, and with it everything that was committed before.
- */
+/** Ends the run: its totals, where it left off and the record of both stand or fall together. */
 async function finish(ctx: Context, run: RuleRun, left: Left | null, position: Position | null): Promise<Counts> {
   const { target, state, progress } = run
   const result: RuleCounts = left === null ? run.counts : { ...run.counts, left: left.reason }

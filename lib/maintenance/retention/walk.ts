@@ -92,9 +92,11 @@ export function edgeQuery(walked: Walked, cursor: Cursor, size: number): string 
   if (cursor.walk === 'pages') return undefined
   const columns = keyColumns(walked, cursor)
   const from = cursor.from === null ? '' : `${compare(columns, '>=', cursor, cursor.from)} and `
-  const key = columns.map((column) => `${column}::text`).join(', ')
-  return `select array[${key}] as edge from only ${walked.leaf.sql} as ${identifier(walked.table.name)}
-    where ${from}${walked.condition} order by ${columns.join(', ')} offset ${Math.trunc(size)} limit 1`
+  const names = columns.map((_, index) => `k${index}`)
+  // The text is made of one key, not of each that is passed over: that would cost more than reading them.
+  return `select array[${names.map((name) => `${name}::text`).join(', ')}] as edge from (
+      select ${columns.map((column, index) => `${column} as ${names[index]}`).join(', ')} from only ${walked.leaf.sql} as ${identifier(walked.table.name)}
+      where ${from}${walked.condition} order by ${columns.join(', ')} offset ${Math.trunc(size)} limit 1) ahead`
 }
 
 /** The next window of about `size` rows; never more than `most`, where that is finite. */
