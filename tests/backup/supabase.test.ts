@@ -8,10 +8,11 @@ import { defineConfig } from '../../lib/config/index.ts'
 import { openObjectStore } from '../../lib/drivers/objects/index.ts'
 import type { Context } from '../../lib/platform/context.ts'
 import { openDatabase } from '../../lib/platform/db.ts'
-import { hasCode } from '../../lib/platform/errors.ts'
+import { CaretakerError, hasCode } from '../../lib/platform/errors.ts'
 import { testContext } from '../support/context.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { asProjectRole, makeProject } from './project.ts'
+import { schemaOf } from './state.ts'
 
 async function project(): Promise<TestDatabase> {
   const made = await createTestDatabase({ template: 'template0' })
@@ -75,6 +76,33 @@ describe('a Supabase project, read and restored by a role that is no superuser',
         `insert into auth.users (id, email, raw_user_meta_data) values (gen_random_uuid(), 'new@example.com', '{"name": "New"}')`,
       )
       expect(await target.db.query(`select nickname from public.profiles where nickname = 'New'`)).toHaveLength(1)
+    } finally {
+      await target.drop()
+    }
+  })
+
+  test('opens there early, sign-in first, and goes on when it was broken off', async () => {
+    const target = await project()
+    const open: string[] = []
+    const stop = new AbortController()
+    const restore = (signal: AbortSignal, seen: (groups: string) => void) =>
+      restoreBackup(
+        { ...ctx, signal },
+        {
+          id,
+          targetUrl: asProjectRole(target.url),
+          resume: true,
+          openEarly: () => Promise.resolve(null),
+          onProgress: ({ phase, what }) => (phase === 'open' ? seen(what) : undefined),
+        },
+      )
+    try {
+      const broken = restore(stop.signal, () => stop.abort(new CaretakerError('timeout', 'Stopped.')))
+      await expect(broken).rejects.toThrow(/Stopped\. The target is not whole: .* Go on with --resume\./)
+      const report = await restore(ctx.signal, (groups) => open.push(groups))
+      expect(report).toMatchObject({ notEarly: null, skipped: [], runs: 2 })
+      expect(open).toEqual(['authentication, core', 'authentication, core, the rest'])
+      expect(await schemaOf(target.url)).toBe(await schemaOf(source.url))
     } finally {
       await target.drop()
     }
