@@ -22,9 +22,9 @@ interface Forgotten {
 export async function forgetPersonInEvents(ctx: Forgetting, identifiers: readonly string[]): Promise<Forgotten> {
   if (identifiers.length === 0) return { forgotten: 0, unreadable: 0 }
   const parts = [await forgetInInbox(ctx, identifiers), await forgetInMessages(ctx, identifiers)]
-  const mirrored = await forgetInMirror(ctx, identifiers)
+  const open = (await forgetInMirror(ctx, identifiers)) + (await forgetInOutbox(ctx, identifiers))
   return {
-    forgotten: parts.reduce((sum, { forgotten }) => sum + forgotten, mirrored),
+    forgotten: parts.reduce((sum, { forgotten }) => sum + forgotten, open),
     unreadable: parts.reduce((sum, { unreadable }) => sum + unreadable, 0),
   }
 }
@@ -60,6 +60,15 @@ function forgetInMirror(ctx: Forgetting, identifiers: readonly string[]): Promis
   return ctx.db.execute(
     `update caretaker.stripe_customers set email = null, name = null, metadata = '{}'
      where (lower(email) = any($1::text[]) or lower(id) = any($1::text[])) and (email is not null or name is not null or metadata <> '{}')`,
+    [identifiers],
+  )
+}
+
+/** What the app's own SQL has emitted and nobody has looked at for subscribers yet: sealed only when it is forwarded. */
+function forgetInOutbox(ctx: Forgetting, identifiers: readonly string[]): Promise<number> {
+  return ctx.db.execute(
+    `update caretaker.outbox set payload = '{}'
+     where app and payload <> '{}' and exists (select from unnest($1::text[]) one where strpos(lower(payload::text), one) > 0)`,
     [identifiers],
   )
 }
