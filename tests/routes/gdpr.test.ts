@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -303,6 +304,58 @@ describe('a mailed code', () => {
     expect(mail.sent).toHaveLength(2)
     expect((await call(ctx, '/api/gdpr/confirm', undefined, { code: codeIn(mail.sent[0]?.text ?? '') })).status).toBe(403)
     expect((await call(ctx, '/api/gdpr/confirm', undefined, { code: codeIn(mail.sent[1]?.text ?? '') })).status).toBe(202)
+  })
+
+  it('for an address that no database can hold, or that cannot be read any more, holds nobody up', async () => {
+    const ada = await person()
+    const ctx = context()
+    expect((await call(ctx, '/api/gdpr/code', undefined, { kind: 'export', email: 'a\u0000b@people.example' })).status).toBe(202)
+    await test.db.execute(
+      `insert into caretaker.gdpr_requests (kind, state, subject_hash, requested_by, received_at, due_at, named)
+       values ('export', 'received', 'h', '{}', now(), now() + interval '1 month', '\\x0102')`,
+    )
+    await call(ctx, '/api/gdpr/delete', ada.token)
+    await test.db.execute(
+      `insert into caretaker.gdpr_requests (kind, state, subject_hash, requested_by, received_at, due_at, named, file_expires_at)
+       values ('export', 'done', 'i', '{}', now(), now() + interval '1 month', '\\x0102', now() + interval '1 day')`,
+    )
+    expect(await processRequestsJob(ctx, run)).toMatchObject({ status: 'done', result: { done: 1, failed: [], announced: 0 } })
+    expect(await test.db.query(`select from caretaker.gdpr_requests where state = 'received' or named is not null`)).toEqual([])
+  })
+
+  it('that SendGrid never takes is forgotten after a day of attempts', async () => {
+    const ada = await person()
+    const clock = fixedClock(new Date())
+    const ctx = context({}, { clock })
+    mail.failWith = 400
+    await call(ctx, '/api/gdpr/code', undefined, { kind: 'export', email: ada.email })
+    for (const hours of [0, 12, 11]) {
+      clock.advance((hours * day) / 24)
+      await processRequestsJob(ctx, run)
+      expect(await test.db.query('select from caretaker.gdpr_requests')).toHaveLength(1)
+    }
+    clock.advance((2 * day) / 24)
+    await processRequestsJob(ctx, run)
+    expect(await test.db.query('select from caretaker.gdpr_requests')).toEqual([])
+  })
+
+  it('confirmed at the same moment as another is one request', async () => {
+    const ada = await person()
+    const ctx = context()
+    const codes = Array.from({ length: 4 }, (_, n) => String(n).repeat(32))
+    for (const code of codes)
+      await test.db.execute(
+        `insert into caretaker.gdpr_requests (kind, state, subject, subject_hash, requested_by, received_at, due_at, code_hash, code_expires_at)
+         values ('export', 'received', $1, $2, '{}', now(), now() + interval '1 month', $3::bytea, now() + interval '1 hour')`,
+        [ada.id, code, createHash('sha256').update('caretaker:gdpr-code:v1\0').update(code).digest()],
+      )
+    const confirmed = await Promise.all([
+      ...codes.map((code) => call(ctx, '/api/gdpr/confirm', undefined, { code })),
+      call(ctx, '/api/gdpr/export', ada.token),
+    ])
+    expect(confirmed.map(({ status }) => status).filter((status) => status > 202)).toEqual([])
+    expect(new Set(confirmed.map(({ body }) => body.id)).size).toBe(1)
+    expect(await test.db.query('select from caretaker.gdpr_requests')).toHaveLength(1)
   })
 
   it('is worth nothing after a day, and the request is forgotten', async () => {

@@ -16,7 +16,7 @@ import { eraseRows, isNothing } from './erase-rows.ts'
 import { finish, makeReceipt } from './finish.ts'
 import { type ErasePlan, planErasure, refuseBlocked, staticBlockers } from './plan.ts'
 import { identify, plannedProcessors, processors, recall } from './processors.ts'
-import { addRows, findFinishedErasure, findOpenErasure, noteWaiting, type Progress, saveProgress } from './progress.ts'
+import { addRows, findFinishedErasure, findOpenErasure, HandOver, noteWaiting, type Progress, saveProgress } from './progress.ts'
 import type { SignedReceipt } from './receipt.ts'
 import { eraseMentions, scanForResidue } from './residue.ts'
 import { retrying } from './retry.ts'
@@ -25,6 +25,10 @@ import { journalTombstone, objectsIfConfigured, readTombstones, tombstoneOf } fr
 export interface EraseInput {
   /** The person's id or e-mail address. */
   subject: string
+  /** Carries out this open request and no other: where it was taken back or refused meanwhile, nothing is done. */
+  request?: string
+  /** True when the invocation ends soon: the erasure then stops between two steps, with `HandOver`. */
+  shouldHandOver?: () => boolean
   /** What else may name the person, outside of the map's tables: each forgets by itself. */
   elsewhere?: readonly Elsewhere[]
   onProgress?: (message: string) => void
@@ -111,7 +115,11 @@ export async function eraseSubject(ctx: Context, input: EraseInput): Promise<Era
   if (viaAuth && (await rootExists(ctx.db, map, id))) await requireSameProject(supabase, id)
   refuseBlocked({ blockers: staticBlockers(map) })
   return withSubjectLock(ctx, { table: map.root, id }, async () => {
-    const request = recorded ? ((await findOpenErasure(ctx.db, lookup)) ?? (await openedNow(ctx, id, tags))) : undefined
+    const open = recorded ? await findOpenErasure(ctx.db, lookup) : undefined
+    // Who takes a request back while it waits for its turn must not get a new one.
+    if (input.request !== undefined && open?.id !== input.request)
+      throw new CaretakerError('conflict', 'The request has ended meanwhile; nothing was changed.')
+    const request = open ?? (recorded ? await openedNow(ctx, id, tags) : undefined)
     // Somebody else finished it while this one waited for the lock.
     if (request === undefined && (recorded || !(await rootExists(ctx.db, map, id))))
       return (await alreadyErased(ctx, input.subject)) ?? notFound()
@@ -127,6 +135,8 @@ export async function eraseSubject(ctx: Context, input: EraseInput): Promise<Era
       say: input.onProgress ?? (() => undefined),
       keep: (progress) => keep(erasure, progress),
       elsewhere: input.elsewhere ?? [],
+      shouldHandOver: () => recorded && input.shouldHandOver?.() === true,
+      identified: false,
     }
     const requestedAt = request?.receivedAt ?? ctx.clock.now()
     try {
@@ -136,7 +146,10 @@ export async function eraseSubject(ctx: Context, input: EraseInput): Promise<Era
         : viaAuth
           ? [identify, rows, files, tombstone, processors, authUser, mentions, residue]
           : [refusals, identify, files, tombstone, processors, rows, mentions, residue]
-      for (const step of steps) await step(erasure)
+      for (const step of steps) {
+        if (erasure.shouldHandOver()) throw new HandOver()
+        await step(erasure)
+      }
       return await finish(ctx, request?.id, makeReceipt(erasure, requestedAt), erasure.progress, key, id)
     } catch (error) {
       if (request !== undefined && error instanceof CaretakerError && error.code !== 'database_unavailable')
@@ -190,6 +203,9 @@ export interface Erasure {
   /** Adds to the checkpoint, where there is one. */
   keep: (progress: Partial<Progress>) => Promise<void>
   elsewhere: readonly Elsewhere[]
+  shouldHandOver: () => boolean
+  /** Whether it is known what to look for. */
+  identified: boolean
 }
 
 async function keep(erasure: Erasure, progress: Partial<Progress>): Promise<void> {
@@ -315,9 +331,16 @@ async function residue(erasure: Erasure): Promise<void> {
     const found =
       requirePolicy(ctx).residue === false
         ? null
-        : await scanForResidue(ctx, map, recall(erasure).identifiers, (table) => erasure.say(`looking for residue: ${table}`))
+        : await scanForResidue(ctx, map, recall(erasure).identifiers, {
+            onTable: (table) => erasure.say(`looking for residue: ${table}`),
+            before: progress.residueSoFar,
+            keep: (soFar) => keep(erasure, { residueSoFar: soFar }),
+            shouldHandOver: erasure.shouldHandOver,
+          })
+    delete progress.residueSoFar
     await keep(erasure, { residue: found })
   }
+  erasure.identified = progress.person !== undefined
   // Nothing needs to know the person by name any more.
   delete progress.person
 }

@@ -67,6 +67,10 @@ function notReached(erasure: Erasure): string[] {
       )
   for (const table of progress.residue?.notScanned ?? [])
     lines.push(`${table}: could not be searched for the person in the time, or with the privileges, there were.`)
+  if (progress.residue !== null && progress.residue !== undefined && !erasure.identified)
+    lines.push(
+      'Text that names the person in other rows: the person had gone before it was noted what to look for, and nothing was searched.',
+    )
   if (progress.residue === null) lines.push('Text that names the person in other rows: gdpr.residue is false, nothing was searched.')
   lines.push("The app's own logs and the host's, which Caretaker does not reach; its own name people by keyed hashes only.")
   if (requestId === undefined) lines.push("The record of this request: Caretaker's tables are not in this database. Keep this receipt.")

@@ -3,7 +3,7 @@ import type { Queryable } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { ErasedRows } from './erase-rows.ts'
 import type { ProcessorOutcome } from './processors.ts'
-import type { Residue } from './residue.ts'
+import type { Residue, ResidueSoFar } from './residue.ts'
 
 /** How far an erasure is: `gdpr_requests.checkpoint` while it runs. No personal data beside the keyed hashes and what is sealed. */
 export interface Progress {
@@ -21,7 +21,13 @@ export interface Progress {
   elsewhereNotReached?: string[]
   mentions?: Record<string, number>
   residue?: Residue | null
+  residueSoFar?: ResidueSoFar
   tombstone?: string | null
+}
+
+/** The invocation ends soon. What is done is noted, and the next one goes on from there. */
+export class HandOver extends Error {
+  override readonly name = 'HandOver'
 }
 
 export interface OpenErasure {

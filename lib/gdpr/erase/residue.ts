@@ -1,10 +1,12 @@
-import type { Context } from '../../platform/context.ts'
+import { type Context, remainingMs } from '../../platform/context.ts'
 import { identifier, type Queryable, qualified } from '../../platform/db.ts'
 import { sqlState } from '../../platform/errors.ts'
 import { identifierPattern } from '../../platform/identifier-pattern.ts'
 import { readCatalogue } from '../map/catalogue.ts'
 import type { SubjectMap } from '../map/subject-map.ts'
 import { requirePolicy } from '../policy.ts'
+import { HandOver } from './progress.ts'
+import { retrying } from './retry.ts'
 
 export interface Residue {
   /** Tables that were read from end to end. */
@@ -15,27 +17,48 @@ export interface Residue {
   notScanned: string[]
 }
 
+/** What a scan that was handed over has found, and in which tables it has looked. */
+export interface ResidueSoFar extends Residue {
+  looked: string[]
+}
+
+interface ScanOptions {
+  onTable: (table: string) => void
+  before: ResidueSoFar | undefined
+  keep: (soFar: ResidueSoFar) => Promise<void>
+  shouldHandOver: () => boolean
+}
+
 /** One table may take this long, ms: a scan must not hold an erasure up for hours. */
 const tableLimitMs = 60_000
 export const replacement = '[erased]'
 
 /**
  * Looks for the person's identifiers in every column of text, JSON or uuid, Caretaker's own tables and Storage's names of files
- * included. Reads each table once; changes nothing.
+ * included. Reads each table once, however many invocations it takes; changes nothing.
+ * @throws {HandOver} when the invocation ends soon
  */
 export async function scanForResidue(
-  ctx: Pick<Context, 'db' | 'signal'>,
+  ctx: Pick<Context, 'db' | 'signal' | 'clock' | 'deadline'>,
   map: SubjectMap,
   identifiers: readonly string[],
-  onTable: (table: string) => void,
+  { onTable, before, keep, shouldHandOver }: ScanOptions,
 ): Promise<Residue> {
-  const residue: Residue = { scanned: 0, found: [], notScanned: [] }
-  if (identifiers.length === 0) return residue
+  const residue: ResidueSoFar = before ?? { scanned: 0, found: [], notScanned: [], looked: [] }
+  const looked = new Set(residue.looked)
+  const handOver = async () => {
+    await keep({ ...residue, looked: [...looked] })
+    throw new HandOver()
+  }
+  let here = 0
   const pattern = identifierPattern(identifiers)
   for (const { schema, name, columns } of await textColumns(ctx.db)) {
     ctx.signal.throwIfAborted()
     const key = `${schema}.${name}`
+    if (looked.has(key)) continue
+    if (here > 0 && shouldHandOver()) await handOver()
     onTable(key)
+    const limitMs = Math.max(1_000, Math.min(tableLimitMs, remainingMs(ctx) - 5_000))
     const counts = columns.map((column, n) => `count(*) filter (where ${mentions(`t.${identifier(column)}`)})::float8 as c${n}`)
     try {
       const [row] = await ctx.db.transaction(
@@ -46,7 +69,7 @@ export async function scanForResidue(
             [identifiers, pattern],
           )
         },
-        { readOnly: true, lockTimeoutMs: 5_000, statementTimeoutMs: tableLimitMs },
+        { readOnly: true, lockTimeoutMs: 5_000, statementTimeoutMs: limitMs },
       )
       residue.scanned++
       const kind = map.tables.get(key)?.erase.kind
@@ -57,17 +80,25 @@ export async function scanForResidue(
     } catch (error) {
       // Cancelled by the limit, locked, not permitted: it is said, and the others are read.
       if (!['57014', '55P03', '42501'].includes(sqlState(error) ?? '')) throw error
+      // The end of the invocation came before the table's own: the next one has more time for it.
+      if (sqlState(error) === '57014' && limitMs < tableLimitMs && here > 0 && shouldHandOver()) await handOver()
       residue.notScanned.push(key)
     }
+    looked.add(key)
+    here++
   }
-  return residue
+  const { looked: _looked, ...result } = residue
+  return result
 }
 
 /**
  * Replaces the person's identifiers in the columns that `gdpr.tables.*.mentions` names: free text of others that names them.
  * @returns rows changed, a table
  */
-export async function eraseMentions(ctx: Pick<Context, 'db' | 'config'>, identifiers: readonly string[]): Promise<Record<string, number>> {
+export async function eraseMentions(
+  ctx: Pick<Context, 'db' | 'config' | 'signal' | 'clock' | 'deadline'>,
+  identifiers: readonly string[],
+): Promise<Record<string, number>> {
   const changed: Record<string, number> = {}
   const described = Object.entries(requirePolicy(ctx).tables ?? {}).flatMap(([written, { mentions: columns = [] }]) =>
     columns.length === 0 ? [] : [{ key: written.includes('.') ? written : `public.${written}`, columns }],
@@ -82,15 +113,17 @@ export async function eraseMentions(ctx: Pick<Context, 'db' | 'config'>, identif
     const assignments = columns.map(
       (column) => `${identifier(column)} = regexp_replace(t.${identifier(column)}::text, $2, '${replacement}', 'gi')::${type(column)}`,
     )
-    const rows = await ctx.db.transaction(
-      async (tx) => {
-        await tx.execute('set local row_security = off')
-        return tx.execute(
-          `update ${qualified(table.schema, table.name)} t set ${assignments.join(', ')} where ${columns.map((column) => mentions(`t.${identifier(column)}`)).join(' or ')}`,
-          [identifiers, pattern],
-        )
-      },
-      { lockTimeoutMs: 5_000, statementTimeoutMs: 10 * tableLimitMs },
+    const rows = await retrying(ctx, () =>
+      ctx.db.transaction(
+        async (tx) => {
+          await tx.execute('set local row_security = off')
+          return tx.execute(
+            `update ${qualified(table.schema, table.name)} t set ${assignments.join(', ')} where ${columns.map((column) => mentions(`t.${identifier(column)}`)).join(' or ')}`,
+            [identifiers, pattern],
+          )
+        },
+        { lockTimeoutMs: 5_000, statementTimeoutMs: Math.max(5_000, Math.min(10 * tableLimitMs, remainingMs(ctx) - 5_000)) },
+      ),
     )
     if (rows > 0) changed[key] = rows
   }

@@ -13,11 +13,11 @@ import { databaseRefusal } from '../database-refusal.ts'
 import type { MapTable, SubjectMap } from '../map/subject-map.ts'
 import { readSubjectMap, requirePolicy } from '../policy.ts'
 import { identifyPerson, type Person, processorsOf, reach } from '../processors/index.ts'
-import { byWhom, openRequest, subjectTags } from '../requests/open-request.ts'
-import { isInstalled } from '../requests/request.ts'
+import { after, byWhom, subjectTags } from '../requests/open-request.ts'
+import { getRequest, isInstalled } from '../requests/request.ts'
 import { keySets, rowsOf, subjectSetting } from '../rows/membership.ts'
 import { listFiles, supabaseIfConfigured } from '../storage-files.ts'
-import { findSubject, type Subject } from '../subject.ts'
+import { findSubject, rootExists, type Subject } from '../subject.ts'
 import { withSubjectLock } from '../subject-lock.ts'
 import { type Archive, type ArchivedFile, openArchive } from './archive.ts'
 import { jsonArray } from './json-lines.ts'
@@ -28,6 +28,8 @@ export interface ExportInput {
   subject: string
   /** A path, or where the ZIP's bytes go. A file is only there when it is whole. */
   out: string | Writable
+  /** The open request that this carries out; where none is named, the export is recorded as one of its own. */
+  request?: string
   /** Encrypts the archive to it, as an age file that `age -d` opens. At least 12 characters. */
   passphrase?: string
   onProgress?: (message: string) => void
@@ -65,15 +67,18 @@ export async function exportSubject(ctx: Context, input: ExportInput): Promise<E
   const unrecorded = !installed ? "Caretaker's tables are not in this database." : key === undefined ? 'ENCRYPTION_KEY is not set.' : null
   const tags = key === undefined ? [] : subjectTags(key, subject)
   return withSubjectLock(ctx, { table: map.root, id: subject.id }, async () => {
-    const request = unrecorded === null ? await openRequest(ctx, 'export', subject.id, tags) : undefined
+    // Erased, or taken back, while this one waited for the lock.
+    if (!(await rootExists(ctx.db, map, subject.id)))
+      throw new CaretakerError('subject_not_found', 'There is no such person in the subject table.')
+    if (input.request !== undefined) await requireOpen(ctx, input.request)
     const written = await toDestination(input.out, (out) =>
       encrypted(out, input.passphrase, (archive) => writeArchive(ctx, map, subject, archive, input.onProgress ?? (() => undefined))),
     ).catch((error: unknown) => {
       throw databaseRefusal(error, 'export')
     })
     await input.beforeRecord?.()
-    if (request !== undefined) await recordExport(ctx, request.id, tags[0] as string, written)
-    return { request: request?.id ?? null, unrecorded, ...written }
+    const request = unrecorded === null ? await recordExport(ctx, input.request, tags[0] as string, written) : null
+    return { request, unrecorded, ...written }
   })
 }
 
@@ -328,24 +333,45 @@ function archivePath(path: string): string {
     .join('/')
 }
 
-async function recordExport(ctx: Context, requestId: string, tag: string, written: Written): Promise<void> {
-  await ctx.db.transaction(async (tx) => {
+async function requireOpen(ctx: Context, id: string): Promise<void> {
+  const { state } = await getRequest(ctx, id)
+  if (state === 'done' || state === 'refused')
+    throw new CaretakerError('conflict', 'The request has ended meanwhile; nothing was exported.')
+}
+
+/**
+ * Ends the request, or records what an operator did by themselves. That is a request of its own: one that the person has open
+ * is answered with a file that they can fetch.
+ */
+async function recordExport(ctx: Context, open: string | undefined, tag: string, written: Written): Promise<string> {
+  return ctx.db.transaction(async (tx) => {
     const counts = {
       tables: written.tables.filter(({ rows }) => rows > 0).length,
       rows: written.rows,
       files: written.files,
       bytes: written.bytes,
     }
-    await tx.execute(
-      `update caretaker.gdpr_requests set state = 'done', subject = null, reason = null, finished_at = $2::timestamptz, receipt = coalesce(receipt, '{}') || $3::jsonb
-       where id = $1::uuid and state in ('received', 'verified', 'in_progress', 'waiting')`,
-      [requestId, ctx.clock.now(), JSON.stringify(counts)],
-    )
+    const now = ctx.clock.now()
+    const [recorded] =
+      open === undefined
+        ? await tx.query<{ id: string }>(
+            `insert into caretaker.gdpr_requests (kind, state, subject_hash, requested_by, received_at, due_at, finished_at, verified_by, receipt)
+             values ('export', 'done', $1, $2::jsonb, $3::timestamptz, $4::timestamptz, $3::timestamptz, 'operator', $5::jsonb) returning id`,
+            [tag, JSON.stringify(byWhom(ctx)), now, after(now, '1 month'), JSON.stringify(counts)],
+          )
+        : await tx.query<{ id: string }>(
+            `update caretaker.gdpr_requests set state = 'done', subject = null, reason = null, finished_at = $2::timestamptz, receipt = coalesce(receipt, '{}') || $3::jsonb
+             where id = $1::uuid and state in ('verified', 'in_progress', 'waiting') returning id`,
+            [open, now, JSON.stringify(counts)],
+          )
+    if (recorded === undefined) throw new CaretakerError('conflict', 'The request was ended by someone else while it was carried out.')
+    const requestId = recorded.id
     await emitEvent(tx, 'gdpr.exported', { request: requestId })
     await appendAudit(
       tx,
       { actor: byWhom(ctx), clock: ctx.clock },
       { action: 'gdpr.exported', target: tag, detail: { request: requestId, ...counts } },
     )
+    return requestId
   })
 }

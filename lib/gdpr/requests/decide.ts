@@ -11,6 +11,11 @@ import { type GdprRequest, getRequest, type RequestRow, requestColumns } from '.
  * row and its event; what has begun to change rows cannot be stopped any more.
  */
 
+/** An erasure has begun when its rows have gone; whoever is about to, in a transaction, finds the request ended and takes everything back. */
+const notBegun = `(state in ('received', 'verified', 'waiting') or (state = 'in_progress' and kind = 'erase')) and not coalesce(checkpoint ? 'rows', false)`
+/** What a request that has ended does not need to know any more. */
+const forgotten = `subject = null, named = null, code_hash = null, checkpoint = checkpoint - 'person'`
+
 /** An operator has looked at it: it may be carried out. */
 export function approveRequest(ctx: Context, id: string): Promise<GdprRequest> {
   return decide(ctx, id, {
@@ -28,8 +33,8 @@ export function refuseRequest(ctx: Context, id: string, reason: string): Promise
   return decide(ctx, id, {
     action: 'gdpr.refused',
     refused: 'It has begun or has ended: it cannot be refused any more.',
-    change: `set state = 'refused', reason = $2, finished_at = $3::timestamptz, subject = null, named = null, code_hash = null
-       where id = $1::uuid and state in ('received', 'verified', 'waiting') and not coalesce(checkpoint ? 'rows', false)`,
+    change: `set state = 'refused', reason = $2, finished_at = $3::timestamptz, ${forgotten}
+       where id = $1::uuid and ${notBegun}`,
     params: [wording(reason), ctx.clock.now()],
   })
 }
@@ -39,8 +44,8 @@ export async function withdrawRequest(ctx: Context, id: string): Promise<GdprReq
   return decide(ctx, id, {
     action: 'gdpr.withdrawn',
     refused: 'It has begun or has ended: it cannot be taken back any more.',
-    change: `set state = 'refused', reason = 'withdrawn', finished_at = $2::timestamptz, subject = null, named = null, code_hash = null
-       where id = $1::uuid and state in ('received', 'verified', 'waiting') and not coalesce(checkpoint ? 'rows', false)`,
+    change: `set state = 'refused', reason = 'withdrawn', finished_at = $2::timestamptz, ${forgotten}
+       where id = $1::uuid and ${notBegun}`,
     params: [ctx.clock.now()],
   })
 }
@@ -91,6 +96,7 @@ async function decide(
 
 function wording(reason: string): string {
   const text = reason.trim()
+  if (text.includes('\0')) throw new CaretakerError('invalid_input', 'reason: found a NUL character, expected text.')
   if (text.length >= 3 && text.length <= 500) return text
   throw new CaretakerError('invalid_input', `reason: found ${text.length} characters, expected 3 to 500: what the person is told.`)
 }

@@ -3,8 +3,8 @@ import { mailConfigured, sendMail } from '../../drivers/mail/index.ts'
 import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
 import { requireEnv } from '../../platform/env.ts'
-import { CaretakerError } from '../../platform/errors.ts'
-import { environmentCipher } from '../../platform/field-cipher.ts'
+import { CaretakerError, sqlState } from '../../platform/errors.ts'
+import { environmentCipher, type FieldCipher } from '../../platform/field-cipher.ts'
 import { subjectTag } from '../../platform/log.ts'
 import { emitEvent } from '../../platform/outbox.ts'
 import { readSubjectMap } from '../policy.ts'
@@ -39,7 +39,8 @@ export async function requestByMail(ctx: Context, input: { kind: RequestKind; em
     `insert into caretaker.gdpr_requests as r (kind, state, subject_hash, requested_by, received_at, due_at, named)
      values ($1, 'received', $2, '{"type":"anonymous"}', $3::timestamptz, $4::timestamptz, $5::bytea)
      on conflict (subject_hash, kind) where state in ('received', 'verified', 'in_progress', 'waiting') do update
-       set named = excluded.named where r.state = 'received' and r.code_sent_at < $3::timestamptz - make_interval(mins => $6::int)`,
+       set named = excluded.named, received_at = excluded.received_at, due_at = excluded.due_at, code_sent_at = null
+       where r.state = 'received' and r.code_sent_at < $3::timestamptz - make_interval(mins => $6::int)`,
     [input.kind, tag, now, after(now, '1 month'), named, resendMinutes],
   )
 }
@@ -47,18 +48,22 @@ export async function requestByMail(ctx: Context, input: { kind: RequestKind; em
 /** Sends the codes that wait to be sent. An address that nobody has is forgotten. @returns how many were sent */
 export async function sendCodes(ctx: Context): Promise<number> {
   const waiting = await ctx.db.query<{ id: string; kind: RequestKind; subjectHash: string; named: Buffer }>(
-    `select id, kind, subject_hash as "subjectHash", named from caretaker.gdpr_requests where state = 'received' and named is not null limit 100`,
+    `select id, kind, subject_hash as "subjectHash", named from caretaker.gdpr_requests
+     where state = 'received' and named is not null order by code_expires_at nulls first, received_at limit 100`,
   )
   if (waiting.length === 0) return 0
   const map = await readSubjectMap(ctx)
   const cipher = environmentCipher(ctx.env, 'Sending a code')
   let sent = 0
   for (const { id, kind, subjectHash, named } of waiting) {
-    const email = cipher.open(named, ['gdpr_requests', subjectHash]).toString()
-    const subject = await findSubject(ctx.db, map, email).catch((error: unknown) => {
-      if (error instanceof CaretakerError && error.code === 'invalid_input') return undefined
-      throw error
-    })
+    const email = opened(cipher, named, subjectHash)
+    const subject =
+      email === undefined
+        ? undefined
+        : await findSubject(ctx.db, map, email).catch((error: unknown) => {
+            if (error instanceof CaretakerError && error.code === 'invalid_input') return undefined
+            throw error
+          })
     if (subject?.email === undefined) {
       await ctx.db.execute(`delete from caretaker.gdpr_requests where id = $1::uuid and state = 'received'`, [id])
       continue
@@ -89,11 +94,30 @@ export async function sendCodes(ctx: Context): Promise<number> {
   return sent
 }
 
+/** The address, or undefined where another ENCRYPTION_KEY sealed it: one row that cannot be read must not hold up all requests. */
+function opened(cipher: FieldCipher, named: Buffer, subjectHash: string): string | undefined {
+  try {
+    return cipher.open(named, ['gdpr_requests', subjectHash]).toString()
+  } catch {
+    return undefined
+  }
+}
+
 /**
  * The person has the mail: the request is theirs. A code works once.
  * @throws {CaretakerError} `forbidden` when the code is not known, was used, or is too old
  */
 export async function confirmCode(ctx: Context, code: string): Promise<GdprRequest> {
+  try {
+    return await confirm(ctx, code)
+  } catch (error) {
+    // The person asked by token, or confirmed another code, at this moment: now there is a request to join.
+    if (sqlState(error) !== '23505') throw error
+    return confirm(ctx, code)
+  }
+}
+
+async function confirm(ctx: Context, code: string): Promise<GdprRequest> {
   const key = requireEnv(ctx.env, 'ENCRYPTION_KEY', 'Confirming a request')
   const map = await readSubjectMap(ctx)
   const dead = new CaretakerError(
@@ -158,7 +182,12 @@ export async function announceExports(ctx: Context): Promise<number> {
   )
   let announced = 0
   for (const { id, subjectHash, named, until } of ready) {
-    const to = environmentCipher(ctx.env, 'Announcing an export').open(named, ['gdpr_requests', subjectHash]).toString()
+    const to = opened(environmentCipher(ctx.env, 'Announcing an export'), named, subjectHash)
+    if (to === undefined) {
+      await ctx.db.execute('update caretaker.gdpr_requests set named = null where id = $1::uuid', [id])
+      ctx.log.error({ request: id }, 'an export cannot be announced: ENCRYPTION_KEY is another than when it was asked for')
+      continue
+    }
     const code = newCode()
     const noted = await ctx.db.execute(
       `update caretaker.gdpr_requests set code_hash = $2::bytea, code_expires_at = file_expires_at where id = $1::uuid and named = $3::bytea`,
@@ -195,9 +224,12 @@ export async function exportByCode(ctx: Context, code: string): Promise<string> 
 
 /** Forgets requests whose code nobody used in time. @returns how many */
 export function forgetUnconfirmed(ctx: Pick<Context, 'db' | 'clock'>): Promise<number> {
-  return ctx.db.execute(`delete from caretaker.gdpr_requests where state = 'received' and code_expires_at < $1::timestamptz`, [
-    ctx.clock.now(),
-  ])
+  // One whose mail never went out is given another code, and another day, with every attempt: it counts from when it was asked for.
+  return ctx.db.execute(
+    `delete from caretaker.gdpr_requests where state = 'received' and case when named is null then code_expires_at < $1::timestamptz
+       else greatest(received_at, code_sent_at) < $1::timestamptz - make_interval(hours => $2::int) end`,
+    [ctx.clock.now(), codeHours],
+  )
 }
 
 function newCode(): string {

@@ -1,9 +1,12 @@
 import { PassThrough } from 'node:stream'
+import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import type { JobOutcome, JobRun, PlanLine } from '../../platform/job.ts'
+import { emitEvent } from '../../platform/outbox.ts'
 import { eraseEndedKeeping } from '../erase/end-of-keeping.ts'
 import { type Elsewhere, eraseSubject } from '../erase/erase-subject.ts'
+import { HandOver, noteWaiting } from '../erase/progress.ts'
 import { exportSubject } from '../export/export-subject.ts'
 import { requirePolicy } from '../policy.ts'
 import { remindDeadlines } from './deadlines.ts'
@@ -34,21 +37,58 @@ export async function processRequest(
   ])
   const subject = row?.subject
   if (subject === undefined || subject === null) return getRequest(ctx, requestId)
-  if (request.kind === 'erase') await eraseSubject(ctx, { subject, elsewhere })
-  else await exportToStore(ctx, requestId, subject)
+  try {
+    if (request.kind === 'erase')
+      await eraseSubject(ctx, {
+        subject,
+        elsewhere,
+        request: requestId,
+        ...(run === undefined ? {} : { shouldHandOver: () => run.shouldHandOver() }),
+      })
+    else await exportToStore(ctx, requestId, subject)
+  } catch (error) {
+    // Taken back, refused, or erased at this moment: that is how it ended.
+    const now = await getRequest(ctx, requestId)
+    if (now.state === 'done' || now.state === 'refused') return now
+    if (request.kind === 'export' && error instanceof CaretakerError) {
+      // The app has deleted the person itself: there is nothing to export, and there never will be.
+      if (error.code === 'subject_not_found') return endWithoutSubject(ctx, now)
+      await noteWaiting(ctx, requestId, error.code)
+    }
+    throw error
+  }
   return getRequest(ctx, requestId)
+}
+
+async function endWithoutSubject(ctx: Context, { id, kind, subjectHash }: GdprRequest): Promise<GdprRequest> {
+  await ctx.db.transaction(async (tx) => {
+    const changed = await tx.execute(
+      `update caretaker.gdpr_requests set state = 'refused', reason = 'subject_not_found', subject = null, named = null, finished_at = $2::timestamptz
+       where id = $1::uuid and state in ('verified', 'in_progress', 'waiting')`,
+      [id, ctx.clock.now()],
+    )
+    if (changed === 0) return
+    await emitEvent(tx, 'gdpr.refused', { request: id, kind })
+    await appendAudit(
+      tx,
+      { actor: { type: 'system', job: 'gdpr' }, clock: ctx.clock },
+      { action: 'gdpr.refused', target: subjectHash, detail: { request: id, kind, reason: 'subject_not_found' } },
+    )
+  })
+  return getRequest(ctx, id)
 }
 
 async function exportToStore(ctx: Context, requestId: string, subject: string): Promise<void> {
   const objects = await ctx.objects()
   const key = `gdpr/exports/${requestId}.zip`
   // Noted first: an erasure must find the object even if this process ends before the export is recorded.
-  await ctx.db.execute(
+  const begun = await ctx.db.execute(
     `update caretaker.gdpr_requests set state = 'in_progress', receipt = coalesce(receipt, '{}') || jsonb_build_object('object', $2::text),
        file_expires_at = $3::timestamptz
      where id = $1::uuid and state in ('verified', 'in_progress', 'waiting')`,
     [requestId, key, after(ctx.clock.now(), requirePolicy(ctx).requests?.exportFile ?? '7 days')],
   )
+  if (begun === 0) throw new CaretakerError('conflict', 'The request has ended meanwhile; nothing was exported.')
   const stream = new PassThrough()
   const stored = objects.put(key, stream, { contentType: 'application/zip', signal: ctx.signal })
   // Whichever fails first is the reason; the other only hears that the stream has ended.
@@ -60,6 +100,7 @@ async function exportToStore(ctx: Context, requestId: string, subject: string): 
   })
   await exportSubject(ctx, {
     subject,
+    request: requestId,
     out: stream,
     beforeRecord: async () => {
       await stored
@@ -87,6 +128,7 @@ export async function processRequestsJob(ctx: Context, run: JobRun, elsewhere: r
       await processRequest(ctx, id, run, elsewhere)
       done.push(id)
     } catch (error) {
+      if (error instanceof HandOver) return { status: 'hand-over', progress: true }
       // One person's trouble must not hold up the others; the request says what it was and is tried again.
       ctx.log.error({ err: error, request: id }, 'gdpr request failed')
       failed.push({ request: id, code: error instanceof CaretakerError ? error.code : 'internal' })

@@ -6,18 +6,23 @@ import { defineConfig } from '../../../lib/config/index.ts'
 import { openObjectStore } from '../../../lib/drivers/objects/index.ts'
 import {
   eraseSubject,
+  exportSubject,
   getRequest,
   listRequests,
   planRequests,
   processRequest,
   processRequestsJob,
+  refuseRequest,
   requestErasure,
   requestExport,
+  withdrawRequest,
 } from '../../../lib/gdpr/index.ts'
 import { fixedClock } from '../../../lib/platform/clock.ts'
 import type { Context } from '../../../lib/platform/context.ts'
+import { CaretakerError } from '../../../lib/platform/errors.ts'
 import type { JobRun } from '../../../lib/platform/job.ts'
 import { subjectTag } from '../../../lib/platform/log.ts'
+import type { ObjectStore } from '../../../lib/platform/objects.ts'
 import { testContext } from '../../support/context.ts'
 import { createTestDatabase, type TestDatabase } from '../../support/database.ts'
 import { unzip } from '../export/unzip.ts'
@@ -142,6 +147,85 @@ describe('requests', () => {
       receipt: { deleted: expect.arrayContaining([{ table: 'public.users', rows: 1 }]) },
     })
     expect((await readdir(folder)).length).toBeGreaterThan(0)
+  })
+
+  it.each([requestExport, requestErasure])('does nothing when a request is taken back while the worker takes it up (%#)', async (ask) => {
+    const { id } = await ask(ctx, { subject: '1' })
+    const takenBack: Context = {
+      ...ctx,
+      db: {
+        ...ctx.db,
+        query: async (sql, params) => {
+          const rows = await ctx.db.query<never>(sql, params)
+          if (sql.startsWith('select subject from')) await withdrawRequest(ctx, id)
+          return rows
+        },
+      },
+    }
+    expect(await processRequest(takenBack, id)).toMatchObject({ state: 'refused', reason: 'withdrawn' })
+    expect(await listRequests(ctx)).toHaveLength(1)
+    expect(await test.db.query('select from users')).toHaveLength(3)
+    expect(await (await ctx.objects()).head(`gdpr/exports/${id}.zip`)).toBeNull()
+  })
+
+  it('can be refused until rows have gone, and then knows the person no more', async () => {
+    const { id } = await requestErasure(ctx, { subject: '1' })
+    await test.db.execute(
+      `update caretaker.gdpr_requests set state = 'in_progress', checkpoint = checkpoint || '{"person": "sealed"}' where id = $1::uuid`,
+      [id],
+    )
+    await refuseRequest(ctx, id, 'We must keep it.')
+    const [row] = await test.db.query('select subject, checkpoint from caretaker.gdpr_requests')
+    expect(row).toEqual({ subject: null, checkpoint: { tags: expect.any(Array) } })
+    await test.db.execute(`update caretaker.gdpr_requests set state = 'in_progress', checkpoint = '{"tags": [], "rows": {}}'`)
+    await expect(refuseRequest(ctx, id, 'We must keep it.')).rejects.toMatchObject({ code: 'conflict' })
+  })
+
+  it('is not answered by what an operator exports for themselves', async () => {
+    const { id } = await requestExport(ctx, { subject: '1' })
+    const { request } = await exportSubject(ctx, { subject: '1', out: join(folder, 'operator.zip') })
+    expect(request).not.toBe(id)
+    expect(await getRequest(ctx, request ?? '')).toMatchObject({ kind: 'export', state: 'done', verifiedBy: 'operator' })
+    expect(await processRequest(ctx, id)).toMatchObject({ state: 'done', receipt: { object: `gdpr/exports/${id}.zip` } })
+  })
+
+  it('ends an export whose person the app has deleted itself, and says why another one waits', async () => {
+    await test.db.execute(`insert into users (id, email) values (50, 'dora@example.org')`)
+    const gone = await requestExport(ctx, { subject: '50' })
+    await test.db.execute('delete from users where id = 50')
+    const waiting = await requestExport(ctx, { subject: '1' })
+    const full = {
+      ...ctx,
+      objects: async () => ({
+        ...(await ctx.objects()),
+        put: async (...file: Parameters<ObjectStore['put']>) => {
+          if (file[0].includes(waiting.id)) throw new CaretakerError('object_store_failed', 'full')
+          return (await ctx.objects()).put(...file)
+        },
+      }),
+    }
+    expect(await processRequestsJob(full, run)).toMatchObject({ result: { done: 1, failed: [{ code: 'object_store_failed' }] } })
+    expect(await getRequest(ctx, gone.id)).toMatchObject({ state: 'refused', reason: 'subject_not_found' })
+    expect(await getRequest(ctx, waiting.id)).toMatchObject({ state: 'waiting', reason: 'object_store_failed' })
+    expect(await processRequestsJob(ctx, run)).toMatchObject({ result: { done: 1, failed: [] } })
+  })
+
+  it('hands over between steps and in the middle of the search for residue, and misses nothing', async () => {
+    const { id } = await requestErasure(ctx, { subject: '1' })
+    // Each taking gets a little further than the one before.
+    let takings = 0
+    for (let status = 'hand-over'; status === 'hand-over'; takings++) {
+      let asked = 0
+      ;({ status } = await processRequestsJob(ctx, { ...run, shouldHandOver: () => ++asked > 3 + takings }))
+    }
+    expect(takings).toBeGreaterThan(12)
+    const { receipt: inParts } = await getRequest(ctx, id)
+    await test.db.execute(`insert into users (id, email) values (51, 'eli@example.org')`)
+    const other = await requestErasure(ctx, { subject: '51' })
+    const { receipt: atOnce } = await processRequest(ctx, other.id)
+    const scanned = (receipt: unknown) => (receipt as { residue: { scanned: number; notScanned: string[] } }).residue
+    expect(scanned(inParts)).toMatchObject({ scanned: scanned(atOnce).scanned, notScanned: [] })
+    expect(Object.keys(scanned(inParts)).sort()).toEqual(['found', 'notScanned', 'scanned'])
   })
 
   it('lets only one of two erasures at once do the work', async () => {
