@@ -5,6 +5,7 @@ import {
   currentSlot,
   findRun,
   type Job,
+  lastRuns,
   listRuns,
   nextSlots,
   planningTime,
@@ -26,8 +27,12 @@ const list: Command = {
   summary: 'Every job with its schedule, its next firing and its last run',
   async run({ context, out }) {
     const ctx = await context()
-    const last = await lastRuns(ctx)
-    const rows = jobs(ctx.config).map((job) => ({
+    const all = jobs(ctx.config)
+    const last = await lastRuns(
+      ctx,
+      all.map(({ name }) => name),
+    )
+    const rows = all.map((job) => ({
       name: job.name,
       description: job.description,
       schedule: job.schedule,
@@ -154,13 +159,6 @@ async function claim(ctx: Context, job: Job, again: boolean): Promise<{ run: Run
   if (slot === null) return { run: await claimManually(ctx, job.name), mine: true }
   const { run: claimed, claimed: mine } = await claimSlot(ctx, { job: job.name, slot, kind: 'manual' })
   return { run: claimed, mine }
-}
-
-async function lastRuns(ctx: Context): Promise<Map<string, { state: string; slot: Date }>> {
-  const rows = await ctx.db.query<{ job: string; state: string; slot: Date }>(
-    'select distinct on (job) job, state, slot from caretaker.runs order by job, slot desc',
-  )
-  return new Map(rows.map((row) => [row.job, row]))
 }
 
 function describe(ended: Run, mine: boolean): string {

@@ -89,7 +89,7 @@ const own: readonly Pruning[] = [
     'caretaker.runs',
     // The newest of each job says when it last ran, and how far its slots have been seen to.
     `x.finished_at < kept.runs and x.state in ('done', 'failed', 'skipped')
-     and exists (select from caretaker.runs newer where newer.job = x.job and newer.slot > x.slot)`,
+     and x.slot < (select max(newest.slot) from caretaker.runs newest where newest.job = x.job)`,
   ),
   rowsOf('delivered events', 'caretaker.outbox', 'x.delivered_at < kept.events'),
   rowsOf('events nobody came for', 'caretaker.outbox', 'x.delivered_at is null and x.at < kept.runs'),

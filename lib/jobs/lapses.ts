@@ -57,22 +57,23 @@ export async function findLapses(ctx: Context, jobs: readonly Job[]): Promise<La
        (extract(epoch from now - coalesce(heartbeat_at, queued_at)) * 1000)::float8 as "silentMs"
      from caretaker.runs, clock_timestamp() as now where state in ('queued', 'dispatched', 'running')`,
   )
+  const byName = new Map(jobs.map((job) => [job.name, job]))
   const known = open.flatMap((run) => {
-    const job = jobs.find(({ name }) => name === run.job)
+    const job = byName.get(run.job)
     return job === undefined ? [] : [{ run, job }]
   })
   const late = known.filter(({ run, job }) => run.attempt === 0 && run.waitedMs > (job.schedule?.startGraceMs ?? defaultStartGraceMs))
   const superseded = await skipSuperseded(ctx, late)
-  const waiting = late.filter(({ run }) => !run.overdue && !superseded.some((one) => one.run === run.id))
+  const skipped = new Set(superseded.map(({ run }) => run))
+  const waiting = late.filter(({ run }) => !run.overdue && !skipped.has(run.id))
+  const busy = new Set(open.flatMap(({ job, state }) => (state === 'running' ? [job] : [])))
   const long = known.filter(({ run, job }) => !run.overran && run.workedMs !== null && run.workedMs > mayTakeMs(job, run.slot))
   const left = known.filter(({ run }) => run.attempt > 0 && !run.abandoned && run.silentMs > abandonedMs)
   return {
     open: open.length > 0,
     superseded,
     overdue: await tell(ctx, waiting, 'overdue_at', 'attempt = 0', 'job.overdue', ({ run }) => ({
-      reason: open.some((other) => other.job === run.job && other.state === 'running')
-        ? 'the run before it is still at work'
-        : 'no worker has taken it',
+      reason: busy.has(run.job) ? 'the run before it is still at work' : 'no worker has taken it',
     })),
     overran: await tell(ctx, long, 'overran_at', 'true', 'job.overran', ({ run }) => ({
       seconds: Math.floor((run.workedMs ?? 0) / 1_000),
@@ -119,7 +120,7 @@ async function skipSuperseded(ctx: Context, late: readonly Found[]): Promise<Lap
   })
 }
 
-/** Notes in `column` what is said now, if it is `still` so; two ticks at once say it once. */
+/** Notes in `column` what is said now, if it is `still` so, with one event a job, of its oldest run; two ticks at once say it once. */
 async function tell(
   ctx: Context,
   found: readonly Found[],
@@ -135,9 +136,16 @@ async function tell(
        where id = any ($1::uuid[]) and state in ('queued', 'dispatched', 'running') and ${column} is null and ${still} returning id::text as id`,
       [found.map(({ run }) => run.id)],
     )
-    const said = found.filter(({ run }) => rows.some(({ id }) => id === run.id))
-    const lapses = said.map(({ run }) => ({ job: run.job, slot: run.slot, run: run.id }))
-    for (const [index, lapse] of lapses.entries()) await emitEvent(tx, topic, { ...lapse, ...detail(said[index] as Found) })
-    return lapses
+    const noted = new Set(rows.map(({ id }) => id))
+    const said = found.filter(({ run }) => noted.has(run.id)).sort((a, b) => a.run.slot.getTime() - b.run.slot.getTime())
+    // A queue of one job's runs is one thing to hear of, not one for each run in it.
+    for (const [, [first, ...others]] of Map.groupBy(said, ({ run }) => run.job))
+      if (first !== undefined)
+        await emitEvent(tx, topic, { ...lapseOf(first), ...detail(first), ...(others.length === 0 ? {} : { runs: others.length + 1 }) })
+    return said.map(lapseOf)
   })
+}
+
+function lapseOf({ run }: Found): Lapse {
+  return { job: run.job, slot: run.slot, run: run.id }
 }

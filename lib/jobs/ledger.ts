@@ -111,6 +111,19 @@ export async function findRun(db: Queryable, id: string): Promise<Run | null> {
   return run ?? null
 }
 
+/** When each of these jobs ran last, or is at it. */
+export async function lastRuns(ctx: Context, jobs: readonly string[]): Promise<Map<string, Pick<Run, 'state' | 'slot'>>> {
+  const rows = await ledger(() =>
+    // One look into the index for each job, however long the history is.
+    ctx.db.query<Pick<Run, 'job' | 'state' | 'slot'>>(
+      `select last.job, last.state, last.slot from unnest($1::text[]) as wanted(job)
+       cross join lateral (select r.job, r.state, r.slot from caretaker.runs r where r.job = wanted.job order by r.slot desc limit 1) last`,
+      [jobs],
+    ),
+  )
+  return new Map(rows.map((row) => [row.job, row]))
+}
+
 /** The newest runs first. */
 export async function listRuns(ctx: Context, filter: { job?: string; state?: RunState; limit: number }): Promise<Run[]> {
   return ledger(() =>
