@@ -98,9 +98,14 @@ export async function markFailed(tx: Transaction, run: Run, error: RunError): Pr
 
 /** What the ledger may keep of an error: coded ones in full, others by their kind, because their text may quote rows. */
 export function publicError(error: unknown): RunError {
-  if (error instanceof CaretakerError) return { code: error.code, detail: error.detail }
+  if (error instanceof CaretakerError) return { code: error.code, detail: storable(error.detail) }
   const described = describeError(error)
-  return { code: 'job_failed', detail: `${String(described.type)}: ${String(described.message)}` }
+  return { code: 'job_failed', detail: storable(`${String(described.type)}: ${String(described.message)}`) }
+}
+
+/** Without what jsonb refuses, half a surrogate pair and NUL: a run whose error cannot be stored would never end. */
+function storable(text: string): string {
+  return text.toWellFormed().replaceAll('\0', '')
 }
 
 /** Errors that the same attempt would only repeat. */

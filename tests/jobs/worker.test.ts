@@ -116,6 +116,14 @@ describe('work', () => {
     expect(row?.text).not.toContain('secret@person')
   })
 
+  it('stores an error whose text jsonb would refuse', async () => {
+    const ctx = testContext(test.db)
+    const { run } = await claimSlot(ctx, { job: 'sweep', slot, kind: 'planned' })
+    const broken = `a\0b ${'👍'.slice(0, 1)}`
+    await work(ctx, [job(() => Promise.reject(new CaretakerError('invalid_input', broken)))])
+    expect(await findRun(test.db, run.id)).toMatchObject({ state: 'failed', error: { code: 'invalid_input', detail: 'ab \ufffd' } })
+  })
+
   it('stops a worker whose run was taken by another', async () => {
     const clock = fixedClock('2026-11-21T12:00:00Z')
     const ctx = testContext(test.db, { clock, deadline: new Date('2026-11-21T12:10:00Z') })
