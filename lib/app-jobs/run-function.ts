@@ -4,6 +4,7 @@ import { remainingMs } from '../platform/context.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
 import type { PlanLine } from '../platform/job.ts'
 import { describeError } from '../platform/log.ts'
+import { lazySupabase } from '../platform/supabase.ts'
 import type { Counts, TaskProgress } from '../platform/task.ts'
 import { type Fence, fenced } from './fence.ts'
 import { countsOf } from './read-counts.ts'
@@ -82,7 +83,9 @@ export async function runFunction(ctx: Context, run: AppJobFunction, progress: T
 }
 
 function appContext(ctx: Context, fence: Fence): AppContext {
-  const { supabase, log, clock } = ctx
+  const { log, clock } = ctx
+  // A client of its own, which goes through the fence like everything else.
+  const supabase = lazySupabase(ctx.env, fence.fetch)
   return {
     db: fence.db,
     supabase: async () => {

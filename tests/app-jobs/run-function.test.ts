@@ -48,6 +48,19 @@ describe('a function of the policy', () => {
     await expect(seen?.app.db.query('select 1')).rejects.toMatchObject({ code: 'timeout' })
   })
 
+  it('has a Supabase client that reaches nothing any more once its time is over', async () => {
+    ctx = {
+      ...ctx,
+      env: { ...ctx.env, SUPABASE_URL: 'https://project.supabase.example', SUPABASE_SERVICE_ROLE_KEY: 'service-key-of-the-test' },
+    }
+    let kept: Awaited<ReturnType<AppContext['supabase']>> | undefined
+    await work(async (app) => {
+      kept = await app.supabase()
+    })
+    const answer = await kept?.from('suggestions').insert({ n: 1 }).retry(false)
+    expect(answer?.error?.message).toContain('The time of this function is over')
+  })
+
   it('takes effect once, when it finishes in its own transaction', async () => {
     const once: AppJobFunction = async (app, run) => {
       await app.db.transaction(async (tx) => {
