@@ -69,7 +69,6 @@ export type {
   OutgoingEvent,
   StripeHandlers,
   StripeMirrorTable,
-  StripeThinEvent,
   SubscriberPolicy,
   TwilioLanguage,
   TwilioReplies,
