@@ -172,7 +172,7 @@ const extend: Command = {
 
 const rectify: Command = {
   name: 'gdpr rectify',
-  usage: 'SUBJECT --set TABLE.COLUMN=VALUE…',
+  usage: 'SUBJECT --set TABLE.COLUMN=VALUE… [--row KEY]',
   summary: "Correct one person's data, in the columns that gdpr.tables.*.rectify names",
   options: {
     set: { type: 'string', multiple: true, value: 'TABLE.COLUMN=VALUE', about: 'what is right; repeatable' },

@@ -150,6 +150,18 @@ describe('who asks', () => {
     expect((await call(context(), '/api/gdpr/export', key, { subject: ada.id })).status).toBe(status)
   })
 
+  it('with the token of a session that was signed out gets neither a copy nor its file', async () => {
+    const ada = await person()
+    const ctx = context()
+    const { body } = await call(ctx, '/api/gdpr/export', ada.token)
+    await test.db.execute(
+      `update caretaker.gdpr_requests set state = 'done', subject = null, receipt = '{"object":"k"}', file_expires_at = now() + interval '1 day'`,
+    )
+    await test.db.execute('delete from auth.sessions where user_id = $1::uuid', [ada.id])
+    expect((await call(ctx, `/api/gdpr/requests/${body.id}/file`, ada.token, undefined, 'GET')).status).toBe(401)
+    expect((await call(ctx, '/api/gdpr/export', ada.token)).status).toBe(401)
+  })
+
   it('for somebody else is refused, and another person cannot see, take back or decide the request', async () => {
     const [ada, bob] = [await person(), await person()]
     expect((await call(context(), '/api/gdpr/delete', ada.token, { subject: bob.id })).status).toBe(403)

@@ -91,8 +91,17 @@ function describeAction({ erase }: MapTable): Omit<PlannedTable, 'table' | 'rows
 /** What the catalogue alone forbids, whoever the person is. */
 export function staticBlockers(map: SubjectMap): string[] {
   const blockers: string[] = []
-  for (const { key, table, erase } of map.tables.values()) {
+  for (const { key, table, erase, identity } of map.tables.values()) {
     if (erase.kind !== 'anonymise' && erase.kind !== 'keep') continue
+    if (erase.kind === 'keep' && identity.length === 0)
+      blockers.push(
+        `${key} has neither a primary key nor a unique one without nulls, so the rows that are kept could not be found when their time ends; add one.`,
+      )
+    for (const name of erase.kind === 'keep' ? identity : [])
+      if (name in erase.set)
+        blockers.push(
+          `${key}.${name} is part of the key by which kept rows are found when their time ends, and cannot be anonymised; give the table another key.`,
+        )
     for (const [name, value] of Object.entries(erase.set)) {
       const column = table.columns.find((known) => known.name === name)
       if (column?.generated === true)

@@ -73,13 +73,13 @@ export async function readTombstones(objects: ObjectStore): Promise<Tombstone[]>
   return tombstones
 }
 
-/** The ids in the (restored) subject table that a tombstone says are erased. */
+/** The ids in the (restored) subject table that a tombstone says are erased, each with its tombstone. */
 export async function findErased(
   db: Queryable,
   map: SubjectMap,
   encryptionKey: string,
   tombstones: readonly Tombstone[],
-): Promise<string[]> {
+): Promise<{ id: string; tombstone: Tombstone }[]> {
   const keyId = keyIdOf(Buffer.from(encryptionKey, 'hex'))
   const foreign = tombstones.filter((tombstone) => tombstone.keyId !== keyId).length
   if (foreign > 0)
@@ -87,18 +87,21 @@ export async function findErased(
       'not_configured',
       `${foreign} tombstones were written under another ENCRYPTION_KEY; restore with that key, or these people stay in the data.`,
     )
-  const erased = new Set(tombstones.filter(({ table }) => table === map.root).map(({ subject }) => subject))
+  const erased = new Map(tombstones.filter(({ table }) => table === map.root).map((tombstone) => [tombstone.subject, tombstone]))
   const root = map.tables.get(map.root)?.table
   if (root === undefined || erased.size === 0) return []
   const column = identifier(map.rootColumn.name)
-  const found: string[] = []
+  const found: { id: string; tombstone: Tombstone }[] = []
   for (let after: string | null = null; ; ) {
     const page: { id: string }[] = await db.query<{ id: string }>(
       `select t.${column}::text as id from ${qualified(root.schema, root.name)} t
        where $1::text is null or t.${column} > $1::text::${map.rootColumn.type} order by t.${column} limit 5000`,
       [after],
     )
-    for (const { id } of page) if (erased.has(subjectTag(encryptionKey, id))) found.push(id)
+    for (const { id } of page) {
+      const tombstone = erased.get(subjectTag(encryptionKey, id))
+      if (tombstone !== undefined) found.push({ id, tombstone })
+    }
     if (page.length < 5000) return found
     after = page.at(-1)?.id ?? null
   }

@@ -53,6 +53,12 @@ export async function rectifySubject(ctx: Context, input: RectifyInput): Promise
   const subject = await findSubject(ctx.db, map, input.subject)
   if (subject === undefined) throw new CaretakerError('subject_not_found', 'There is no such person in the subject table.')
   const wanted = input.corrections.map((correction) => ({ correction, ...locate(ctx, map, correction.column) }))
+  for (const { table, column } of ctx.actor.type === 'subject' ? wanted : [])
+    if (namesSomebody(ctx, map, table, column))
+      throw new CaretakerError(
+        'forbidden',
+        `corrections: ${table.key}.${column} says whose data is found, here or at a processor: an operator corrects it, who has seen that it is the person's.`,
+      )
   if (wanted.length === 0) throw new CaretakerError('invalid_input', 'corrections: found none, expected at least one.')
   const tag = subjectTags(key, subject)[0] as string
   const recipients = processorsOf(requirePolicy(ctx)).map(({ name }) => name)
@@ -130,6 +136,20 @@ function locate(ctx: Context, map: SubjectMap, written: string): { table: MapTab
   )
 }
 
+/** Whoever could write another person's address or number into such a column would be handed that person's data next. */
+function namesSomebody(ctx: Pick<Context, 'config'>, map: SubjectMap, { key, table, edges }: MapTable, column: string): boolean {
+  const policy = requirePolicy(ctx)
+  const own = [map.idColumn.name, map.emailColumn, policy.subject.phone ?? 'phone', ...(policy.subject.identifiers ?? [])]
+  if (key === map.subject && own.includes(column)) return true
+  if (table.primaryKey.includes(column) || edges.some(({ columns }) => columns.includes(column))) return true
+  return processorsOf(policy).some(({ ids }) => ids.some((place) => key === placeKey(place) && place.endsWith(`.${column}`)))
+}
+
+function placeKey(place: string): string {
+  const table = place.slice(0, place.lastIndexOf('.'))
+  return table.includes('.') ? table : `public.${table}`
+}
+
 async function correct(
   tx: Transaction,
   map: SubjectMap,
@@ -137,7 +157,15 @@ async function correct(
   column: string,
   { value, row, column: path }: Correction,
 ): Promise<{ old: string | null; current: string | null }> {
-  const type = table.table.columns.find(({ name }) => name === column)?.type ?? 'text'
+  if ([row, value].some((text) => typeof text === 'string' && text.includes('\0')))
+    throw new CaretakerError(
+      'invalid_input',
+      `corrections: the value or row for ${path} holds a NUL character, which no text column takes.`,
+    )
+  // A cast to varchar(50) cuts off what does not fit; assigned without the length, the column itself refuses it.
+  const type = (table.table.columns.find(({ name }) => name === column)?.type ?? 'text')
+    .replace(/^character varying\(\d+\)/, 'character varying')
+    .replace(/^character\(\d+\)/, 'bpchar')
   const { prefix, source } = keySets(map, [table.key])
   const [keyColumn] = table.table.primaryKey
   if (row !== undefined && (keyColumn === undefined || table.table.primaryKey.length > 1))

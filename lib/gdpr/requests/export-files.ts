@@ -3,6 +3,7 @@ import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { objectsIfConfigured } from '../erase/tombstone.ts'
+import { requireLivingSubject } from './identity.ts'
 import { byWhom } from './open-request.ts'
 import { getRequest } from './request.ts'
 
@@ -14,7 +15,7 @@ export type ExportFile = { url: string } | { body: Readable; bytes: number }
 
 /**
  * The file of a finished export. The caller has verified who asks. Each fetch stands in the audit trail.
- * @throws {CaretakerError} `not_found` when there is none, or no longer
+ * @throws {CaretakerError} `not_found` when there is none, or no longer; `unauthorized` where the person's token has outlived them or their session
  */
 export async function openExportFile(ctx: Context, id: string): Promise<ExportFile> {
   const { kind, state, receipt, subjectHash, fileExpiresAt } = await getRequest(ctx, id)
@@ -25,6 +26,7 @@ export async function openExportFile(ctx: Context, id: string): Promise<ExportFi
   )
   if (kind !== 'export' || state !== 'done' || typeof key !== 'string' || fileExpiresAt === null || fileExpiresAt <= ctx.clock.now())
     throw gone
+  await requireLivingSubject(ctx, 'export')
   const objects = await ctx.objects()
   const info = await objects.head(key)
   if (info === null) throw gone

@@ -4,8 +4,8 @@ import { CaretakerError } from '../../platform/errors.ts'
 import { requirePolicy } from '../policy.ts'
 
 /**
- * A token outlives what it speaks of: before anything is handed out or deleted, the person must still exist and, for an
- * erasure, still be signed in, and have signed in within minutes. Operators answer for whom they name.
+ * A token outlives what it speaks of: before anything is handed out or deleted, the person must still exist and still be
+ * signed in and, for an erasure, have signed in within minutes. Operators answer for whom they name.
  * @throws {CaretakerError} `unauthorized`, `reauthentication_required`
  */
 export async function requireLivingSubject(ctx: Context, kind: 'export' | 'erase'): Promise<void> {
@@ -31,13 +31,13 @@ export async function requireLivingSubject(ctx: Context, kind: 'export' | 'erase
       })
     if (data.user === null) throw signedOut
   }
-  if (kind !== 'erase') return
   if (tables?.sessions === true && actor.session !== undefined) {
     const open = uuid.test(actor.session)
       ? await ctx.db.query('select from auth.sessions where id = $1::uuid and user_id = $2::uuid', [actor.session, actor.id])
       : []
     if (open.length === 0) throw signedOut
   }
+  if (kind !== 'erase') return
   const limit = requirePolicy(ctx).requests?.freshSignIn ?? '10 minutes'
   const age = ctx.clock.now().getTime() - (actor.authenticatedAt ?? 0) * 1_000
   if (age > durationMs(limit))

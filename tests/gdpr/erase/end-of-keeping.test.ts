@@ -1,6 +1,10 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { defineConfig } from '../../../lib/config/index.ts'
-import { eraseSubject, processRequestsJob } from '../../../lib/gdpr/index.ts'
+import { openObjectStore } from '../../../lib/drivers/objects/index.ts'
+import { eraseSubject, processRequestsJob, replayTombstones } from '../../../lib/gdpr/index.ts'
 import { fixedClock } from '../../../lib/platform/clock.ts'
 import { testContext } from '../../support/context.ts'
 import { useTestDatabase } from '../../support/database.ts'
@@ -57,6 +61,44 @@ describe('rows that were kept', () => {
       [{ id: 4 }, { id: 5 }],
     ])
     expect(await processRequestsJob(later, run)).toMatchObject({ result: { kept: { erased: {}, held: {} } } })
+  })
+
+  it('go at the same time in a database that was restored from before the erasure', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'gdpr-kept-'))
+    try {
+      const made = context()
+      const ctx = { ...made, objects: () => openObjectStore(`file://${folder}`, made.env) }
+      await eraseSubject(ctx, { subject: '1' })
+      // As the backup had it.
+      await test.db.execute(`truncate caretaker.gdpr_requests cascade; insert into app.people values (1);
+        update app.invoices set person = 1 where number <= 3`)
+      const later = { ...ctx, clock: fixedClock('2030-01-01T10:00:00Z') }
+      expect(await replayTombstones(later)).toEqual({ tombstones: 1, erased: 1 })
+      expect(await eraseSubject(later, { subject: '1' })).toMatchObject({ status: 'already-erased' })
+      const over = { ...ctx, clock: fixedClock('2036-11-21T10:00:01Z') }
+      expect(await processRequestsJob(over, run)).toMatchObject({ result: { kept: { erased: { 'app.invoices': 3, 'app.lines': 3 } } } })
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  })
+
+  it('need a key that stays, or they could never be found again', async () => {
+    await test.db.execute(`create table app.loose (person int references app.people, note text);
+      create table app.named (person int references app.people, note text not null unique);
+      insert into app.loose values (1, 'a'); insert into app.named values (1, 'a')`)
+    const keep = { keep: 'tax law', until: '10 years' }
+    const config = defineConfig({
+      app: { name: 'App' },
+      gdpr: {
+        subject: { table: 'app.people' },
+        tables: { 'app.loose': { erase: keep }, 'app.named': { erase: { ...keep, anonymise: ['note'] } } },
+      },
+    })
+    await expect(eraseSubject({ ...context(), config }, { subject: '1' })).rejects.toMatchObject({
+      code: 'policy_invalid',
+      detail: expect.stringMatching(/app\.loose has neither[\s\S]*app\.named\.note is part of the key/),
+    })
+    expect(await test.db.query('select from app.people')).toHaveLength(2)
   })
 
   it('that something references stay, are told, and do not keep the others', async () => {

@@ -13,9 +13,9 @@ beforeEach(async () => {
     truncate caretaker.gdpr_requests, caretaker.outbox cascade;
     drop schema if exists app cascade;
     create schema app;
-    create table app.people (id int primary key, email text unique, name text not null, born date, "wan""ts; mail" boolean);
+    create table app.people (id int primary key, email text unique, name text not null, nick varchar(5), born date, "wan""ts; mail" boolean);
     create table app.addresses (id uuid primary key, person int references app.people, city text check (city <> ''));
-    insert into app.people values (1, 'ada@example.org', 'Ida', '1815-12-11', true), (2, 'bob@example.org', 'Bob', null, true);
+    insert into app.people (id, email, name, born, "wan""ts; mail") values (1, 'ada@example.org', 'Ida', '1815-12-11', true), (2, 'bob@example.org', 'Bob', null, true);
     insert into app.addresses values
       ('00000000-0000-0000-0000-000000000001', 1, 'Pariss'), ('00000000-0000-0000-0000-000000000002', 1, 'Rome'),
       ('00000000-0000-0000-0000-000000000003', 2, 'Oslo')`)
@@ -26,7 +26,7 @@ beforeEach(async () => {
       gdpr: {
         subject: { table: 'app.people' },
         tables: {
-          'app.people': { rectify: ['name', 'born', 'email', 'wan"ts; mail'] },
+          'app.people': { rectify: ['name', 'nick', 'born', 'email', 'wan"ts; mail'] },
           'app.addresses': { rectify: ['city'] },
         },
         processors: [{ name: 'crm', manual: 'write to them' }],
@@ -81,6 +81,9 @@ describe('a rectification', () => {
 
   it.each([
     [{ column: 'app.people.id', value: 7 }, 'invalid_input'],
+    [{ column: 'app.people.nick', value: 'Countess' }, 'invalid_input'],
+    [{ column: 'app.people.name', value: 'A\0da' }, 'invalid_input'],
+    [{ column: 'app.addresses.city', value: 'Paris', row: '\0' }, 'invalid_input'],
     [{ column: 'app.people.nme', value: 'x' }, 'invalid_input'],
     [{ column: "app.people.name = 'x' --", value: 'x' }, 'invalid_input'],
     [{ column: 'app.people.born', value: 'yesterday or so' }, 'invalid_input'],
@@ -100,6 +103,37 @@ describe('a rectification', () => {
     expect((error as Error).message).not.toMatch(/bob@|yesterday/)
     expect([await people(), await test.db.query('select * from app.addresses order by id')]).toEqual(before)
     expect(await test.db.query('select from caretaker.gdpr_requests')).toEqual([])
+  })
+
+  it.each([
+    ['app.people.email', 'forbidden'],
+    ['app.addresses.city', 'forbidden'],
+    ['app.people.name', undefined],
+  ])('of %s, asked by the person: %s', async (column, code) => {
+    const person = '00000000-0000-4000-8000-00000000000a'
+    await test.db.execute(`
+      create schema if not exists auth;
+      create table if not exists auth.users (id uuid primary key, deleted_at timestamptz);
+      insert into auth.users values ('${person}') on conflict do nothing;
+      alter table app.people add column auth text;
+      update app.people set auth = '${person}' where id = 1;
+      delete from app.addresses where city = 'Rome'`)
+    const config = defineConfig({
+      app: { name: 'App' },
+      gdpr: {
+        subject: { table: 'app.people', id: 'auth' },
+        tables: {
+          'app.people': { rectify: ['name', 'email'] },
+          'app.addresses': { link: { column: 'city', to: 'email' }, rectify: ['city'] },
+        },
+      },
+    })
+    const asked = (actor: Context['actor']) =>
+      rectifySubject({ ...ctx, config, actor }, { subject: person, corrections: [{ column, value: 'new@example.org' }] }).then(
+        () => undefined,
+        ({ code: found }: { code: string }) => found,
+      )
+    expect(await asked({ type: 'subject', id: person })).toBe(code)
   })
 
   it('of somebody who is not there is refused', async () => {
