@@ -43,7 +43,8 @@ export function vercelCrons(jobs: readonly Job[], plan: Plan): HostCrons {
   ]
   const notes = [
     ...tooOften.map(
-      ({ name, schedule }) => `${name} (${schedule.cron}) fires more than once a day: the Hobby plan rejects a deploy with it.`,
+      ({ name, schedule }) =>
+        `${name} (${schedule.cron}) is left out: it fires more than once a day, and the Hobby plan rejects a deploy with such a cron.`,
     ),
     ...(tooOften.length > 0
       ? [
