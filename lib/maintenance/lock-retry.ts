@@ -11,8 +11,11 @@ export interface LockPatience {
   stop: () => boolean
 }
 
-/** Lock not available, and deadlock: both mean "someone else is at it, come again". */
-const contended = new Set(['55P03', '40P01'])
+/**
+ * Lock not available, deadlock, and a row that another session has just moved to another partition: all of them mean
+ * "someone else is at it, come again".
+ */
+const contended = new Set(['55P03', '40P01', '40001'])
 
 export function isContention(error: unknown): boolean {
   const state = sqlState(error)

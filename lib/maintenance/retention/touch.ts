@@ -1,7 +1,6 @@
 import type { Session } from '../../platform/db.ts'
 import { identifier } from '../../platform/db.ts'
 import { CaretakerError, sqlState } from '../../platform/errors.ts'
-import { isContention } from '../lock-retry.ts'
 import type { Descent } from './children.ts'
 import { familyStatement, readFamily } from './family.ts'
 import type { Walked, Window } from './walk.ts'
@@ -120,7 +119,7 @@ async function takeFamilies(session: Session, work: TouchWork, ctids: readonly s
     await session.execute('release savepoint families')
     return { rows: family.rows, childRows: family.childRows }
   } catch (error) {
-    if (!isContention(error) || sqlState(error) === '40P01') throw error
+    if (sqlState(error) !== '55P03') throw error
     await session.execute('rollback to savepoint families')
     if (ctids.length === 1) return { rows: 0, childRows: 0 }
     const middle = ctids.length >> 1

@@ -5,24 +5,9 @@ import { retentionRig } from './rig.ts'
 
 describe('retention of partitions', () => {
   const test = useTestDatabase()
-  const { policy, counts, count, plan, run, sql, job } = retentionRig(test)
+  const { policy, counts, count, plan, run, sql, job, monthly } = retentionRig(test)
   const rule = { table: 'events', column: 'at', olderThan: '2 months', action: 'purge' } as const
 
-  /** Monthly partitions of the last half year, in UTC, with 20 rows spread over each; the oldest first. */
-  async function monthly(name: string, more = ''): Promise<string[]> {
-    await test.db.execute(`create table ${name} (id bigint not null, at timestamptz not null, note text) partition by range (at)`)
-    const rows = await test.db.query<{ name: string }>(
-      `select format('${name}_%s', to_char(m, 'YYYY_MM')) as name, to_char(m, 'YYYY-MM-DD') as a, to_char(m + interval '1 month', 'YYYY-MM-DD') as b
-       from generate_series(0, 5) n, lateral (select date_trunc('month', now() at time zone 'UTC') - n * interval '1 month' as m) x order by m`,
-    )
-    for (const { name: part, a, b } of rows as { name: string; a: string; b: string }[]) {
-      await test.db.execute(`create table ${part} partition of ${name} for values from ('${a} 00:00:00+00') to ('${b} 00:00:00+00')${more}`)
-      await test.db.execute(
-        `insert into ${name} select n, ('${a} 00:00:00+00'::timestamptz + n * (('${b} 00:00:00+00'::timestamptz - '${a} 00:00:00+00'::timestamptz) / 21)), 'x' from generate_series(1, 20) n`,
-      )
-    }
-    return rows.map((row) => row.name)
-  }
   const partitionsOf = async (name: string) =>
     (
       await test.db.query<{ name: string }>(
@@ -184,19 +169,6 @@ describe('retention of partitions', () => {
     expect((await counts(ctx))['purge events']).toMatchObject({ rows: 0 })
     expect([await partitionsOf('events'), await count('events'), await count('caretaker.detached_partitions')]).toEqual([names, 120, 0])
   })
-
-  it('leaves a partition out of sight when older transactions do not end, says so, and drops it in the next run', async () => {
-    const names = await monthly('events')
-    const ctx = policy(rule)
-    await test.db.transaction(async (tx) => {
-      await tx.query('select count(*) from events')
-      const done = (await counts(ctx))['purge events']
-      expect(done?.left).toBe(`transactions that began before ${names[0]} was detached have not ended`)
-    })
-    expect(await count(`caretaker.outbox where topic = 'retention.deferred'`)).toBe(1)
-    expect((await counts(ctx))['purge events']).toMatchObject({ partitionsDropped: 3 })
-    expect(await partitionsOf('events')).toEqual(names.slice(3))
-  }, 30_000)
 
   it('makes the coming partitions once, with the rows that wait for them and the protection of their parent', async () => {
     await sql(

@@ -48,7 +48,7 @@ describe('what a retention rule refuses to take', () => {
   it('is held to its limits once a run, not after each hand-over', async () => {
     const ctx = strictPolicy([{ ...rule, limits: { maxShare: 0.6 } }])
     let asked = 0
-    expect(await counts(ctx, { shouldHandOver: () => ++asked > 4 }, 'once')).toEqual({})
+    expect(await counts(ctx, { shouldHandOver: () => ++asked > 2 }, 'once')).toEqual({})
     // What is left now is a larger share of a smaller table.
     await sql('delete from logs where id > 1900')
     expect(await counts(ctx, {}, 'once')).toMatchObject({ 'purge logs': { rows: 1_800 } })

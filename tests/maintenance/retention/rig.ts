@@ -28,6 +28,21 @@ export function retentionRig(test: TestDatabase) {
     plan: (ctx: Context): Promise<PlanLine[]> => planSteps(ctx, everyRule),
     count: async (from: string): Promise<number | undefined> =>
       (await test.db.query<{ n: number }>(`select count(*)::int as n from ${from}`))[0]?.n,
+    /** A table of monthly partitions of the last half year, in UTC, with 20 rows spread over each; their names, the oldest first. */
+    async monthly(name: string): Promise<string[]> {
+      await test.db.execute(`create table ${name} (id bigint not null, at timestamptz not null, note text) partition by range (at)`)
+      const months = await test.db.query<{ name: string; a: string; b: string }>(
+        `select format('${name}_%s', to_char(m, 'YYYY_MM')) as name, to_char(m, 'YYYY-MM-DD') as a, to_char(m + interval '1 month', 'YYYY-MM-DD') as b
+         from generate_series(0, 5) n, lateral (select date_trunc('month', now() at time zone 'UTC') - n * interval '1 month' as m) x order by m`,
+      )
+      for (const { name: part, a, b } of months) {
+        await test.db.execute(`create table ${part} partition of ${name} for values from ('${a} 00:00:00+00') to ('${b} 00:00:00+00')`)
+        await test.db.execute(
+          `insert into ${name} select n, '${a} 00:00:00+00'::timestamptz + n * ('${b} 00:00:00+00'::timestamptz - '${a} 00:00:00+00') / 21, 'x' from generate_series(1, 20) n`,
+        )
+      }
+      return months.map((month) => month.name)
+    },
     sql: (...statements: string[]) =>
       statements.reduce<Promise<unknown>>((before, one) => before.then(() => test.db.execute(one)), Promise.resolve()),
   }

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { openDatabase } from '../../../lib/platform/db.ts'
 import { useTestDatabase } from '../../support/database.ts'
 import { countsOf } from '../job-run.ts'
+import { createFamilies, familyRules, startFamilies } from './families.ts'
 import { retentionRig } from './rig.ts'
 import { createTrafficTables, startTraffic, trafficRules } from './traffic.ts'
 
@@ -12,22 +13,28 @@ describe('retention rules', () => {
   beforeEach(() => test.db.execute('create schema if not exists public'))
   afterEach(() => test.db.execute('drop schema public cascade'))
 
-  it('moves, deletes and masks each row once while it is written, by two runs at once', async () => {
+  it('moves, deletes and masks each row once, families whole, while they are written, by two runs at once', async () => {
     await createTrafficTables(test.db, 6_000)
-    const traffic = openDatabase({ sessionUrl: test.url, maxConnections: 4 })
+    await createFamilies(test.db, 2_000)
+    const traffic = openDatabase({ sessionUrl: test.url, maxConnections: 6 })
     try {
-      const writing = startTraffic(traffic, { rows: 6_000, writers: 4, seed: 7 })
-      const ctx = policy(...trafficRules)
+      const writing = startTraffic(traffic, { rows: 6_000, writers: 3, seed: 7 })
+      const breeding = startFamilies(traffic, { families: 2_000, writers: 3, seed: 7 })
+      const ctx = policy(...trafficRules, ...familyRules)
       for (let round = 0; round < 3; round++) await Promise.all([run(ctx), run(ctx)])
       expect(await writing.stop()).toBeGreaterThan(50)
+      expect(await breeding.stop()).toBeGreaterThan(50)
       await run(ctx)
       expect(await writing.differences()).toEqual([])
+      expect(await breeding.differences()).toEqual([])
       for (const left of [
         `archived where at < now() - interval '31 days'`,
         `purged where at < now() - interval '31 days'`,
+        `parted where at < now() - interval '31 days'`,
+        `parents where at < now() - interval '31 days'`,
         `masked where at < now() - interval '31 days' and masked is not true`,
       ])
-        expect(await count(left)).toBe(0)
+        expect([left, await count(left)]).toEqual([left, 0])
     } finally {
       await traffic.close()
     }

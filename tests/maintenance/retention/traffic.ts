@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Database } from '../../../lib/platform/db.ts'
+import { sqlState } from '../../../lib/platform/errors.ts'
 
 /** What a row must hold now, by everything its only writer was told. */
 interface Known {
@@ -25,7 +26,10 @@ export interface Traffic {
   differences(): Promise<string[]>
 }
 
-/** `archived` has no key and no index on its age (walked by pages), `purged` an index on its age, `masked` a key only. */
+/**
+ * `archived` has no key and no index on its age (walked by pages), `purged` an index on its age, `masked` a key only;
+ * `parted` is partitioned by age, with a partition that is past its date as a whole.
+ */
 export async function createTrafficTables(db: Database, rows: number): Promise<void> {
   await db.execute('create table archived (id bigint not null, version int not null, at timestamptz not null, text text not null)')
   await db.execute('create index archived_id on archived (id)')
@@ -37,17 +41,40 @@ export async function createTrafficTables(db: Database, rows: number): Promise<v
   await db.execute(
     'create table masked (id bigint primary key, version int not null, at timestamptz not null, text text not null, masked boolean)',
   )
-  for (const table of ['archived', 'purged', 'masked'])
+  await db.execute(
+    'create table parted (id bigint, version int not null, at timestamptz not null, text text not null, primary key (id, at)) partition by range (at)',
+  )
+  await createPastPartition(db)
+  for (const [name, from, to] of [
+    ['parted_middle', -40, -10],
+    ['parted_young', -10, 100],
+  ])
+    await db.execute(
+      `do $$ begin execute format('create table ${name} partition of parted for values from (%L) to (%L)', current_date + ${from}, current_date + ${to}); end $$`,
+    )
+  for (const table of ['archived', 'purged', 'masked', 'parted'])
     await db.execute(
       `insert into ${table} (id, version, at, text) select n, 0, now() - (case when n % 3 = 0 then interval '1 day' else interval '60 days' end) - n * interval '1 second', 'text ' || n
        from generate_series(1, ${rows}) n`,
     )
-  for (const table of ['archived', 'purged', 'masked']) await db.execute(`analyze ${table}`)
+  for (const table of ['archived', 'purged', 'masked', 'parted']) await db.execute(`analyze ${table}`)
+}
+
+/** The partition that the rule drops as a whole; made anew where it was dropped. */
+export async function createPastPartition(db: Database): Promise<void> {
+  await db.execute(
+    `do $$ begin
+       if to_regclass('parted_past') is null then
+         execute format('create table parted_past partition of parted for values from (%L) to (%L)', current_date - 400, current_date - 40);
+       end if;
+     end $$`,
+  )
 }
 
 export const trafficRules = [
   { name: 'archived', table: 'archived', column: 'at', olderThan: '30 days', action: { archiveTo: 'archived_archive' } },
   { name: 'purged', table: 'purged', column: 'at', olderThan: '30 days', action: 'purge' as const },
+  { name: 'parted', table: 'parted', column: 'at', olderThan: '30 days', action: 'purge' as const },
   { name: 'masked', table: 'masked', column: 'at', olderThan: '30 days', action: { anonymise: { text: '[ANONYMIZED]' } }, mark: 'masked' },
 ]
 
@@ -55,6 +82,7 @@ const tables: { table: string; kind: Kind }[] = [
   { table: 'archived', kind: 'archive' },
   { table: 'purged', kind: 'purge' },
   { table: 'masked', kind: 'anonymise' },
+  { table: 'parted', kind: 'purge' },
 ]
 
 export function startTraffic(db: Database, options: { rows: number; writers: number; seed: number }): Traffic {
@@ -91,11 +119,21 @@ export function startTraffic(db: Database, options: { rows: number; writers: num
         const made = ++fresh * 100 + writer
         const old = random() < 0.5
         const age = old ? '45 days' : '2 days'
-        await db.execute(`insert into ${table} (id, version, at, text) values ($1::bigint, 0, now() - $2::interval, $3)`, [
-          made,
-          age,
-          `text ${made}`,
-        ])
+        const there = await db
+          .execute(`insert into ${table} (id, version, at, text) values ($1::bigint, 0, now() - $2::interval, $3)`, [
+            made,
+            age,
+            `text ${made}`,
+          ])
+          .then(
+            () => true,
+            (error: unknown) => {
+              // Its partition has just been dropped.
+              if (table === 'parted' && sqlState(error) === '23514') return false
+              throw error
+            },
+          )
+        if (!there) continue
         model.set(made, { version: 0, old, deleted: false, anonymised: false, gone: false })
         mine.push(made)
         continue
