@@ -6,7 +6,7 @@ import type { Context } from '../../lib/platform/context.ts'
 import type { Database } from '../../lib/platform/db.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import { testContext } from '../support/context.ts'
-import { eventsOf, jobOf } from './jobs.ts'
+import { eventsOf, hurriedQueue, jobOf } from './jobs.ts'
 import { oracleSlots } from './slot-oracle.ts'
 
 const minuteMs = 60_000
@@ -50,6 +50,7 @@ export async function liveThrough(db: Database, year: Year): Promise<{ slots: nu
   const clock = fixedClock(year.from)
   const until = Date.parse(year.until)
   await db.execute('truncate caretaker.runs, caretaker.watched_jobs, caretaker.outbox')
+  await hurriedQueue(testContext(db))
   await db.execute('drop table if exists effects; create table effects (job text, slot timestamptz, run uuid)')
 
   const skippedAt: { job: string; slot: Date; now: Date }[] = []
