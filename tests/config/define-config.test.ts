@@ -69,7 +69,7 @@ describe('defineConfig', () => {
     [
       'a literal or an object',
       { app, retention: [{ table: 't', action: 'delete' }] },
-      'retention.0.action: found "delete", expected "purge" or expected object',
+      'retention.0.action: found "delete", expected "purge" or "keep" or expected object',
     ],
     [
       'a wrong value inside of the form that was meant',

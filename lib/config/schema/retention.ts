@@ -69,9 +69,8 @@ export const retentionRule = z.strictObject({
   /** …or a condition in SQL. */
   where: z.optional(name),
   action: z.union([
-    z.literal('purge'),
-    /** Nothing goes: the rule is there for the coming partitions. */
-    z.literal('keep'),
+    /** "keep": nothing goes, the rule is there for the coming partitions. */
+    z.enum(['purge', 'keep']),
     z.strictObject({ archiveTo: table }),
     z.strictObject({ anonymise: z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()])) }),
   ]),
