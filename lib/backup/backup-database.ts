@@ -7,18 +7,25 @@ import { dumpPart, nameOfPart } from './dump-part.ts'
 import { prefetchFiles } from './files/index.ts'
 import { backupFolder, type Manifest, type ManifestFiles } from './manifest.ts'
 import type { Sealing } from './object-stream.ts'
-import { newBackupId, openDump, type WrittenPart } from './open-dump.ts'
+import {
+  type DumpLimits,
+  type DumpSessions,
+  dumpSessions,
+  newBackupId,
+  type OpenDump,
+  openDump,
+  otherSessions,
+  type WrittenPart,
+} from './open-dump.ts'
 import { type BackupPolicy, backupPolicy } from './policy.ts'
 import type { OnProgress } from './progress.ts'
 import { sealDump } from './seal-dump.ts'
 import { shareOut, withSessions } from './sessions.ts'
 
-export interface BackupInput {
+export interface BackupInput extends DumpLimits {
   onProgress?: OnProgress
   /** The run of a job this backup is made for. */
   run?: JobRun
-  /** Table and TOAST bytes one object covers. Default 128 MiB; less where an invocation is short. */
-  partBytes?: number
 }
 
 export interface BackupReport {
@@ -56,12 +63,12 @@ export async function backupDatabase(ctx: Context, input: BackupInput = {}): Pro
   const stop = new AbortController()
   const signal = AbortSignal.any([ctx.signal, stop.signal])
   const sealing: Sealing = { store, folder: backupFolder(id), ...(await recipientsOf(ctx, store, id, policy.recipients)), signal }
-  const job: Job = { ctx: { ...ctx, signal }, policy, sealing, input }
+  const job: Job = { ctx: { ...ctx, signal }, policy, sealing, input, stop, reached: 'before it began' }
   try {
     await prefetchFiles(job.ctx, { id, onProgress: input.onProgress, checkTime: () => checkTime(job) })
-    const manifest = await withSessions(ctx.db.sessionUrl, ctx.env.DATABASE_CA, policy.connections + 1, ([keeper, ...workers]) =>
-      dumpAll(job, id, keeper as Session, workers),
-    )
+    job.reached = 'while it waited for connections'
+    const work = (sessions: Session[]) => dumpAll(job, id, dumpSessions(sessions))
+    const manifest = await withSessions(ctx.db.sessionUrl, ctx.env.DATABASE_CA, policy.connections + otherSessions, work, signal)
     const report = reportOf(manifest, store.url, ctx.clock.monotonicMs() - startedMs)
     ctx.log.info(
       { backup: id, tables: report.tables, rows: report.rows, storedBytes: report.storedBytes, durationMs: report.durationMs },
@@ -69,9 +76,10 @@ export async function backupDatabase(ctx: Context, input: BackupInput = {}): Pro
     )
     return report
   } catch (error) {
+    const failure = ctx.signal.aborted ? stopped(job) : error
     stop.abort()
     await discard(sealing)
-    throw error
+    throw failure
   }
 }
 
@@ -80,31 +88,49 @@ interface Job {
   policy: BackupPolicy
   sealing: Sealing
   input: BackupInput
+  /** Ends everything that is under way. */
+  stop: AbortController
+  /** How far it is, to go on after "stopped". */
+  reached: string
 }
 
-/** Takes the snapshot, dumps every part on as many sessions as there are, and seals. */
-async function dumpAll(job: Job, id: string, keeper: Session, workers: readonly Session[]): Promise<Manifest> {
+/** Takes the snapshot, dumps the schema, and every part on as many sessions as there are, and seals. */
+async function dumpAll(job: Job, id: string, sessions: DumpSessions): Promise<Manifest> {
   const { ctx, policy, sealing, input } = job
   input.onProgress?.({ phase: 'schema', what: 'schema', doneBytes: 0, totalBytes: 0 })
-  const dump = await openDump(ctx, policy, sealing, id, { keeper, workers }, input.partBytes)
+  job.reached = 'while the tables were locked'
+  const { dump, schema } = await openDump(ctx, policy, sealing, id, sessions, input)
+  job.reached = 'while the schema was read'
   const totalBytes = dump.tables.reduce((sum, table) => sum + table.bytes, 0)
   let doneBytes = 0
   const written = new Map<number, WrittenPart>()
-  await shareOut(workers, dump.parts, async (worker, part) => {
+  const rows = shareOut(sessions.workers, dump.parts, async (worker, part) => {
     checkTime(job)
     const stored = await dumpPart(sealing, dump, part, worker, (bytes) => {
       doneBytes += bytes
+      job.reached = `while ${nameOfPart(dump, part)} was read, after ${doneBytes} bytes of all tables`
       input.onProgress?.({ phase: 'data', what: nameOfPart(dump, part), doneBytes, totalBytes })
     })
     written.set(part.number, stored)
   })
+  const [whole] = await together(job.stop, [schema.then((objects): OpenDump => ({ ...dump, ...objects })), rows])
   input.onProgress?.({ phase: 'seal', what: 'manifest', doneBytes, totalBytes })
+  job.reached = 'when all rows were stored, before the manifest was'
   checkTime(job)
-  return sealDump(ctx, sealing, dump, written, workers[0] as Session)
+  return sealDump(ctx, sealing, whole, written, sessions.workers[0] as Session)
+}
+
+/** What both give; when one fails the other is ended, and waited for. */
+async function together<A, B>(stop: AbortController, [first, second]: [Promise<A>, Promise<B>]): Promise<[A, B]> {
+  const ended = [first, second].map((one) => one.catch((error: unknown) => stop.abort(error)))
+  await Promise.all(ended)
+  // The first failure is the reason that the other one, too, was given.
+  if (stop.signal.aborted) throw stop.signal.reason
+  return [await first, await second]
 }
 
 function checkTime(job: Job): void {
-  if (job.ctx.signal.aborted) throw new CaretakerError('backup_incomplete', 'The backup was stopped before it was complete.')
+  job.ctx.signal.throwIfAborted()
   if (remainingMs(job.ctx) === 0 || job.input.run?.shouldHandOver() === true)
     throw new CaretakerError(
       'timeout',
@@ -112,9 +138,19 @@ function checkTime(job: Job): void {
     )
 }
 
-/** What a failed backup has stored is of no use to anybody. A store that is down keeps it; the next sweep takes it. */
+function stopped(job: Job): CaretakerError {
+  return new CaretakerError('backup_incomplete', `The backup was stopped ${job.reached}. Nothing of it is kept; run it again.`, {
+    cause: job.ctx.signal.reason,
+  })
+}
+
+/**
+ * What a failed backup has stored is of no use to anybody; the manifest goes first, should it be there. A store that is
+ * down keeps it; the next sweep takes it.
+ */
 async function discard(sealing: Sealing): Promise<void> {
   try {
+    await sealing.store.delete(`${sealing.folder}manifest.json`)
     for await (const object of sealing.store.list(sealing.folder)) await sealing.store.delete(object.key)
   } catch {
     // The failure that brought us here is the one to report.

@@ -106,6 +106,22 @@ export async function listTables(db: Queryable, scope: Scope): Promise<SourceTab
 }
 
 /**
+ * Tables without rows of their own in the backup that pg_dump locks all the same: the parents of partitions, and those whose rows are left
+ * out. Of what the role may not read pg_dump will complain.
+ */
+export async function listTablesWithoutRows(db: Queryable, scope: Scope): Promise<{ schema: string; name: string }[]> {
+  return db.query<{ schema: string; name: string }>(
+    `select n.nspname as schema, c.relname as name
+     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+     where (c.relkind = 'p' or (c.relkind = 'r' and n.nspname || '.' || c.relname = any ($2::text[]))) and c.relpersistence in ('p', 'u')
+       and not ${systemSchemas} and n.nspname <> all ($1::text[])
+       and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')
+     order by 1, 2`,
+    [scope.excludeSchemas, scope.excludeRows],
+  )
+}
+
+/**
  * Sequences, those of identity columns too, but not an extension's (unless it declares them as configuration; but pg_cron's jobs
  * are made anew, with new numbers).
  */

@@ -1,6 +1,6 @@
 import type { Session } from '../platform/db.ts'
-import { CaretakerError } from '../platform/errors.ts'
 import { copyOutBlocks } from './copy-out.ts'
+import { dumpFailure } from './dump-failure.ts'
 import { largeObjectFraming, tableFraming } from './framing.ts'
 import { copyLargeObjectsOut } from './large-objects.ts'
 import { type Sealing, writeObject } from './object-stream.ts'
@@ -19,7 +19,7 @@ export function nameOfPart(dump: Pick<OpenDump, 'tables'>, part: Part): string {
  */
 export async function dumpPart(
   sealing: Sealing,
-  dump: OpenDump,
+  dump: Pick<OpenDump, 'tables'>,
   part: Part,
   session: Session,
   onBytes: (bytes: number) => void,
@@ -36,13 +36,7 @@ export async function dumpPart(
     })
     return { object, rows: copy.rowCount }
   } catch (error) {
-    if (error instanceof CaretakerError && error.code !== 'object_store_failed') throw error
-    const reason = error instanceof CaretakerError ? error.detail : error instanceof Error ? error.message : 'unknown'
-    const subject = table === undefined ? 'Dumping the large objects' : `Table ${nameOfPart(dump, part)}`
-    throw new CaretakerError(
-      error instanceof CaretakerError ? error.code : 'backup_incomplete',
-      `${subject} failed after ${bytes} bytes: ${reason}`,
-      { cause: error },
-    )
+    if (sealing.signal.aborted) throw error
+    throw dumpFailure(error, table === undefined ? 'Dumping the large objects' : `Table ${nameOfPart(dump, part)}`, bytes)
   }
 }

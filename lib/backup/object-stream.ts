@@ -7,7 +7,7 @@ import { decryptWith, encryptTo } from './age/index.ts'
 import { Compressor, compress } from './compressor.ts'
 import type { ManifestObject } from './manifest.ts'
 import { Digest, type Measured, Meter } from './meter.ts'
-import { Outlet } from './outlet.ts'
+import { Outlet, OutletClosed } from './outlet.ts'
 
 /** How objects of one backup are written: to which folder, for whom. */
 export interface Sealing {
@@ -146,9 +146,15 @@ async function putStream(sealing: Sealing, key: string, source: ByteSource, bloc
   }
   try {
     const put = sealing.store.put(`${sealing.folder}${key}`, outlet, { contentType, signal })
-    const [kept] = await Promise.allSettled([put, seal().catch(fail), put.catch(fail)])
+    let whole = true
+    const sealed = seal().catch((error: unknown) => {
+      whole = false
+      // A store that has stopped reading says itself why.
+      if (!(error instanceof OutletClosed)) fail(error)
+    })
+    const [kept] = await Promise.allSettled([put, sealed, put.catch(fail)])
     if (failure !== undefined) throw failure.cause
-    return asStored(key, kept.status === 'fulfilled' ? kept.value : undefined, digest)
+    return asStored(key, whole && kept.status === 'fulfilled' ? kept.value : undefined, digest)
   } finally {
     compressor.destroy()
   }

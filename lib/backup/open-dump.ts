@@ -12,6 +12,7 @@ import {
   type SourceRole,
   type SourceTable,
 } from './catalogue.ts'
+import { dumpFailure, schemaFailure } from './dump-failure.ts'
 import { databaseInstance } from './instance.ts'
 import { countLargeObjects, largeObjectSql } from './large-objects.ts'
 import type { Manifest, ManifestObject } from './manifest.ts'
@@ -19,7 +20,7 @@ import { type Sealing, writeObject } from './object-stream.ts'
 import { type PageRange, splitTable } from './part-sql.ts'
 import type { BackupPolicy } from './policy.ts'
 import { rolesSql } from './roles.ts'
-import { dumpSchema } from './schema-sql.ts'
+import { dumpSchema, type SchemaOptions } from './schema-sql.ts'
 import { settingsSql } from './settings.ts'
 import { takeSnapshot } from './snapshot.ts'
 
@@ -66,40 +67,66 @@ export function newBackupId(now: Date): string {
   return `${now.toISOString().replace(/[-:]|\.\d+/g, '')}-${randomBytes(4).toString('hex')}`
 }
 
-/** Takes the snapshot on all sessions, stores the schema and shares the rows out into parts. */
+/** A dump of which rows can be read, while its schema is still on its way into the store. */
+export interface OpeningDump {
+  dump: Omit<OpenDump, 'before' | 'after'>
+  schema: Promise<Pick<OpenDump, 'before' | 'after'>>
+}
+
+export interface DumpLimits {
+  /** Table and TOAST bytes one object covers. Default 128 MiB; less where an invocation is short. */
+  partBytes?: number
+  /** How long the lock of a table may be waited for, ms. Default 30 s. */
+  lockTimeoutMs?: number
+}
+
+/** The one that keeps the snapshot, the one that reads the schema, and those that read rows. */
+export interface DumpSessions {
+  keeper: Session
+  schemaReader: Session
+  workers: readonly Session[]
+}
+
+/** How many of them do not read rows. */
+export const otherSessions = 2
+
+export function dumpSessions([keeper, schemaReader, ...workers]: readonly Session[]): DumpSessions {
+  if (keeper === undefined || schemaReader === undefined) throw new CaretakerError('internal', 'A dump needs sessions beside its workers.')
+  return { keeper, schemaReader, workers }
+}
+
+/**
+ * Takes the snapshot on all sessions, shares the rows out into parts, and begins to store the schema, which has a session of its
+ * own. Whoever calls waits for `schema`, also after a failure.
+ */
 export async function openDump(
   ctx: Context,
   policy: BackupPolicy,
   sealing: Sealing,
   id: string,
-  sessions: { keeper: Session; workers: readonly Session[] },
-  partBytes?: number,
-): Promise<OpenDump> {
-  const snapshot = await takeSnapshot(sessions.keeper, sessions.workers, policy)
+  { keeper, schemaReader, workers }: DumpSessions,
+  limits: DumpLimits = {},
+): Promise<OpeningDump> {
+  const snapshot = await takeSnapshot(keeper, [schemaReader, ...workers], policy, limits.lockTimeoutMs)
   const { scope } = snapshot
-  const [reader] = sessions.workers
+  const [reader] = workers
   if (reader === undefined) throw new CaretakerError('internal', 'A backup needs a connection that reads.')
   const restrictKey = randomBytes(24).toString('hex')
   const extensions = await listExtensions(reader)
   // An extension cannot be made where its schema is left out.
   const homeless = extensions.filter((extension) => scope.excludeSchemas.includes(extension.schema)).map((extension) => extension.name)
-  const schema = { restrictKey, excludeSchemas: scope.excludeSchemas, excludeExtensions: homeless }
-  const { preData, postData } = await dumpSchema(ctx, snapshot, schema)
   const roles = await listRoles(reader)
   const settings = await listSettings(
     reader,
     roles.map((role) => role.name),
   )
-  const settingsText = settingsSql(settings)
   const leftOut = await listLeftOut(reader, policy.excludeSchemas, scope)
   const [database] = await reader.query<{ name: string; encoding: string }>(
     `select current_database() as name, pg_encoding_to_char(encoding) as encoding from pg_catalog.pg_database where datname = current_database()`,
   )
   const largeObjects = await countLargeObjects(reader)
   const owners = await largeObjectSql(reader, largeObjects)
-  const text = (name: string, kind: ManifestObject['kind'], content: string) =>
-    writeObject(sealing, name, kind, Readable.from([Buffer.from(content)]))
-  return {
+  const dump = {
     id,
     createdAt: snapshot.takenAt.toISOString(),
     snapshot: { id: snapshot.id, visible: snapshot.visible, lsn: snapshot.lsn },
@@ -111,13 +138,34 @@ export async function openDump(
     roles,
     leftOut,
     tables: snapshot.tables,
-    parts: planParts(snapshot.tables, largeObjects, partBytes),
+    parts: planParts(snapshot.tables, largeObjects, limits.partBytes),
     largeObjects,
-    before: [await text('roles.sql', 'roles', rolesSql(roles, settings)), await text('pre-data.sql', 'pre-data', preData)],
+  }
+  const options = { restrictKey, excludeSchemas: scope.excludeSchemas, excludeExtensions: homeless }
+  const around = { roles: rolesSql(roles, settings), owners, settings: settingsSql(settings) }
+  return { dump, schema: storeSchema(ctx, sealing, schemaReader, options, around) }
+}
+
+async function storeSchema(
+  ctx: Context,
+  sealing: Sealing,
+  session: Session,
+  options: SchemaOptions,
+  { roles, owners, settings }: { roles: string; owners: string; settings: string },
+): Promise<Pick<OpenDump, 'before' | 'after'>> {
+  const { preData, postData } = await dumpSchema(session, options, ctx.signal).catch((error: unknown) => {
+    throw sealing.signal.aborted ? error : schemaFailure(error)
+  })
+  const text = (name: string, kind: ManifestObject['kind'], content: string) =>
+    writeObject(sealing, name, kind, Readable.from([Buffer.from(content)])).catch((error: unknown) => {
+      throw sealing.signal.aborted ? error : dumpFailure(error, `The schema (${name})`)
+    })
+  return {
+    before: [await text('roles.sql', 'roles', roles), await text('pre-data.sql', 'pre-data', preData)],
     after: [
-      ...(largeObjects > 0 ? [await text('large-object-owners.sql', 'large-object-owners', owners)] : []),
+      ...(owners === '' ? [] : [await text('large-object-owners.sql', 'large-object-owners', owners)]),
       await text('post-data.sql', 'post-data', postData),
-      ...(settingsText === '' ? [] : [await text('settings.sql', 'settings', settingsText)]),
+      ...(settings === '' ? [] : [await text('settings.sql', 'settings', settings)]),
     ],
   }
 }

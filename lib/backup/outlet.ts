@@ -3,6 +3,9 @@ import { Readable } from 'node:stream'
 /** Chunks that wait for the store, beside those it has taken. */
 const waitingChunks = 2
 
+/** Whoever read has stopped. */
+export class OutletClosed extends Error {}
+
 /** What an object store reads while another writes: `send` waits for room. */
 export class Outlet extends Readable {
   #wake: () => void = () => undefined
@@ -12,14 +15,14 @@ export class Outlet extends Readable {
     super({ objectMode: true, highWaterMark: waitingChunks })
   }
 
-  /** @throws what the stream was destroyed with */
+  /** @throws {OutletClosed} when nobody reads any more */
   async send(chunk: Buffer): Promise<void> {
     if (chunk.length === 0) return
     if (!this.destroyed && !this.push(chunk))
       await new Promise<void>((wake) => {
         this.#wake = wake
       })
-    if (this.destroyed) throw this.errored ?? new Error('the store has stopped reading')
+    if (this.destroyed) throw new OutletClosed('The store has stopped reading.')
   }
 
   end(): void {

@@ -1,6 +1,5 @@
-import type { Context } from '../platform/context.ts'
+import type { Session } from '../platform/db.ts'
 import { runPgDump } from './pg-dump/run-pg-dump.ts'
-import type { Snapshot } from './snapshot.ts'
 
 export interface SchemaOptions {
   restrictKey: string
@@ -8,25 +7,25 @@ export interface SchemaOptions {
   excludeExtensions: readonly string[]
 }
 
-/** The schema before and after the data, as pg_dump writes it, in the same snapshot as the data. */
+/**
+ * The schema before and after the data, as pg_dump writes it, on a session that has the snapshot of the data, and locks on the tables:
+ * pg_dump wants locks too, and in a session of its own would wait for them behind whoever waits for ours.
+ */
 export async function dumpSchema(
-  ctx: Context,
-  snapshot: Pick<Snapshot, 'id'>,
+  session: Session,
   options: SchemaOptions,
+  signal: AbortSignal,
 ): Promise<{ preData: string; postData: string }> {
   const args = [
-    `--snapshot=${snapshot.id}`,
     '--encoding=UTF8',
-    // Fails rather than waits for ever behind somebody who waits for us.
     '--lock-wait-timeout=30000',
     `--restrict-key=${options.restrictKey}`,
     ...options.excludeSchemas.map((schema) => `--exclude-schema=${pattern(schema)}`),
     ...options.excludeExtensions.map((extension) => `--exclude-extension=${pattern(extension)}`),
   ]
   const [preData = '', postData = ''] = await runPgDump({
-    databaseUrl: ctx.db.sessionUrl,
-    ca: ctx.env.DATABASE_CA,
-    signal: ctx.signal,
+    session,
+    signal,
     runs: [
       ['--section=pre-data', ...args],
       ['--section=post-data', ...args],

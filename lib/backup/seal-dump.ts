@@ -4,6 +4,7 @@ import { qualified, type Session } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { caretakerVersion } from '../platform/version.ts'
 import { listSequences } from './catalogue.ts'
+import { dumpFailure } from './dump-failure.ts'
 import { closeFileJournal, storeFiles } from './files/index.ts'
 import { type Manifest, type ManifestObject, type ManifestPart, writeManifest } from './manifest.ts'
 import { type Sealing, writeDocument, writeObject } from './object-stream.ts'
@@ -30,8 +31,9 @@ export async function sealDump(
   }
   const partOf = ({ object, rows }: WrittenPart): ManifestPart => ({ key: object.key, rows })
   const data: ManifestObject[] = []
+  const partsOf = Map.groupBy(dump.parts, (part) => part.table)
   const tables = dump.tables.map((table, index) => {
-    const own = dump.parts.filter((part) => part.table === index).map((part) => stored(part.number))
+    const own = (partsOf.get(index) ?? []).map((part) => stored(part.number))
     data.push(...own.map((part) => part.object))
     return {
       schema: table.schema,
@@ -45,7 +47,7 @@ export async function sealDump(
       parts: own.map(partOf),
     }
   })
-  const largeObjects = dump.parts.filter((part) => part.table === null).map((part) => stored(part.number))
+  const largeObjects = (partsOf.get(null) ?? []).map((part) => stored(part.number))
   const sequences = await readSequences(reader, dump.excludeSchemas)
   const states = await writeObject(sealing, 'sequences.sql', 'sequences', Readable.from([Buffer.from(sequencesSql(sequences))]))
   const files = await storeFiles(ctx, reader, { id: dump.id, sealing, leftOut: dump.leftOut })
@@ -101,9 +103,13 @@ function encryptionOf(sealing: Sealing): Manifest['encryption'] {
 async function readSequences(session: Session, excludeSchemas: readonly string[]): Promise<Manifest['sequences']> {
   const states: Manifest['sequences'] = []
   for (const { schema, name } of await listSequences(session, excludeSchemas)) {
-    const [state] = await session.query<{ lastValue: string; isCalled: boolean }>(
-      `select last_value::text as "lastValue", is_called as "isCalled" from ${qualified(schema, name)}`,
-    )
+    const [state] = await session
+      .query<{ lastValue: string; isCalled: boolean }>(
+        `select last_value::text as "lastValue", is_called as "isCalled" from ${qualified(schema, name)}`,
+      )
+      .catch((error: unknown) => {
+        throw dumpFailure(error, `Sequence ${schema}.${name}`)
+      })
     if (state !== undefined) states.push({ schema, name, ...state })
   }
   return states

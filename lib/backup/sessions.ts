@@ -1,34 +1,66 @@
 import { type Database, openDatabase, type Session } from '../platform/db.ts'
+import { endSession } from './end-session.ts'
 
 /**
  * Opens `count` connections of their own in session mode, runs `work` and closes them. After a failure they are closed
- * hard: a COPY may be under way on any of them.
+ * hard: a COPY may be under way on any of them. When `signal` aborts they are ended at once, also where they wait for a lock, and
+ * `work` fails with its reason.
  */
 export async function withSessions<T>(
   databaseUrl: string,
   ca: string | undefined,
   count: number,
   work: (sessions: Session[]) => Promise<T>,
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<T> {
+  signal.throwIfAborted()
   const db = openDatabase({ sessionUrl: databaseUrl, ca, maxConnections: count, bulk: true })
+  const open: Session[] = []
+  let ended: Promise<unknown> = Promise.resolve()
+  const stop = () => {
+    ended = Promise.all(open.map((session) => endSession(session.client)))
+  }
+  signal.addEventListener('abort', stop, { once: true })
   try {
-    return await openNext(db, count, [], work)
+    return await openNext(db, count, open, work, signal)
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error
   } finally {
-    await db.close()
+    signal.removeEventListener('abort', stop)
+    await ended
+    // One that is still being made is not waited for.
+    const closed = db.close()
+    if (!signal.aborted) await closed
+    else closed.catch(() => undefined)
   }
 }
 
-function openNext<T>(db: Database, count: number, open: Session[], work: (sessions: Session[]) => Promise<T>): Promise<T> {
+function openNext<T>(
+  db: Database,
+  count: number,
+  open: Session[],
+  work: (sessions: Session[]) => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
   if (open.length === count) return work(open)
-  return db.session(async (session) => {
-    // A connection that breaks while it stands idle says so here; the next statement on it fails and is reported.
-    const ignore = () => undefined
-    session.client.on('error', ignore)
-    try {
-      return await openNext(db, count, [...open, session], work)
-    } finally {
-      session.client.removeListener('error', ignore)
-    }
+  return new Promise<T>((done, fail) => {
+    const stop = () => fail(signal.reason)
+    signal.addEventListener('abort', stop, { once: true })
+    db.session(async (session) => {
+      signal.removeEventListener('abort', stop)
+      signal.throwIfAborted()
+      // A connection that breaks while it stands idle says so here; the next statement on it fails and is reported.
+      const ignore = () => undefined
+      session.client.on('error', ignore)
+      open.push(session)
+      try {
+        return await openNext(db, count, open, work, signal)
+      } finally {
+        session.client.removeListener('error', ignore)
+      }
+    })
+      .then(done, fail)
+      .finally(() => signal.removeEventListener('abort', stop))
   })
 }
 

@@ -10,11 +10,14 @@ export interface Ended {
 
 const main = fileURLToPath(new URL('../../cli/caretaker.js', import.meta.url))
 
-/** One `caretaker` as a person starts it: a process of its own, from another folder, with nothing in the environment. */
-export function start(args: readonly string[], options: { cwd: string }): { ended: Promise<Ended>; kill(signal: NodeJS.Signals): void } {
+/** One `caretaker` as a person starts it: a process of its own, from another folder, with nothing in the environment but `env`. */
+export function start(
+  args: readonly string[],
+  options: { cwd: string; env?: Record<string, string> },
+): { ended: Promise<Ended>; kill(signal: NodeJS.Signals): void } {
   const child = spawn(process.execPath, [main, ...args], {
     cwd: options.cwd,
-    env: { PATH: process.env.PATH, HOME: options.cwd },
+    env: { PATH: process.env.PATH, HOME: options.cwd, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let stdout = ''

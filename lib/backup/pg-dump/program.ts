@@ -76,6 +76,9 @@ String.prototype.replace = function (this: string, pattern: string | RegExp, rep
   return replace.call(this, pattern as RegExp, replacement)
 } as typeof replace
 
+// The name it calls itself by in what it complains of.
+process.argv[1] = 'pg_dump'
+
 try {
   const args = JSON.parse(Buffer.from(hear()).toString()) as string[]
   say('s', new Uint8Array(await (await pgDump({ pg: server as never, args })).arrayBuffer()))

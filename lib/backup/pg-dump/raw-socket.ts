@@ -1,22 +1,34 @@
 import type { Socket } from 'node:net'
 import pg from 'pg'
-import { connectionOptions } from '../../platform/db.ts'
+import { connectionOptions, type Session } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
+import { endSession } from '../end-session.ts'
 import { release } from '../release.ts'
 
 /** A connection that has been authenticated, and over which protocol messages now go as bytes. */
 export interface RawSocket {
   /** Sends the bytes of one or more messages; resolves with the reply up to and including ReadyForQuery. */
   exchange(message: Buffer): Promise<Uint8Array<ArrayBuffer>>
-  destroy(): void
+  /** Ends a session that was opened for this, also in the middle of a statement; gives a borrowed one back. */
+  close(): Promise<void>
 }
 
+const query = 0x51
+const commandComplete = 0x43
 const readyForQuery = 0x5a
 const protocolVersion3 = 196_608
+const inTransaction = 0x54
+const idle = 0x49
 
 interface WireConnection {
   stream: Socket
   on(event: 'parameterStatus', listener: (message: { parameterName: string; parameterValue: string }) => void): void
+}
+
+type Parameters = readonly (readonly [string, string])[]
+
+function wireOf(client: pg.ClientBase): WireConnection {
+  return (client as unknown as { connection: WireConnection }).connection
 }
 
 /**
@@ -25,7 +37,7 @@ interface WireConnection {
  */
 export async function openRawSocket(databaseUrl: string, ca?: string): Promise<RawSocket> {
   const client = new pg.Client({ ...connectionOptions(databaseUrl, ca), connectionTimeoutMillis: 10_000 })
-  const connection = (client as unknown as { connection: WireConnection }).connection
+  const connection = wireOf(client)
   const parameters: [string, string][] = []
   connection.on('parameterStatus', (message) => parameters.push([message.parameterName, message.parameterValue]))
   // After the take-over a lost connection shows on the socket; pg must not report it a second time.
@@ -35,17 +47,66 @@ export async function openRawSocket(databaseUrl: string, ca?: string): Promise<R
   } catch (cause) {
     throw new CaretakerError('database_unavailable', 'The database refused the connection that reads the schema.', { cause })
   }
-  const socket = connection.stream
-  socket.removeAllListeners('data')
-  return rawSocket(socket, parameters)
+  const wire = converse(client)
+  let started = false
+  return {
+    async exchange(message) {
+      if (!isStartup(message)) return wire.exchange(message)
+      // To the sender this is a new connection: nothing of the one before may be left.
+      if (started) for (const sql of ['rollback', 'discard all']) await wire.exchange(queryMessage(sql))
+      started = true
+      return startupReply(parameters)
+    },
+    async close() {
+      const { stream } = connection
+      if (stream.destroyed) return
+      if (wire.busy()) await endSession(client)
+      else stream.end(Buffer.from([0x58, 0, 0, 0, 4]))
+    },
+  }
 }
 
-function rawSocket(socket: Socket, parameters: readonly [string, string][]): RawSocket {
+/**
+ * Takes the socket of a session over that is in a transaction, with its snapshot and its locks: whoever speaks over it works in that
+ * one. What would begin one of its own is answered here.
+ */
+export async function borrowSession(session: Session): Promise<RawSocket> {
+  const parameters = await session.query<{ name: string; value: string }>(
+    `select name, setting as value from pg_catalog.pg_settings
+     where name in ('server_version', 'server_encoding', 'client_encoding', 'is_superuser', 'in_hot_standby', 'DateStyle', 'IntervalStyle',
+       'TimeZone', 'integer_datetimes', 'standard_conforming_strings', 'default_transaction_read_only', 'application_name')
+     union all select 'session_authorization', session_user`,
+  )
+  const { stream } = wireOf(session.client)
+  const listeners = stream.listeners('data') as ((chunk: Buffer) => void)[]
+  const wire = converse(session.client)
+  let started = false
+  return {
+    async exchange(message) {
+      if (isStartup(message)) {
+        if (started) await wire.exchange(queryMessage('deallocate all'))
+        started = true
+        return startupReply(parameters.map(({ name, value }) => [name, value]))
+      }
+      const begins = /^(BEGIN|SET)(?: TRANSACTION .*)?$/s.exec(queryOf(message) ?? '')
+      return begins === null ? wire.exchange(message) : completed(begins[1] as string)
+    },
+    close() {
+      wire.end()
+      for (const listener of listeners) stream.on('data', listener)
+      return Promise.resolve()
+    },
+  }
+}
+
+/** Bytes to the server and from it, past pg. */
+function converse(client: pg.ClientBase) {
+  const socket = wireOf(client).stream
   let received: Buffer<ArrayBuffer>[] = []
   let waiting: { done(reply: Uint8Array<ArrayBuffer>): void; fail(error: Error): void } | undefined
   let scanner = new MessageScanner()
 
-  socket.on('data', (chunk: Buffer<ArrayBuffer>) => {
+  const hear = (chunk: Buffer<ArrayBuffer>) => {
     received.push(chunk)
     if (!scanner.endsReady(chunk) || waiting === undefined) return
     const reply = joined(received)
@@ -54,34 +115,29 @@ function rawSocket(socket: Socket, parameters: readonly [string, string][]): Raw
     const { done } = waiting
     waiting = undefined
     done(reply)
-  })
+  }
   const lost = (error?: Error) => {
     waiting?.fail(error ?? new Error('the connection was closed'))
     waiting = undefined
   }
+  const closed = () => lost()
+  socket.removeAllListeners('data')
+  socket.on('data', hear)
   socket.on('error', lost)
-  socket.on('close', () => lost())
+  socket.on('close', closed)
   socket.resume()
 
-  const exchange = (message: Buffer): Promise<Uint8Array<ArrayBuffer>> => {
-    if (socket.destroyed) return Promise.reject(new Error('the connection was closed'))
-    return new Promise((done, fail) => {
-      waiting = { done, fail }
-      socket.write(message)
-    })
-  }
-  let started = false
-
   return {
-    async exchange(message) {
-      if (!isStartup(message)) return exchange(message)
-      // To the sender this is a new connection: nothing of the one before may be left.
-      if (started) for (const sql of ['rollback', 'discard all']) await exchange(queryMessage(sql))
-      started = true
-      return startupReply(parameters)
+    exchange(message: Buffer): Promise<Uint8Array<ArrayBuffer>> {
+      if (socket.destroyed) return Promise.reject(new Error('the connection was closed'))
+      return new Promise((done, fail) => {
+        waiting = { done, fail }
+        socket.write(message)
+      })
     },
-    destroy() {
-      if (!socket.destroyed) socket.end(Buffer.from([0x58, 0, 0, 0, 4]))
+    busy: () => waiting !== undefined,
+    end() {
+      socket.off('data', hear).off('error', lost).off('close', closed)
     },
   }
 }
@@ -102,26 +158,34 @@ function isStartup(message: Buffer): boolean {
   return message.length >= 8 && message.readUInt32BE(0) === message.length && message.readUInt32BE(4) >>> 16 === protocolVersion3 >>> 16
 }
 
+/** The statement of a message that is one simple query. */
+function queryOf(message: Buffer): string | undefined {
+  return message[0] === query && message.readUInt32BE(1) === message.length - 1
+    ? message.toString('utf8', 5, message.length - 1)
+    : undefined
+}
+
 function queryMessage(sql: string): Buffer {
-  const body = Buffer.from(`${sql}\0`)
+  return messageOf(query, Buffer.from(`${sql}\0`))
+}
+
+function messageOf(kind: number, body: Uint8Array): Buffer {
   const head = Buffer.alloc(5)
-  head[0] = 0x51
+  head[0] = kind
   head.writeUInt32BE(body.length + 4, 1)
   return Buffer.concat([head, body])
 }
 
-function startupReply(parameters: readonly [string, string][]): Uint8Array<ArrayBuffer> {
-  const authenticationOk = [0x52, 0, 0, 0, 8, 0, 0, 0, 0]
-  const keyData = [0x4b, 0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0]
-  const ready = [readyForQuery, 0, 0, 0, 5, 0x49]
-  const statuses = parameters.map(([name, value]) => {
-    const body = Buffer.from(`${name}\0${value}\0`)
-    const head = Buffer.alloc(5)
-    head[0] = 0x53
-    head.writeUInt32BE(body.length + 4, 1)
-    return Buffer.concat([head, body])
-  })
-  return new Uint8Array(Buffer.concat([Buffer.from(authenticationOk), ...statuses, Buffer.from(keyData), Buffer.from(ready)]))
+function completed(tag: string): Uint8Array<ArrayBuffer> {
+  const done = messageOf(commandComplete, Buffer.from(`${tag}\0`))
+  return new Uint8Array(Buffer.concat([done, messageOf(readyForQuery, Buffer.from([inTransaction]))]))
+}
+
+function startupReply(parameters: Parameters): Uint8Array<ArrayBuffer> {
+  const authenticationOk = messageOf(0x52, Buffer.alloc(4))
+  const keyData = messageOf(0x4b, Buffer.alloc(8))
+  const statuses = parameters.map(([name, value]) => messageOf(0x53, Buffer.from(`${name}\0${value}\0`)))
+  return new Uint8Array(Buffer.concat([authenticationOk, ...statuses, keyData, messageOf(readyForQuery, Buffer.from([idle]))]))
 }
 
 /** Follows the boundaries of protocol messages through chunks that are cut anywhere. */

@@ -1,14 +1,15 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { Session } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { startOwnNode } from '../../platform/own-node.ts'
-import { openRawSocket, type RawSocket } from './raw-socket.ts'
+import { borrowSession, openRawSocket, type RawSocket } from './raw-socket.ts'
 
-export interface PgDumpOptions {
-  /** A connection of its own is opened there. A secret. */
-  databaseUrl: string
-  ca?: string | undefined
+/** A connection of its own is opened at `databaseUrl`, a secret; a session is used as it is, in its transaction. */
+type Where = { databaseUrl: string; ca?: string | undefined } | { session: Session }
+
+export type PgDumpOptions = Where & {
   /** As on the command line, once a run; `-f`, `-U` and `--inserts` are given already. */
   runs: readonly (readonly string[])[]
   signal: AbortSignal
@@ -46,13 +47,13 @@ const flags = ['--wasm-tiering-budget=2000000000', '--disable-warning=Experiment
 export async function runPgDump(options: PgDumpOptions): Promise<string[]> {
   const { signal } = options
   signal.throwIfAborted()
-  const socket = await openRawSocket(options.databaseUrl, options.ca)
+  const socket = await ('session' in options ? borrowSession(options.session) : openRawSocket(options.databaseUrl, options.ca))
   try {
     const scripts: string[] = []
     for (const args of options.runs) scripts.push(await runOnce(args, socket, signal))
     return scripts
   } finally {
-    socket.destroy()
+    await socket.close()
   }
 }
 
@@ -85,12 +86,26 @@ function runOnce(args: readonly string[], socket: RawSocket, signal: AbortSignal
       'data',
       said((kind, content) => {
         if (kind === 's') done(content.toString())
-        else if (kind === 'f') incomplete(content.toString().replace(/\s+/g, ' ').trim())
-        else socket.exchange(content).then(tell, (error: unknown) => incomplete('the connection to the database was lost.', error))
+        else if (kind === 'f') incomplete(complaint(content.toString()))
+        else
+          socket
+            .exchange(content)
+            .then(tell, (error: unknown) =>
+              incomplete('the connection to the database was lost. Run the backup again when the database is up.', error),
+            )
       }),
     )
     tell(Buffer.from(JSON.stringify(args)))
   }).finally(() => program.kill('SIGKILL'))
+}
+
+/** pg_dump's own words, without those about where its file is, which it looks for in vain. */
+function complaint(text: string): string {
+  const said = text.slice(Math.max(0, text.search(/pg_dump: error:/)))
+  return said
+    .replace(/(?<!^)(?=pg_dump: )/g, ' ')
+    .replace(/\s+/g, ' ')
+    .trim()
 }
 
 /** Puts what the program says together from chunks that are cut anywhere. */

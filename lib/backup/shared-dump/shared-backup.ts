@@ -6,7 +6,7 @@ import { type BackupReport, reportOf } from '../backup-database.ts'
 import { recipientsOf } from '../drill/identity.ts'
 import { backupFolder, type Manifest, readManifest } from '../manifest.ts'
 import type { Sealing } from '../object-stream.ts'
-import { newBackupId, type OpenDump, openDump } from '../open-dump.ts'
+import { dumpSessions, newBackupId, type OpenDump, openDump, otherSessions } from '../open-dump.ts'
 import { backupPolicy } from '../policy.ts'
 import { withSessions } from '../sessions.ts'
 import { ownTrust } from '../signing/index.ts'
@@ -56,19 +56,26 @@ async function begin(ctx: Context, run: JobRun, checkpoint: Checkpoint, pace: Pa
   const policy = backupPolicy(ctx)
   const id = newBackupId(ctx.clock.now())
   const sealing = await sealingOf(ctx, id)
-  return withSessions(ctx.db.sessionUrl, ctx.env.DATABASE_CA, policy.connections + 1, async ([keeper, ...workers]) => {
-    if (keeper === undefined) throw new CaretakerError('internal', 'A backup needs a connection that keeps its snapshot.')
-    const dump = await openDump(ctx, policy, sealing, id, { keeper, workers }, pace.partBytes)
-    const self = newParticipant(ctx, dump.snapshot.id)
-    await ctx.db.transaction(async (tx) => {
-      await queries.recordDump(tx, dump, self)
-      checkpoint.backup = id
-      await run.save(checkpoint, tx)
-    })
-    const helpers = (ctx.config.backup?.workers ?? 1) - 1
-    for (let helper = 0; helper < Math.min(helpers, dump.parts.length - 1); helper++) await run.callForHelp()
-    return participate({ ctx, dump, sealing, coordinator: true, callForHelp: () => run.callForHelp(), pace }, workers, self)
-  })
+  return withSessions(
+    ctx.db.sessionUrl,
+    ctx.env.DATABASE_CA,
+    policy.connections + otherSessions,
+    async (opened) => {
+      const sessions = dumpSessions(opened)
+      const opening = await openDump(ctx, policy, sealing, id, sessions, { partBytes: pace.partBytes })
+      const dump: OpenDump = { ...opening.dump, ...(await opening.schema) }
+      const self = newParticipant(ctx, dump.snapshot.id)
+      await ctx.db.transaction(async (tx) => {
+        await queries.recordDump(tx, dump, self)
+        checkpoint.backup = id
+        await run.save(checkpoint, tx)
+      })
+      const helpers = (ctx.config.backup?.workers ?? 1) - 1
+      for (let helper = 0; helper < Math.min(helpers, dump.parts.length - 1); helper++) await run.callForHelp()
+      return participate({ ctx, dump, sealing, coordinator: true, callForHelp: () => run.callForHelp(), pace }, sessions.workers, self)
+    },
+    ctx.signal,
+  )
 }
 
 /** Takes up a dump that an earlier invocation opened. Null when its snapshot is lost. */
@@ -88,13 +95,19 @@ async function joinDump(
 ): Promise<Outcome | null> {
   const policy = backupPolicy(ctx)
   const sealing = await sealingOf(ctx, dump.id)
-  return withSessions(ctx.db.sessionUrl, ctx.env.DATABASE_CA, policy.connections, async (sessions) => {
-    const snapshot = await importSnapshot(ctx, dump, sessions)
-    if (snapshot === null) return null
-    const self = newParticipant(ctx, snapshot)
-    await queries.recordParticipant(ctx.db, dump.id, self)
-    return participate({ ctx, dump, sealing, ...as }, sessions, self)
-  })
+  return withSessions(
+    ctx.db.sessionUrl,
+    ctx.env.DATABASE_CA,
+    policy.connections,
+    async (sessions) => {
+      const snapshot = await importSnapshot(ctx, dump, sessions)
+      if (snapshot === null) return null
+      const self = newParticipant(ctx, snapshot)
+      await queries.recordParticipant(ctx.db, dump.id, self)
+      return participate({ ctx, dump, sealing, ...as }, sessions, self)
+    },
+    ctx.signal,
+  )
 }
 
 /** Killed between the manifest and the note that it is written: the backup is complete. */

@@ -20,6 +20,6 @@ test('more tables than one message of libpq names: all of them come', { timeout:
 test('what pg_dump complains of is passed on', async () => {
   await expect(dump(['--section=nonsense'])).rejects.toMatchObject({
     code: 'backup_incomplete',
-    detail: expect.stringMatching(/^The schema could not be read: .*nonsense/),
+    detail: expect.stringMatching(/^The schema could not be read: pg_dump: error: .*nonsense/),
   })
 })
