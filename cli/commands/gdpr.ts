@@ -21,7 +21,10 @@ import {
   renderMermaid,
   renderRegister,
   renderTree,
+  type SignedReceipt,
+  verifyReceipt,
 } from '../../lib/gdpr/index.ts'
+import { requireEnv } from '../../lib/platform/env.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { Command, Invocation } from '../command.ts'
 import { table } from '../output.ts'
@@ -217,6 +220,50 @@ const consent: Command = {
   },
 }
 
+const receipt: Command = {
+  name: 'gdpr receipt',
+  usage: 'FILE',
+  summary: 'Whether the receipt of an erasure (its JSON) is as it was signed with this ENCRYPTION_KEY',
+  async run({ args, context, out }) {
+    const [file] = args
+    if (file === undefined || args.length > 1)
+      throw new CaretakerError('bad_request', '`caretaker gdpr receipt` needs FILE: the JSON that an erasure printed.')
+    const ctx = await context()
+    const key = requireEnv(ctx.env, 'ENCRYPTION_KEY', 'Verifying a receipt')
+    const text = await readFile(file, 'utf8').catch(() => {
+      throw new CaretakerError('bad_request', `${file} cannot be read.`)
+    })
+    const signed = parseReceipt(text, file)
+    const valid = verifyReceipt(key, signed)
+    out.result(
+      { valid, request: signed.request, completedAt: signed.completedAt },
+      valid
+        ? `The receipt is as it was signed: request ${signed.request ?? 'not recorded'}, completed ${signed.completedAt}.`
+        : 'THE RECEIPT IS NOT AS IT WAS SIGNED: it was changed, or signed with another ENCRYPTION_KEY.',
+    )
+    if (!valid) process.exitCode = 1
+  },
+}
+
+/** The receipt itself, or what `gdpr erase --json` printed around it. */
+function parseReceipt(text: string, file: string): SignedReceipt {
+  const wrong = new CaretakerError('bad_request', `${file} holds no receipt; expected the JSON that an erasure printed.`)
+  let value: { receipt?: unknown; format?: unknown; signature?: { value?: unknown; keyId?: unknown } } | null
+  try {
+    value = JSON.parse(text) as typeof value
+  } catch {
+    throw wrong
+  }
+  const found = (value?.receipt ?? value) as typeof value
+  if (
+    found?.format !== 'caretaker.gdpr.receipt/1' ||
+    typeof found.signature?.value !== 'string' ||
+    typeof found.signature.keyId !== 'string'
+  )
+    throw wrong
+  return found as unknown as SignedReceipt
+}
+
 const register: Command = {
   name: 'gdpr register',
   summary: 'The register of processing activities (Art. 30), as Markdown, from the policy and the database',
@@ -227,7 +274,7 @@ const register: Command = {
   },
 }
 
-export const commands: Command[] = [map, lint, exportCommand, erase, rectify, consent, requests, approve, refuse, extend, register]
+export const commands: Command[] = [map, lint, exportCommand, erase, rectify, consent, requests, approve, refuse, extend, receipt, register]
 
 /** From a file: an argument would be seen by everybody who lists processes. */
 async function passphraseFrom(file: unknown): Promise<string | undefined> {

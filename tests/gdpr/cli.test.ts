@@ -68,6 +68,20 @@ describe('caretaker gdpr', () => {
     expect((await caretaker('gdpr requests', [])).value).toEqual([])
   })
 
+  it('tells a receipt as it was signed from one that was changed', async () => {
+    const { value } = await caretaker('gdpr erase', ['3'], { yes: true })
+    const file = join(folder, 'receipt.json')
+    await writeFile(file, JSON.stringify(value))
+    expect((await caretaker('gdpr receipt', [file])).human).toContain('as it was signed')
+    const before = process.exitCode
+    await writeFile(file, JSON.stringify(value).replace(/"rows":\d+/, '"rows":0'))
+    expect((await caretaker('gdpr receipt', [file])).human).toContain('NOT AS IT WAS SIGNED')
+    expect(process.exitCode).toBe(1)
+    process.exitCode = before
+    await writeFile(file, '{}')
+    await expect(caretaker('gdpr receipt', [file])).rejects.toMatchObject({ code: 'bad_request' })
+  })
+
   it('fails the lint by its exit code', async () => {
     const before = process.exitCode
     const { value } = await caretaker('gdpr lint', [])

@@ -4,11 +4,30 @@ import { duration, name, table, url } from './primitives.ts'
 const columnOfTable = z.string().check(z.regex(/^[^\s."]+(\.[^\s."]+){1,2}$/, 'expected "table.column" or "schema.table.column"'))
 const processorName = z.string().check(z.regex(/^[a-z0-9][a-z0-9-]{0,40}$/, 'expected lower-case letters, digits and hyphens'))
 
+/** What a column becomes in a row that stays: a constant, a keyed pseudonym, or something less precise. */
+const replaced = z.union([
+  z.string(),
+  z.number(),
+  z.boolean(),
+  z.null(),
+  /** The same value has the same pseudonym, and nobody without ENCRYPTION_KEY can tell or guess whose it is. For text. */
+  z.strictObject({ pseudonym: z.literal(true) }),
+  /** A date to its year, month or day; a text to its first characters; a number to steps of so much. */
+  z.strictObject({
+    generalise: z.union([
+      z.enum(['year', 'month', 'day']),
+      z.strictObject({ first: z.int().check(z.gte(1)) }),
+      z.strictObject({ step: z.number().check(z.gt(0)) }),
+    ]),
+  }),
+])
+const overwritten = z.union([z.array(name), z.record(z.string(), replaced)])
+
 const erase = z.union([
   z.literal('delete'),
-  z.strictObject({ anonymise: z.union([z.array(name), z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()]))]) }),
+  z.strictObject({ anonymise: overwritten }),
   /** Kept on a legal basis until a date; the named columns are emptied at once. */
-  z.strictObject({ keep: name, until: duration, anonymise: z.optional(z.array(name)) }),
+  z.strictObject({ keep: name, until: duration, anonymise: z.optional(overwritten) }),
 ])
 
 /** A column that names the person without a foreign key. */

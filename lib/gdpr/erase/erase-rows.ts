@@ -1,7 +1,7 @@
 import { identifier, qualified, type Transaction } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { withoutPerson } from '../map/links.ts'
-import type { MapTable, SubjectMap } from '../map/subject-map.ts'
+import type { MapTable, SubjectMap, Transform } from '../map/subject-map.ts'
 import {
   circleOf,
   circleSource,
@@ -43,6 +43,8 @@ export interface EraseRowsOptions {
   /** Where kept rows are remembered until their time ends; undefined where Caretaker is not installed. */
   requestId: string | undefined
   now: Date
+  /** What pseudonyms are made with: 64 hexadecimal digits, derived from ENCRYPTION_KEY. */
+  pseudonymKey: string
   /** Called before each table. */
   onTable: (table: string, done: number, of: number) => void
 }
@@ -170,12 +172,23 @@ async function overwrite(tx: Transaction, table: MapTable, source: Source, optio
     )
   }
   const columns = Object.entries(erase.set)
-  if (columns.length === 0 && erase.unlink.length === 0) {
+  const values: (string | null)[] = columns.map(([, value]) => (value === null ? null : String(value)))
+  if (columns.length === 0 && erase.unlink.length === 0 && Object.keys(erase.transform).length === 0) {
     const [row] = await tx.query<{ n: number }>(`select count(*)::float8 as n from ${source(table.key)}`)
     return row?.n ?? 0
   }
   const type = (name: string) => table.table.columns.find((column) => column.name === name)?.type ?? 'text'
   const assignments = columns.map(([name], n) => `${identifier(name)} = $${n + 1}::text::${type(name)}`)
+  for (const [name, how] of Object.entries(erase.transform)) {
+    const own = `t.${identifier(name)}`
+    if ('pseudonym' in how) {
+      values.push(options.pseudonymKey)
+      // A keyed hash of fixed-length key and value, cut to half, from which no longer one can be made.
+      assignments.push(
+        `${identifier(name)} = left(encode(sha256(convert_to($${values.length}::text || ${own}::text, 'UTF8')), 'hex'), 32)::${type(name)}`,
+      )
+    } else assignments.push(`${identifier(name)} = ${generalised(own, type(name), how.generalise)}`)
+  }
   for (const edge of erase.unlink) {
     const column = table.table.columns.find(({ name }) => name === edge.columns[0])
     if (column === undefined) continue
@@ -185,8 +198,15 @@ async function overwrite(tx: Transaction, table: MapTable, source: Source, optio
   }
   return tx.execute(
     `update ${relation(table)} t set ${assignments.join(', ')} from ${source(table.key)} k where ${sameRow(table, 't', 'k')}`,
-    columns.map(([, value]) => (value === null ? null : String(value))),
+    values,
   )
+}
+
+/** Less precise, of the same type. */
+function generalised(column: string, type: string, how: Extract<Transform, { generalise: unknown }>['generalise']): string {
+  if (typeof how === 'string') return `date_trunc('${how}', ${column})::${type}`
+  if ('first' in how) return `left(${column}::text, ${Math.trunc(how.first)})::${type}`
+  return `(floor(${column}::numeric / ${how.step}) * ${how.step})::${type}`
 }
 
 async function emptyReference(tx: Transaction, map: SubjectMap, cut: SubjectMap['cuts'][number], source: Source): Promise<number> {

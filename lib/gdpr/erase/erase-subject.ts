@@ -17,7 +17,7 @@ import { finish, makeReceipt } from './finish.ts'
 import { type ErasePlan, planErasure, refuseBlocked, staticBlockers } from './plan.ts'
 import { identify, plannedProcessors, processors, recall } from './processors.ts'
 import { addRows, findFinishedErasure, findOpenErasure, HandOver, noteWaiting, type Progress, saveProgress } from './progress.ts'
-import type { SignedReceipt } from './receipt.ts'
+import { pseudonymKey, type SignedReceipt } from './receipt.ts'
 import { eraseMentions, scanForResidue } from './residue.ts'
 import { retrying } from './retry.ts'
 import { journalTombstone, objectsIfConfigured, readTombstones, tombstoneOf } from './tombstone.ts'
@@ -233,6 +233,7 @@ async function rows(erasure: Erasure): Promise<void> {
             leaveTo,
             requestId,
             now: ctx.clock.now(),
+            pseudonymKey: pseudonymKey(erasure.key),
             onTable: (table, n, of) => erasure.say(`rows: ${table} (${n + 1}/${of})`),
           })
           // A further pass that found nothing is no news.

@@ -102,6 +102,21 @@ export function staticBlockers(map: SubjectMap): string[] {
         blockers.push(
           `${key}.${name} is part of the key by which kept rows are found when their time ends, and cannot be anonymised; give the table another key.`,
         )
+    for (const [name, how] of Object.entries(erase.transform)) {
+      const type = table.columns.find((known) => known.name === name)?.type ?? ''
+      const fits =
+        'pseudonym' in how
+          ? /^(text|citext|character varying)$/.test(type) || Number(/^character varying\((\d+)\)$/.exec(type)?.[1] ?? 0) >= 32
+          : typeof how.generalise === 'string'
+            ? /^(date|timestamp)/.test(type)
+            : 'first' in how.generalise
+              ? /^(text|citext|character)/.test(type)
+              : /^(smallint|integer|bigint|numeric|real|double precision)/.test(type)
+      if (!fits)
+        blockers.push(
+          `${key}.${name} is of type ${type}, which ${'pseudonym' in how ? 'cannot hold a pseudonym: text of 32 characters' : 'cannot be generalised that way'}.`,
+        )
+    }
     for (const [name, value] of Object.entries(erase.set)) {
       const column = table.columns.find((known) => known.name === name)
       if (column?.generated === true)

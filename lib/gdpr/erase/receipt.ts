@@ -62,6 +62,11 @@ function signingKey(encryptionKey: string): { key: Buffer; keyId: string } {
   return { key, keyId: keyIdOf(key) }
 }
 
+/** What pseudonyms are made with; 64 hexadecimal digits. Restored rows get the pseudonyms they had. */
+export function pseudonymKey(encryptionKey: string): string {
+  return Buffer.from(hkdfSync('sha256', Buffer.from(encryptionKey, 'hex'), '', 'caretaker:gdpr-pseudonym:v1', 32)).toString('hex')
+}
+
 /** Tells which key signed without telling the key. */
 export function keyIdOf(key: Buffer): string {
   return createHash('sha256').update('key id\0').update(key).digest('hex').slice(0, 16)

@@ -9,6 +9,7 @@ import { findSubject } from '../subject.ts'
 import { eraseRows } from './erase-rows.ts'
 import type { Elsewhere } from './erase-subject.ts'
 import { identifiersOf } from './identifiers.ts'
+import { pseudonymKey } from './receipt.ts'
 import { eraseMentions } from './residue.ts'
 import { retrying } from './retry.ts'
 import { findErased, readTombstones, type Tombstone } from './tombstone.ts'
@@ -46,7 +47,13 @@ export async function replayTombstones(
         async (tx) => {
           // The record of the first time is younger than the backup; what is kept hangs from it, and ends when it would have.
           const requestId = installed ? await recordedAgain(tx, tombstone) : undefined
-          await eraseRows(tx, map, id, { leaveTo: new Set(), requestId, now: new Date(tombstone.erasedAt), onTable: () => undefined })
+          await eraseRows(tx, map, id, {
+            leaveTo: new Set(),
+            requestId,
+            now: new Date(tombstone.erasedAt),
+            pseudonymKey: pseudonymKey(key),
+            onTable: () => undefined,
+          })
         },
         { lockTimeoutMs: 5_000 },
       ),

@@ -52,6 +52,8 @@ export async function scanForResidue(
   }
   let here = 0
   const pattern = identifierPattern(identifiers)
+  // Another server's rows: what is erased there is that server's to say.
+  if (before === undefined) residue.notScanned.push(...(await foreignTables(ctx.db)))
   for (const { schema, name, columns } of await textColumns(ctx.db)) {
     ctx.signal.throwIfAborted()
     const key = `${schema}.${name}`
@@ -151,4 +153,12 @@ function textColumns(db: Queryable): Promise<{ schema: string; name: string; col
        and (c.relkind <> 'm' or c.relispopulated)
      group by 1, 2 order by 1, 2`,
   )
+}
+
+async function foreignTables(db: Queryable): Promise<string[]> {
+  const rows = await db.query<{ name: string }>(
+    `select n.nspname || '.' || c.relname as name from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+     where c.relkind = 'f' order by 1`,
+  )
+  return rows.map(({ name }) => name)
 }

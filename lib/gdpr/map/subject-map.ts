@@ -5,6 +5,8 @@ import { isShared, type LinkPlace, placeOf } from './links.ts'
 import { type GdprPolicy, linksOf, type ResolvedPolicy, resolvePolicy, type TablePolicy } from './policy-names.ts'
 
 type Constant = string | number | boolean | null
+/** How a value is made less of the person's, without being the same in every row. */
+export type Transform = { pseudonym: true } | { generalise: 'year' | 'month' | 'day' | { first: number } | { step: number } }
 
 /** How rows of a table are found from rows of another (or the same) that are already the subject's. */
 export interface Edge {
@@ -29,6 +31,8 @@ export interface Edge {
 /** What becomes of the columns of rows that stay. */
 interface Overwritten {
   set: Readonly<Record<string, Constant>>
+  /** Columns that keep something of their value. */
+  transform: Readonly<Record<string, Transform>>
   /** Soft links that others share a column with: the person is taken out of it, and the rest stays. */
   unlink: readonly Edge[]
 }
@@ -303,15 +307,24 @@ function eraseAction(table: Table, settings: TablePolicy | undefined, edges: rea
   const links = edges.filter(({ kind }) => kind === 'link')
   // A row that names several people is nobody's to delete: the person is taken out of it.
   const shared = links.some(({ place }) => place !== undefined && isShared(place))
-  if (settings?.erase === undefined && shared && edges.length === links.length) return { kind: 'anonymise', set: {}, unlink: links }
+  if (settings?.erase === undefined && shared && edges.length === links.length)
+    return { kind: 'anonymise', set: {}, transform: {}, unlink: links }
   const erase = settings?.erase ?? 'delete'
   if (erase === 'delete') return { kind: 'delete' }
   const written = erase.anonymise ?? []
-  const set: Record<string, Constant> = Array.isArray(written) ? Object.fromEntries(written.map((name) => [name, null])) : { ...written }
+  const set: Record<string, Constant> = {}
+  const transform: Record<string, Transform> = {}
+  for (const [name, to] of Array.isArray(written) ? written.map((one): [string, null] => [one, null]) : Object.entries(written)) {
+    if (typeof to === 'object' && to !== null) transform[name] = to
+    else set[name] = to
+  }
   // A soft link names the person as surely as the rest of the row: what stays must not.
-  for (const { columns, place } of links) if (place?.in === 'scalar') for (const name of columns) if (!(name in set)) set[name] = null
-  const unlink = links.filter(({ columns, place }) => place?.in !== 'scalar' && !columns.some((name) => name in set))
-  return 'keep' in erase ? { kind: 'keep', basis: erase.keep, until: erase.until, set, unlink } : { kind: 'anonymise', set, unlink }
+  for (const { columns, place } of links)
+    if (place?.in === 'scalar') for (const name of columns) if (!(name in set) && !(name in transform)) set[name] = null
+  const unlink = links.filter(({ columns, place }) => place?.in !== 'scalar' && !columns.some((name) => name in set || name in transform))
+  return 'keep' in erase
+    ? { kind: 'keep', basis: erase.keep, until: erase.until, set, transform, unlink }
+    : { kind: 'anonymise', set, transform, unlink }
 }
 
 function identityOf(table: Table): readonly string[] {
@@ -322,5 +335,5 @@ function identityOf(table: Table): readonly string[] {
 /** The columns that are emptied or overwritten in rows that stay. */
 export function overwrittenColumns(erase: EraseAction | undefined): string[] {
   if (erase?.kind !== 'anonymise' && erase?.kind !== 'keep') return []
-  return [...new Set([...Object.keys(erase.set), ...erase.unlink.flatMap(({ columns }) => columns)])]
+  return [...new Set([...Object.keys(erase.set), ...Object.keys(erase.transform), ...erase.unlink.flatMap(({ columns }) => columns)])]
 }
