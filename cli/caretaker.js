@@ -5,8 +5,13 @@ import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 const [major, minor] = process.versions.node.split('.').map(Number)
-if (major > 22 || (major === 22 && minor >= 18)) await import('./main.ts')
-else {
+if (major > 22 || (major === 22 && minor >= 18)) {
+  // TypeScript is made JavaScript and compiled once, not at every start: a third of a second less for a backup (measured). Nowhere but
+  // in the project, because what lies in there is run; where that cannot be written to, all is as without.
+  const { enableCompileCache } = await import('node:module')
+  enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/compile', import.meta.url)))
+  await import('./main.ts')
+} else {
   const own = fileURLToPath(new URL('../node_modules/node/bin/node', import.meta.url))
   if (!existsSync(own)) {
     process.stderr.write(
