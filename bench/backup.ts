@@ -1,30 +1,36 @@
 import { spawn } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { existsSync, readFileSync } from 'node:fs'
+import { mkdir, mkdtemp, rm, statfs, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { generateX25519Identity, identityToRecipient } from 'age-encryption'
 import { openDatabase } from '../lib/platform/db.ts'
 import { type LocalPostgres, startPostgres } from '../local/postgres.ts'
-import { percentile, printFigure } from './figures.ts'
+import { printFigure } from './figures.ts'
 
 /*
- * npm run bench -- backup [--megabytes 1300] [--server postgres://SUPERUSER@HOST/postgres]
+ *   npm run bench -- backup [--size 1.3] [--rounds 3] [--server postgres://SUPERUSER@HOST/postgres]
  *
- * Backs up and restores two tables on a PostgreSQL of its own (or on `--server`, for a pg_dump of that version), beside what else one would use, in the same minute. One JSON line
- * a figure: `ratio` is ours to the yardstick's wall time. Every run is a process of its own, so that peak memory is its alone.
+ * `caretaker backup run` and `backup restore` of two tables of SIZE GB together, beside what else one would use. Runs take turns with
+ * their yardsticks, so that a busy moment of the machine falls on both; a ratio is the median of the rounds' ratios of wall time. The server is one of its own:
+ * PostgreSQL 17, or an older one from `.ci/` where the pg_dump on the path is older than that; or `--server`. Peak memory is of
+ * the command and the processes it starts, together, as often as the system can be asked (Linux only).
  */
 
 const { values } = parseArgs({
-  options: { megabytes: { type: 'string', default: '1300' }, server: { type: 'string' } },
+  options: { size: { type: 'string', default: '1.3' }, rounds: { type: 'string', default: '3' }, server: { type: 'string' } },
   args: process.argv.slice(2),
   allowPositionals: true,
 })
-const megabytes = Number(values.megabytes)
+const bytes = Number(values.size) * 1e9
+const rounds = Math.max(1, Math.trunc(Number(values.rounds)))
+const cli = join(import.meta.dirname, '..', 'cli', 'caretaker.js')
 
 interface Measured {
   ms: number
-  maxRssMiB: number
+  /** 0 where it cannot be known. */
+  peakMiB: number
   output: string
 }
 
@@ -32,62 +38,71 @@ function print(figure: string, value: number, unit: string, budget?: number): vo
   printFigure({ bench: 'backup', figure, value, unit, ...(budget === undefined ? {} : { budget, holds: value <= budget }) })
 }
 
+function note(text: string): void {
+  process.stderr.write(`${text}\n`)
+}
+
 /** Runs a command to its end; null when there is no such program. */
-function measure(command: string, args: string[]): Promise<Measured | null> {
+function measure(command: string, args: string[], cwd?: string): Promise<Measured | null> {
   const started = performance.now()
   return new Promise((done, fail) => {
-    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], ...(cwd === undefined ? {} : { cwd }) })
     let output = ''
     let errors = ''
+    let peak = 0
+    const watch = setInterval(() => {
+      if (child.pid !== undefined) peak = Math.max(peak, residentBytes(child.pid))
+    }, 20)
     child.stdout.on('data', (chunk: Buffer) => {
       if (output.length < 1e6) output += chunk.toString()
     })
     child.stderr.on('data', (chunk: Buffer) => {
-      errors += chunk.toString()
+      errors = `${errors}${chunk.toString()}`.slice(-2_000)
     })
-    child.once('error', (error: NodeJS.ErrnoException) => (error.code === 'ENOENT' ? done(null) : fail(error)))
+    child.once('error', (error: NodeJS.ErrnoException) => {
+      clearInterval(watch)
+      if (error.code === 'ENOENT') done(null)
+      else fail(error)
+    })
     child.once('close', (code) => {
+      clearInterval(watch)
       const ms = performance.now() - started
-      if (code === 0) done({ ms, maxRssMiB: Number(/"maxRssMiB":(\d+)/.exec(output)?.[1] ?? 0), output })
-      else fail(new Error(`${command} ended with ${code}: ${errors.slice(0, 2_000)}`))
+      if (code === 0) done({ ms, peakMiB: peak / 1_048_576, output })
+      else fail(new Error(`${command} ended with ${code}: ${errors}`))
     })
   })
 }
 
-/** `code` in a Node of its own; it prints its peak memory. */
-function measureNode(code: string): Promise<Measured | null> {
-  const wrapped = `${code}\nprocess.stdout.write(JSON.stringify({ maxRssMiB: Math.round(process.resourceUsage().maxRSS / 1024) }));process.exit(0)`
-  return measure(process.execPath, ['--input-type=module', '-e', wrapped])
+/** Of a process and its children. */
+function residentBytes(pid: number): number {
+  try {
+    const own = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]) * 4_096
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean)
+    return children.reduce((sum, child) => sum + residentBytes(Number(child)), own)
+  } catch {
+    return 0
+  }
 }
 
-const context = (url: string, store: string, recipient: string) => `
-import { defineConfig } from '${import.meta.dirname}/../lib/config/index.ts'
-import { openObjectStore } from '${import.meta.dirname}/../lib/drivers/objects/index.ts'
-import { openDatabase } from '${import.meta.dirname}/../lib/platform/db.ts'
-import { systemClock } from '${import.meta.dirname}/../lib/platform/clock.ts'
-import { createLog } from '${import.meta.dirname}/../lib/platform/log.ts'
-import { readEnv } from '${import.meta.dirname}/../lib/platform/env.ts'
-import * as backup from '${import.meta.dirname}/../lib/backup/index.ts'
-const env = readEnv({ ENCRYPTION_KEY: '${'be'.repeat(32)}' })
-const ctx = { config: defineConfig({ app: { name: 'bench' }, backup: { recipients: ['${recipient}'] } }), env,
-  db: openDatabase({ sessionUrl: '${url}' }), objects: () => openObjectStore('file://${store}', env), log: createLog({ level: 'silent' }),
-  clock: systemClock, signal: new AbortController().signal, deadline: new Date(Date.now() + 36e5), actor: { type: 'system' } }
-`
+async function must(command: string, args: string[], cwd?: string): Promise<Measured> {
+  const measured = await measure(command, args, cwd)
+  if (measured === null) throw new Error(`There is no ${command}.`)
+  return measured
+}
 
 async function fill(url: string): Promise<void> {
   const db = openDatabase({ sessionUrl: url })
-  // Text that compresses as an app's does (words, numbers, some noise), about 400 bytes a row.
   for (const table of ['events', 'documents']) {
     await db.execute(
       `create table ${table} (id bigint generated always as identity primary key, user_id uuid not null, at timestamptz not null, kind text not null, amount numeric(12,2), payload jsonb, note text)`,
     )
-    const rows = Math.round((megabytes * 1e6) / 2 / 400)
+    // Text that compresses as an app's does (words, numbers, some noise): 341 bytes a row in the table.
     await db.execute(
       `insert into ${table} (user_id, at, kind, amount, payload, note)
        select md5((n % 5000)::text)::uuid, timestamptz '2026-01-01' + n * interval '1 second', (array['view', 'click', 'purchase', 'signup'])[1 + n % 4], (n % 100000) / 100.0,
          jsonb_build_object('session', md5(n::text), 'path', '/app/' || n % 300, 'ms', n % 977, 'agent', 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36'),
          repeat((array['the quick brown fox ', 'jumps over the lazy dog ', 'lorem ipsum dolor sit amet '])[1 + n % 3], 3) || md5((n * 7)::text)
-       from generate_series(1, ${rows}) n`,
+       from generate_series(1, ${Math.round(bytes / 2 / 341)}) n`,
     )
     await db.execute(`create index on ${table} (user_id)`)
     await db.execute(`create index on ${table} (at)`)
@@ -97,11 +112,34 @@ async function fill(url: string): Promise<void> {
 }
 
 async function sizeOf(path: string): Promise<number> {
-  const found = await measure('du', ['-sb', path])
-  return Number(found?.output.split('\t')[0] ?? 0)
+  return Number((await must('du', ['-sb', path])).output.split('\t')[0])
 }
 
-async function bench(server: Pick<LocalPostgres, 'url'>, work: string): Promise<void> {
+/** Both tables at once, into nothing: with psql, or where there is none with a library of Node's, which takes longer. */
+async function rawCopies(url: string): Promise<number> {
+  const started = performance.now()
+  const copy = async (table: string) => {
+    if ((await measure('psql', ['-Xqd', url, '-c', `copy ${table} to stdout`, '-o', '/dev/null'])) !== null) return
+    const code = `import pg from 'pg'; import { to } from 'pg-copy-streams'; const client = new pg.Client('${url}'); await client.connect()
+      for await (const chunk of client.query(to('copy ${table} to stdout'))) void chunk; await client.end()`
+    await must(process.execPath, ['--input-type=module', '-e', code], join(import.meta.dirname, '..'))
+  }
+  await Promise.all([copy('events'), copy('documents')])
+  return performance.now() - started
+}
+
+function median(found: readonly number[]): number {
+  return [...found].sort((a, b) => a - b)[Math.floor(found.length / 2)] ?? Number.NaN
+}
+
+/** Runs the pair as often as asked, and gives the median of `ours / theirs`. */
+async function ratio(ours: () => Promise<number>, theirs: () => Promise<number>): Promise<number> {
+  const found: number[] = []
+  for (let round = 0; round < rounds; round++) found.push((await ours()) / (await theirs()))
+  return median(found)
+}
+
+async function bench(server: Pick<LocalPostgres, 'url'>, work: string, dumps: boolean): Promise<void> {
   const admin = openDatabase({ sessionUrl: server.url() })
   const fresh = async (name: string) => {
     await admin.execute(`drop database if exists ${name} with (force)`)
@@ -111,117 +149,95 @@ async function bench(server: Pick<LocalPostgres, 'url'>, work: string): Promise<
   const source = await fresh('bench_source')
   await fill(source)
   const identity = await generateX25519Identity()
-  const ours = context(source, join(work, 'store'), await identityToRecipient(identity))
-
-  const copyOne = (table: string) => `
-import pg from 'pg'
-import copyStreams from 'pg-copy-streams'
-const client = new pg.Client('${source}'); await client.connect()
-for await (const chunk of client.query(copyStreams.to('copy ${table} to stdout'))) void chunk
-await client.end()`
-  const bothCopies = async () => {
-    const started = performance.now()
-    await Promise.all(
-      ['events', 'documents'].map((table) =>
-        measure('psql', ['-Xqd', source, '-c', `copy ${table} to stdout`, '-o', '/dev/null']).then(
-          (found) => found ?? measureNode(copyOne(table)),
-        ),
-      ),
-    )
-    return performance.now() - started
+  const store = join(work, 'store')
+  await writeFile(join(work, 'identity.txt'), `${identity}\n`, { mode: 0o600 })
+  await writeFile(
+    join(work, 'policy.js'),
+    `export default { app: { name: 'bench' }, backup: { recipients: ['${await identityToRecipient(identity)}'] } }`,
+  )
+  const common = ['--config', join(work, 'policy.js'), '--data', join(work, 'data'), '--store', `file://${store}`, '--json']
+  let peakMiB = 0
+  const times: number[] = []
+  const backup = async () => {
+    await rm(store, { recursive: true, force: true })
+    const run = await must(process.execPath, [cli, 'backup', 'run', '--database-url', source, ...common], work)
+    peakMiB = Math.max(peakMiB, run.peakMiB)
+    times.push(run.ms)
+    return run.ms
   }
-  await bothCopies()
+  const dump =
+    (name: string, ...args: string[]) =>
+    async () => {
+      await rm(join(work, name), { recursive: true, force: true })
+      return (await must('pg_dump', [...args, '-f', join(work, name), source])).ms
+    }
+  // What has run once is compiled, and what is in memory is there for all.
+  await backup()
+  await rawCopies(source)
+  times.length = 0
 
-  const rawMs = await bothCopies()
-  const backup = await measureNode(`${ours}\nawait backup.backupDatabase(ctx)`)
-  if (backup === null) throw new Error('node is not there')
-  const storedBytes = await sizeOf(join(work, 'store'))
-  print('backup', backup.ms, 'ms')
+  print('backup / two raw COPYs', await ratio(backup, () => rawCopies(source)), 'ratio', 1.5)
+  const storedBytes = await sizeOf(store)
   print('backup: stored', storedBytes, 'bytes')
-  print('backup: peak memory', backup.maxRssMiB, 'MiB RSS', 256)
-  print('backup / two raw COPYs', backup.ms / rawMs, 'ratio', 1.5)
-
-  const custom = await attempt(() => measure('pg_dump', ['-Fc', '-f', join(work, 'custom.dump'), source]))
-  if (custom === null) process.stderr.write('There is no pg_dump for this server on the path: its figures are left out.\n')
-  else {
-    print('backup / pg_dump -Fc', backup.ms / custom.ms, 'ratio', 0.4)
+  if (dumps) {
+    print('backup / pg_dump -Fc', await ratio(backup, dump('custom.dump', '-Fc')), 'ratio', 0.4)
     print('backup / pg_dump -Fc: size', storedBytes / (await sizeOf(join(work, 'custom.dump'))), 'ratio', 1)
-    const folder = await measure('pg_dump', ['-Fd', '-j2', '-f', join(work, 'folder.dump'), source])
-    if (folder !== null) print('backup / pg_dump -Fd -j2', backup.ms / folder.ms, 'ratio')
+    print('backup / pg_dump -Fd -j2', await ratio(backup, dump('folder.dump', '-Fd', '-j2')), 'ratio')
+    await rm(join(work, 'folder.dump'), { recursive: true, force: true })
   }
+  print('backup', median(times), 'ms')
+  if (peakMiB > 0) print(`backup: peak memory of ${values.size} GB`, peakMiB, 'MiB RSS', 256)
 
-  await benchRestore(() => fresh('bench_target'), { ours, identity, custom: custom === null ? null : join(work, 'custom.dump') })
+  let restoreMs = 0
+  let restorePeakMiB = 0
+  const restore = async () => {
+    const target = await fresh('bench_target')
+    const args = [
+      'backup',
+      'restore',
+      'latest',
+      '--database-url',
+      source,
+      '--to',
+      target,
+      '--identity',
+      join(work, 'identity.txt'),
+      ...common,
+    ]
+    const run = await must(process.execPath, [cli, ...args], work)
+    restorePeakMiB = Math.max(restorePeakMiB, run.peakMiB)
+    restoreMs = run.ms
+    return run.ms
+  }
+  const native = async () => (await must('pg_restore', ['-j2', '-d', await fresh('bench_target'), join(work, 'custom.dump')])).ms
+  if (dumps) print('restore / pg_restore -j2', await ratio(restore, native), 'ratio', 1)
+  else await restore()
+  print('restore', restoreMs, 'ms')
+  if (restorePeakMiB > 0) print(`restore: peak memory of ${values.size} GB`, restorePeakMiB, 'MiB RSS', 256)
   for (const name of ['bench_source', 'bench_target']) await admin.execute(`drop database if exists ${name} with (force)`)
   await admin.close()
 }
 
-interface RestoreBench {
-  ours: string
-  identity: string
-  /** What pg_dump -Fc wrote; null where there is none of this server's version. */
-  custom: string | null
+/** The major version of the pg_dump on the path, 0 where there is none. */
+async function pgDumpMajor(): Promise<number> {
+  const found = await measure('pg_dump', ['--version'])
+  return found === null ? 0 : Number(/(\d+)/.exec(found.output)?.[1] ?? 0)
 }
 
-/**
- * Three rounds of all that is compared, one after the other, each into a new database; printed are medians, of ratios within a round. pg_restore
- * neither reads back what it wrote nor gathers statistics: what the first costs is measured by leaving it out.
- */
-async function benchRestore(fresh: () => Promise<string>, { ours, identity, custom }: RestoreBench): Promise<void> {
-  const restore = async (more: string): Promise<Measured> => {
-    const input = `{ id: 'latest', trustUnsigned: true, identity: '${identity}', targetUrl: '${await fresh()}'${more} }`
-    const found = await measureNode(`${ours}\nawait backup.restoreBackup(ctx, ${input})`)
-    if (found === null) throw new Error('node is not there')
-    return found
-  }
-  const rounds: { proven: Measured; unproven: Measured; native: Measured | null }[] = []
-  for (let round = 0; round < 3; round++) {
-    const native = custom === null ? null : await measure('pg_restore', ['-j2', '-d', await fresh(), custom])
-    rounds.push({ native, proven: await restore(''), unproven: await restore(', prove: false') })
-  }
-  const median = (of: (round: (typeof rounds)[number]) => number) => percentile(rounds.map(of), 50)
-  print(
-    'restore',
-    median((round) => round.proven.ms),
-    'ms',
-  )
-  print('restore: peak memory', Math.max(...rounds.map((round) => round.proven.maxRssMiB)), 'MiB RSS', 256)
-  print(
-    'restore: reading back',
-    median((round) => round.proven.ms - round.unproven.ms),
-    'ms',
-  )
-  if (rounds.some((round) => round.native === null)) return
-  print(
-    'restore / pg_restore -j2',
-    median((round) => round.proven.ms / (round.native?.ms ?? Number.NaN)),
-    'ratio',
-    1,
-  )
-  print(
-    'restore without reading back / pg_restore -j2',
-    median((round) => round.unproven.ms / (round.native?.ms ?? Number.NaN)),
-    'ratio',
-  )
+const embedded = 17
+
+/** The server's files: undefined for those of the package. A pg_dump reads servers of its own version and older ones. */
+function serverFor(dumpMajor: number): { native: string | undefined; major: number } {
+  const older = join(import.meta.dirname, '..', '.ci', 'node_modules', `postgres-${dumpMajor}`, 'native')
+  if (dumpMajor > 0 && dumpMajor < embedded && existsSync(older)) return { native: older, major: dumpMajor }
+  return { native: undefined, major: embedded }
 }
 
-/** A pg_dump older than the server refuses it: that is the same as none. */
-async function attempt(run: () => Promise<Measured | null>): Promise<Measured | null> {
-  return run().catch((error: unknown) => {
-    if (error instanceof Error && /version mismatch/.test(error.message)) return null
-    throw error
-  })
-}
-
-const work = await mkdtemp(join(tmpdir(), 'caretaker-bench-'))
-const server =
-  values.server === undefined
-    ? await startPostgres({ directory: join(work, 'server'), settings: { shared_buffers: '256MB', max_wal_size: '4GB' } })
-    : given(values.server)
-try {
-  await bench(server, work)
-} finally {
-  await server.stop()
-  await rm(work, { recursive: true, force: true })
+async function majorOf(url: string): Promise<number> {
+  const db = openDatabase({ sessionUrl: url, maxConnections: 1 })
+  const [row] = await db.query<{ major: number }>(`select current_setting('server_version_num')::int / 10000 as major`)
+  await db.close()
+  return row?.major ?? 0
 }
 
 /** A server that runs already: two databases, bench_source and bench_target, are made on it. */
@@ -234,4 +250,37 @@ function given(address: string): Pick<LocalPostgres, 'url' | 'stop'> {
     },
     stop: () => Promise.resolve(),
   }
+}
+
+const dumpMajor = await pgDumpMajor()
+const { native, major } = values.server === undefined ? serverFor(dumpMajor) : { native: undefined, major: await majorOf(values.server) }
+const dumps = dumpMajor >= major
+if (dumpMajor === 0)
+  note('pg_dump is not on the path, so its figures are left out: install a PostgreSQL client (apt-get install postgresql-client).')
+else if (!dumps)
+  note(
+    `pg_dump ${dumpMajor} cannot read PostgreSQL ${major}, so its figures are left out: install a client of version ${major}, or \`npm ci\` in .ci/, which has PostgreSQL 15.`,
+  )
+else note(`PostgreSQL ${major}, pg_dump ${dumpMajor}.`)
+
+const work = await mkdtemp(join(tmpdir(), 'caretaker-bench-'))
+try {
+  // Tables, indexes and log of both databases, and three dumps.
+  const needed = bytes * 3.5 + 4e9
+  const { bavail, bsize } = await statfs(work)
+  if (bavail * bsize < needed)
+    throw new Error(`${work} has ${Math.round((bavail * bsize) / 1e9)} GB free; ${Math.round(needed / 1e9)} are needed.`)
+  await mkdir(join(work, 'data'))
+  const settings = { shared_buffers: '256MB', max_wal_size: '4GB' }
+  const server =
+    values.server === undefined
+      ? await startPostgres({ directory: join(work, 'server'), settings, ...(native === undefined ? {} : { native }) })
+      : given(values.server)
+  try {
+    await bench(server, work, dumps)
+  } finally {
+    await server.stop()
+  }
+} finally {
+  await rm(work, { recursive: true, force: true })
 }
