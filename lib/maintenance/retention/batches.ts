@@ -50,8 +50,8 @@ export type Ending =
 export async function runBatches(ctx: Context, work: BatchWork): Promise<Ending> {
   const cursor = work.cursor ?? (await reading(ctx, (tx) => beginWalk(tx, work)))
   return ctx.db.session(async (session) => {
-    // Each commit waits for the disk. Without that the purge was no faster on a busy disk, and whoever committed meanwhile
-    // waited for all that it had written by then: the 95th percentile of point updates was 80 ms instead of 15.
+    // Each commit waits for the disk: without that, whoever commits meanwhile waits for all the log that the batches have
+    // written by then. It costs speed.
     await pinSession(ctx, session, { lockTimeoutMs: rowWaitMs, ...(cursor.walk === 'index' ? { seqScan: false } : {}) })
     return walk(ctx, session, work, cursor)
   })
