@@ -32,6 +32,17 @@ const leftToTheWorker: Plugin = {
   load: (id) => (id.startsWith('\0worker:') ? `throw new Error('The worker carries ${id.slice(8)}; this function does not.')` : null),
 }
 
+/** What describes the routes carries none of what their verbs load when they run. */
+const describesOnly: Plugin = {
+  name: 'describes-only',
+  resolveId(source, importer, { kind }) {
+    const verb = importer !== undefined && /\/lib\/(gdpr|webhooks|health|jobs)\//.test(importer)
+    return kind === 'dynamic-import' && verb ? `\0other:${source}` : null
+  },
+  load: (id) =>
+    id.startsWith('\0other:') ? `throw new Error('This function describes the routes and runs none of them: ${id.slice(7)}.')` : null,
+}
+
 /** Bundles every entry of `host` into a folder of its own under `output`; returns them by name. */
 export async function bundleFunctions(host: Host, output = join(root, '.caretaker/functions', host)): Promise<Bundle[]> {
   await rm(output, { recursive: true, force: true })
@@ -46,7 +57,7 @@ export async function bundleFunctions(host: Host, output = join(root, '.caretake
       platform: 'node',
       // pg's optional parts, which are not installed.
       external: ['pg-native', 'pg-cloudflare'],
-      plugins: name === 'worker' ? [] : [leftToTheWorker],
+      plugins: name === 'worker' ? [] : name === 'openapi' ? [leftToTheWorker, describesOnly] : [leftToTheWorker],
     })
     const { output: files } = await build.write({
       dir: folder,
