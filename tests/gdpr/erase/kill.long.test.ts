@@ -116,7 +116,11 @@ it('ends complete after 50 kills, with true receipts and nothing done twice', as
     expect(countBefore).toBeGreaterThan(3)
     for (let n = 0; n < 3 && wholeMs !== undefined; n++) {
       const outcome = await erase(id, Math.random() * wholeMs)
-      if (!outcome.killed) break
+      if (!outcome.killed) {
+        // It was quicker than the measure: the machine was busier then.
+        wholeMs = Math.min(wholeMs, outcome.tookMs)
+        break
+      }
       killed++
       const [open] = await test.db.query<{ at: string }>(
         `select state || ':' || coalesce((select string_agg(k, ',' order by k) from jsonb_object_keys(checkpoint) k), '') as at from caretaker.gdpr_requests where subject = $1`,
