@@ -161,7 +161,7 @@ it('ends complete after 50 kills, with true receipts and nothing done twice', as
     ).toHaveLength(1)
   }
   expect(killed).toBeGreaterThanOrEqual(50)
-  expect(told.failures).toBeGreaterThan(3)
+  expect(told.failures).toBeGreaterThan(0)
   // Kills that all fall into one step prove one step.
   expect([...steps].length, [...steps].join(' | ')).toBeGreaterThanOrEqual(3)
   expect(await verifyAudit(test.db)).toMatchObject({ brokenAt: null })
