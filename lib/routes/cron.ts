@@ -16,6 +16,9 @@ export const cron = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => [
       const all = jobs(ctx.config)
       if (params.job === 'tick') return json(await runTick(ctx, all, wake), { status: 202 })
       const job = findJob(all, params.job as string)
+      // A clock of an earlier deploy may still fire what the policy has turned off since. A person runs it by `jobs run`.
+      if (ctx.config.schedules?.[job.name] === false)
+        return json({ job: job.name, claimed: false, reason: `schedules.${job.name} is false` })
       const { run, claimed } = await fire(ctx, job)
       // Where no clock calls every minute, each firing of a job looks after the others too.
       if (await needsTick(ctx)) await runTick(ctx, all, wake)

@@ -57,6 +57,15 @@ describe('/api/cron/{job}', () => {
     expect(await test.db.query(`select from caretaker.watched_jobs where seen_at > '2026-12-02T02:00:00Z'`)).toHaveLength(0)
   })
 
+  it('leaves a job alone that the policy has turned off, though a clock still fires it', async () => {
+    const { server, auth, woken } = setup('2026-11-21T02:00:03Z')
+    const answer = await server.request('/api/cron/health', auth)
+    expect(answer.status).toBe(200)
+    expect(await answer.json()).toEqual({ job: 'health', claimed: false, reason: 'schedules.health is false' })
+    expect(await test.db.query(`select from caretaker.runs where job = 'health'`)).toEqual([])
+    expect(woken()).toBe(0)
+  })
+
   it('names the nearest job when there is none of that name', async () => {
     const { server, auth } = setup('2026-11-21T02:00:03Z')
     const response = await server.request('/api/cron/count-upp', auth)

@@ -1,5 +1,5 @@
 import type { Transaction } from '../../platform/db.ts'
-import type { Counts, TaskProgress } from '../task.ts'
+import type { Counts, TaskProgress } from '../../platform/task.ts'
 import type { Budget, Limits } from './limits.ts'
 import type { Position } from './position.ts'
 import type { RetentionTarget } from './target.ts'

@@ -1,6 +1,6 @@
 import type { Context } from '../../platform/context.ts'
+import type { Task } from '../../platform/task.ts'
 import { type Issue, issueError } from '../issue.ts'
-import type { Task } from '../task.ts'
 import { planRule } from './plan-rule.ts'
 import { findRule, ruleName, verbOf } from './rule.ts'
 import { runRule } from './run-rule.ts'

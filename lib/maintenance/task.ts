@@ -1,1 +1,0 @@
-export type { Counts, PlannedChanges, Task, TaskProgress } from '../platform/task.ts'
