@@ -14,7 +14,7 @@ export default defineConfig({
         test: {
           name: 'fast',
           include: ['tests/**/*.test.ts'],
-          exclude: ['tests/**/*.long.test.ts', 'tests/**/*.host.test.ts', increments],
+          exclude: ['tests/**/*.long.test.ts', 'tests/**/*.host.test.ts', 'tests/**/*.browser.test.ts', increments],
           globalSetup: ['tests/support/global-setup.ts'],
           setupFiles: ['tests/support/setup.ts'],
           testTimeout: 30_000,

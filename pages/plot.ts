@@ -1,0 +1,126 @@
+import { type Html, html } from './html.ts'
+
+export type DayState = 'up' | 'partial' | 'down' | 'maintenance' | 'unknown'
+
+/**
+ * A bar for each day, oldest first, as one SVG. A run of equal days is one line whose dashes are the days, so that ninety
+ * days weigh some hundred bytes. `summary` says in words what the bars show: it is what a screen reader reads.
+ */
+export function dayBars(given: { days: readonly DayState[]; summary: string }): Html {
+  const { days, summary } = given
+  const runs = new Map<DayState, string>()
+  for (let from = 0; from < days.length; ) {
+    const state = days[from] as DayState
+    let to = from + 1
+    while (to < days.length && days[to] === state) to++
+    runs.set(state, `${runs.get(state) ?? ''}M${from} 5h${to - from}`)
+    from = to
+  }
+  return html`<svg class="days" viewBox="0 0 ${days.length} 10" preserveAspectRatio="none" role="img" aria-label="${summary}">${[
+    ...runs,
+  ].map(([state, path]) => html`<path class="d-${state}" d="${path}"/>`)}</svg>`
+}
+
+export interface Series {
+  name: string
+  /** Null: nothing was measured, and the line has a gap. */
+  points: readonly { at: Date; value: number | null }[]
+}
+
+export interface LinePlot {
+  title: string
+  /** What is to be seen in it, in a sentence; read out in place of the picture. */
+  description: string
+  /** At most three. */
+  series: readonly Series[]
+  from: Date
+  to: Date
+  /** A value as text, with its unit. */
+  format(value: number): string
+  /** A time as text, for the axis and the table. */
+  formatTime(at: Date): string
+  /** What stands there in place of lines when nothing was measured. */
+  empty: string
+  /** A level worth a line of its own, such as an alert's threshold. */
+  limit?: { value: number; name: string }
+}
+
+const width = 640
+const height = 200
+const left = 56
+const bottom = 22
+const top = 10
+
+/** Lines over time with a key, and the same figures as a table for who cannot see them. */
+export function linePlot(plot: LinePlot): Html {
+  const { series, from, to } = plot
+  const values = series.flatMap(({ points }) => points.flatMap(({ value }) => (value === null ? [] : [value])))
+  if (values.length === 0)
+    return html`<figure class="plot"><figcaption><h3>${plot.title}</h3></figcaption><p class="soft">${plot.empty}</p></figure>`
+  const highest = niceCeiling(Math.max(...values, plot.limit === undefined ? 0 : Math.min(plot.limit.value, Math.max(...values) * 3)))
+  const x = (at: Date) => left + ((at.getTime() - from.getTime()) / (to.getTime() - from.getTime())) * (width - left - 8)
+  const y = (value: number) => top + (1 - value / highest) * (height - top - bottom)
+  const rows = [0, 0.5, 1].map((part) => {
+    const value = highest * part
+    return html`<path class="gl" d="M${left} ${short(y(value))}H${width - 8}"/><text x="${left - 6}" y="${short(y(value) + 4)}" text-anchor="end">${plot.format(value)}</text>`
+  })
+  const times = [0, 1 / 3, 2 / 3, 1].map((part) => {
+    const at = new Date(from.getTime() + (to.getTime() - from.getTime()) * part)
+    const anchor = part === 0 ? 'start' : part === 1 ? 'end' : 'middle'
+    return html`<text x="${short(x(at))}" y="${height - 6}" text-anchor="${anchor}">${plot.formatTime(at)}</text>`
+  })
+  const limit =
+    plot.limit !== undefined &&
+    plot.limit.value <= highest &&
+    html`<path class="ln d-down" stroke-dasharray="3 3" d="M${left} ${short(y(plot.limit.value))}H${width - 8}"/><text x="${width - 8}" y="${short(y(plot.limit.value) - 4)}" text-anchor="end">${plot.limit.name}</text>`
+  return html`<figure class="plot"><figcaption><h3>${plot.title}</h3></figcaption>
+<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${plot.title}: ${plot.description}">${rows}${times}${limit}${series.map(
+    ({ points }, index) => html`<path class="ln s${index + 1}" d="${line(points, x, y)}"/>`,
+  )}</svg>
+<ul class="key" aria-hidden="true">${series.map(({ name }, index) => html`<li><svg viewBox="0 0 30 10"><path class="ln s${index + 1}" d="M0 5H30"/></svg>${name}</li>`)}</ul>
+<details><summary>${plot.title} as a table</summary>${tableOf(plot)}</details></figure>`
+}
+
+/** A path with gaps where nothing was measured; a single value between gaps is a dot. */
+function line(points: Series['points'], x: (at: Date) => number, y: (value: number) => number): string {
+  let path = ''
+  let drawing = false
+  for (const { at, value } of points) {
+    if (value === null) {
+      drawing = false
+      continue
+    }
+    const place = `${short(x(at))} ${short(y(value))}`
+    // A line of no length is drawn as a dot by its round ends.
+    path += drawing ? `L${place}` : `M${place}h0`
+    drawing = true
+  }
+  return path
+}
+
+/** At most 24 rows: for more points every n-th. */
+function tableOf({ title, series, format, formatTime }: LinePlot): Html {
+  const times = series[0]?.points.map(({ at }) => at) ?? []
+  const step = Math.max(1, Math.ceil(times.length / 24))
+  const chosen = times.map((at, index) => ({ at, index })).filter(({ index }) => index % step === 0)
+  return html`<table><caption>${title}</caption><thead><tr><th scope="col">Time</th>${series.map(
+    ({ name }) => html`<th scope="col" class="num">${name}</th>`,
+  )}</tr></thead><tbody>${chosen.map(
+    ({ at, index }) =>
+      html`<tr><th scope="row"><time datetime="${at.toISOString()}">${formatTime(at)}</time></th>${series.map(({ points }) => {
+        const value = points[index]?.value ?? null
+        return html`<td class="num">${value === null ? 'no data' : format(value)}</td>`
+      })}</tr>`,
+  )}</tbody></table>`
+}
+
+/** The next of 1, 2, 5, 10, 20, … at or above the value. */
+function niceCeiling(value: number): number {
+  if (value <= 0) return 1
+  const power = 10 ** Math.floor(Math.log10(value))
+  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.9999) ?? value
+}
+
+function short(value: number): string {
+  return String(Math.round(value * 10) / 10)
+}
