@@ -3,6 +3,9 @@ export { defineConfig } from './define-config.ts'
 export { durationMs, isDuration } from './duration.ts'
 export { nearest } from './nearest.ts'
 export type {
+  AlertChannelPolicy,
+  AlertOverride,
+  AlertRule,
   AppContext,
   AppJobFunction,
   AppJobResult,
@@ -34,4 +37,4 @@ export type {
   WebhookHandler,
   WebhookSourcePolicy,
 } from './schema.ts'
-export { databaseReport, onStripe } from './schema.ts'
+export { alertRule, databaseReport, onStripe } from './schema.ts'

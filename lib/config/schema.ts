@@ -1,4 +1,5 @@
 import * as z from 'zod/mini'
+import { alerts } from './schema/alerts.ts'
 import { backup } from './schema/backup.ts'
 import { gdpr } from './schema/gdpr.ts'
 import { health } from './schema/health.ts'
@@ -38,6 +39,7 @@ const parts = z.strictObject({
   backup: z.optional(backup),
   gdpr: z.optional(gdpr),
   webhooks: z.optional(webhooks),
+  alerts: z.optional(alerts),
   /** Queries whose answers are kept in a table or sent as files, by name. */
   reports: z.optional(reports),
 })
@@ -50,6 +52,8 @@ export const policySchema = parts.check((policy) => {
 export type PolicyInput = z.input<typeof policySchema>
 /** A policy that satisfied the schema. */
 export type Policy = z.output<typeof policySchema>
+export type { AlertChannelPolicy, AlertOverride, AlertRule } from './schema/alerts.ts'
+export { alertRule } from './schema/alerts.ts'
 export type { ProcessorPolicy } from './schema/gdpr.ts'
 export type { HealthCheckPolicy } from './schema/health.ts'
 export type {

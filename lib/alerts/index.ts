@@ -1,0 +1,6 @@
+export { channelNames } from './channels/names.ts'
+export { enqueueNotification, type NewNotification } from './enqueue-notification.ts'
+export { type Alert, listAlerts, listNotifications, type Notification } from './list-alerts.ts'
+export { type Matcher, showMatchers } from './matchers.ts'
+export { listSilences, type Silence, silence, unsilence } from './silences.ts'
+export type { AlertChange, NotificationKind, NotificationPayload } from './types.ts'

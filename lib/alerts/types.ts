@@ -1,0 +1,59 @@
+/** What a firing or cleared alert means for incidents. */
+export interface AlertChange {
+  /** The row of `caretaker.alerts`; the same for as long as the condition is known. */
+  alertId: string
+  rule: string
+  /** The root: what is broken, not what suffers from it. */
+  component: string
+  severity: string
+  change: 'firing' | 'resolved'
+  /** Since when the condition holds; of a resolved one, since when it is over. */
+  since: Date
+  /** One sentence, without secrets and personal data. */
+  summary: string
+  /** A code: "timeout", "certificate_expires". */
+  cause?: string
+  value?: number
+  runbook?: string
+  /** Components that suffer from it. A firing alert is told again when they change. */
+  affected: string[]
+  /** Channels of the rule, instead of the severity's. */
+  notify?: string[]
+}
+
+export const notificationKinds = [
+  'opened',
+  'reminder',
+  'escalation',
+  'reopened',
+  'raised',
+  'acknowledged',
+  'resolved',
+  'update',
+  'watching',
+] as const
+export type NotificationKind = (typeof notificationKinds)[number]
+
+/** What a message is made of. It is kept: no secrets, no personal data. */
+export interface NotificationPayload {
+  /** The incident's number; 0 where there is none. */
+  number: number
+  /** "database is down". */
+  title: string
+  component: string
+  /** The alerts' own sentences, one a line. */
+  summary?: string
+  cause?: string
+  /** Since when it is so, ISO 8601. */
+  since: string
+  /** When it ended, ISO 8601. */
+  until?: string
+  affected: string[]
+  runbook?: string
+  /** By when somebody is expected to answer, ISO 8601. */
+  respondBy?: string
+  /** What an operator wrote for others to read. */
+  text?: string
+  /** Who did it: a role or an id, never a name. */
+  by?: string
+}
