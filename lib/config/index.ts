@@ -1,4 +1,5 @@
 export { byteSize } from './bytes.ts'
+export { canonicalName } from './check-name.ts'
 export { defineConfig } from './define-config.ts'
 export { durationMs, isDuration } from './duration.ts'
 export { nearest } from './nearest.ts'
@@ -14,6 +15,7 @@ export type {
   HealthCheckPolicy,
   JobStep,
   JsonValue,
+  MaintenancePolicy,
   MissedPolicy,
   OutgoingEvent,
   Policy,
@@ -27,6 +29,7 @@ export type {
   RetentionLimits,
   RetentionRule,
   Schedule,
+  SeverityPolicy,
   StripeHandlers,
   StripeMirrorTable,
   SubscriberPolicy,

@@ -4,6 +4,7 @@ import { backup } from './schema/backup.ts'
 import { gdpr } from './schema/gdpr.ts'
 import { health } from './schema/health.ts'
 import { history } from './schema/history.ts'
+import { incidents } from './schema/incidents.ts'
 import { job } from './schema/jobs.ts'
 import { name, tables, url } from './schema/primitives.ts'
 import { referencesOfJobs } from './schema/references.ts'
@@ -40,6 +41,7 @@ const parts = z.strictObject({
   gdpr: z.optional(gdpr),
   webhooks: z.optional(webhooks),
   alerts: z.optional(alerts),
+  incidents: z.optional(incidents),
   /** Queries whose answers are kept in a table or sent as files, by name. */
   reports: z.optional(reports),
 })
@@ -55,7 +57,8 @@ export type Policy = z.output<typeof policySchema>
 export type { AlertChannelPolicy, AlertOverride, AlertRule } from './schema/alerts.ts'
 export { alertRule } from './schema/alerts.ts'
 export type { ProcessorPolicy } from './schema/gdpr.ts'
-export type { HealthCheckPolicy } from './schema/health.ts'
+export type { HealthCheckPolicy, MaintenancePolicy, Weekday } from './schema/health.ts'
+export type { SeverityPolicy } from './schema/incidents.ts'
 export type {
   AppContext,
   AppJobFunction,

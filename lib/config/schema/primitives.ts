@@ -13,3 +13,15 @@ export const cron = z.string().check(z.regex(/^\S+(\s+\S+){4}$/, 'expected a cro
 export const url = z.string().check(z.regex(/^https?:\/\/\S+$/, 'expected an http:// or https:// URL'))
 
 export const tables = z.array(table)
+
+/** An IANA time zone. */
+export const zone = z.string().check(z.refine(isZone, 'expected an IANA time zone such as "Europe/Berlin"'))
+
+function isZone(given: string): boolean {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: given })
+    return true
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,8 @@
+export { acknowledgeIncident } from './acknowledge-incident.ts'
+export { applyToIncidents } from './apply-alerts.ts'
+export { type Incident, type IncidentActor, type IncidentState, incidentStates } from './incident.ts'
+export { listIncidents } from './list-incidents.ts'
+export { type PublicIncident, type PublicUpdate, publicIncidents } from './public-incidents.ts'
+export { type Impact, type Severity, severityMatrix } from './severities.ts'
+export { type IncidentAlert, type IncidentDetail, type IncidentEvent, showIncident } from './show-incident.ts'
+export { tickIncidents } from './tick-incidents.ts'

@@ -1,0 +1,25 @@
+import type { Context } from '../../platform/context.ts'
+import { environmentOf } from '../environment.ts'
+import { type Incident, incidentColumns } from './incident.ts'
+
+export interface IncidentFilter {
+  /** Default `all`. */
+  state?: 'open' | 'resolved' | 'all'
+  /** Default 50. */
+  limit?: number
+  /** Only those with a smaller number: the next page. */
+  before?: number
+}
+
+/** Incidents, open ones first, then the newest first. */
+export function listIncidents(
+  ctx: Pick<Context, 'db' | 'env'>,
+  { state = 'all', limit = 50, before }: IncidentFilter = {},
+): Promise<Incident[]> {
+  return ctx.db.query<Incident>(
+    `select ${incidentColumns} from caretaker.incidents i
+     where i.environment = $1 and ($2 = 'all' or (i.state = 'resolved') = ($2 = 'resolved')) and ($3::int is null or i.number < $3::int)
+     order by (i.state = 'resolved'), i.number desc limit $4::int`,
+    [environmentOf(ctx), state, before ?? null, limit],
+  )
+}

@@ -1,0 +1,56 @@
+import type { Context } from '../../platform/context.ts'
+import type { Row } from '../../platform/db.ts'
+import { findIncident, type Incident, type IncidentActor, type IncidentEventKind } from './incident.ts'
+
+/** One row of the timeline. */
+export interface IncidentEvent extends Row {
+  id: string
+  at: Date
+  kind: IncidentEventKind
+  actor: IncidentActor
+  detail: Record<string, unknown>
+  /** On the status page, if the incident is. */
+  public: boolean
+  body: string | null
+}
+
+export interface IncidentAlert extends Row {
+  alert: string
+  rule: string
+  component: string
+  severity: string
+  since: Date
+  /** Null while it fires. */
+  clearedAt: Date | null
+  summary: string
+  cause: string | null
+  value: number | null
+  runbook: string | null
+}
+
+export interface IncidentDetail {
+  incident: Incident
+  alerts: IncidentAlert[]
+  /** Oldest first. */
+  timeline: IncidentEvent[]
+}
+
+/**
+ * One incident with its alerts and its timeline, by number or id.
+ * @throws {CaretakerError} `not_found`, `invalid_input`
+ */
+export async function showIncident(ctx: Pick<Context, 'db' | 'env'>, named: string): Promise<IncidentDetail> {
+  const incident = await findIncident(ctx, ctx.db, named)
+  const [alerts, timeline] = await Promise.all([
+    ctx.db.query<IncidentAlert>(
+      `select alert, rule, component, severity, since, cleared_at as "clearedAt", summary, cause, value, runbook
+       from caretaker.incident_alerts where incident = $1::uuid order by since, alert`,
+      [incident.id],
+    ),
+    ctx.db.query<IncidentEvent>(
+      `select id::text, at, kind, actor, detail, public, body from caretaker.incident_events where incident = $1::uuid order by id`,
+      [incident.id],
+    ),
+  ])
+  return { incident, alerts, timeline }
+}

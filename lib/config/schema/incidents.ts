@@ -1,0 +1,88 @@
+import * as z from 'zod/mini'
+import { duration, name, zone } from './primitives.ts'
+
+/** `within` a duration, or by the close of the next business day. */
+const respondWithin = z.union([duration, z.literal('next business day')])
+
+const channelNames = z.array(name)
+
+const severity = z.strictObject({
+  description: z.optional(z.string()),
+  /** By when somebody has to acknowledge. */
+  respondWithin: z.optional(respondWithin),
+  /** When `escalateTo` is told unless somebody acknowledges; at once where it is "immediately". Default: when the time to respond is over. */
+  escalateAfter: z.optional(z.union([duration, z.literal('immediately')])),
+  /** Channels of `alerts.channels`. Default, where `escalateAfter` is given: all of them. */
+  escalateTo: z.optional(channelNames),
+  /** The channels that are told of the incident. Default: all; an empty list for none. */
+  notify: z.optional(channelNames),
+  /** Whether the status page shows it from the beginning. Default false. */
+  public: z.optional(z.boolean()),
+  /** What the status page calls it. Default by its place in the order: critical, major, minor, and none after that. */
+  impact: z.optional(z.enum(['critical', 'major', 'minor', 'none'])),
+})
+
+export type SeverityPolicy = z.output<typeof severity>
+
+/** An object lists keys that look like whole numbers first, whatever order they were written in. */
+const severityName = z.string().check(z.regex(/^[A-Za-z][\w-]{0,31}$/, 'expected a letter, then letters, digits, "_" or "-"'))
+
+const weekdays = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'] as const
+const weekday = z.enum(weekdays, `expected days out of ${weekdays.join(', ')}`)
+const timeOfDay = z.string().check(z.regex(/^([01]\d|2[0-3]):[0-5]\d$/, 'expected a time such as "09:00"'))
+
+export const incidents = z.strictObject({
+  /** From the most severe to the least, by name. Default: P0 to P3. */
+  severities: z.optional(
+    z.record(severityName, severity).check(z.refine((all) => Object.keys(all).length > 0, 'expected at least one severity')),
+  ),
+  /** What is to be done about every incident, in order. */
+  checklist: z.optional(z.array(z.string().check(z.minLength(1), z.maxLength(200))).check(z.maxLength(50))),
+  /** What "next business day" goes by. Default: Monday to Friday, until 17:00 in `app.timezone`. */
+  businessHours: z.optional(
+    z.strictObject({
+      days: z.optional(z.array(weekday).check(z.minLength(1, 'expected at least one day'))),
+      until: z.optional(timeOfDay),
+      timezone: z.optional(zone),
+      /** Days on which nobody works, as "2026-12-25". */
+      holidays: z.optional(
+        z.array(z.string().check(z.regex(/^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$/, 'expected a day such as "2026-12-25"'))),
+      ),
+    }),
+  ),
+})
+
+export type IncidentsPolicy = z.output<typeof incidents>
+
+/** Where the policy says nothing: four severities, from an outage to a blemish. */
+export const defaultSeverities: Readonly<Record<string, SeverityPolicy>> = {
+  P0: {
+    description: 'Complete outage, data breach or security incident',
+    respondWithin: '15 minutes',
+    escalateAfter: 'immediately',
+    public: true,
+  },
+  P1: {
+    description: 'Partial outage, or performance worse by more than half',
+    respondWithin: '30 minutes',
+    escalateAfter: '1 hour',
+    public: true,
+  },
+  P2: {
+    description: 'A feature is unavailable, or performance is worse by less than half',
+    respondWithin: '2 hours',
+    escalateAfter: '4 hours',
+  },
+  P3: { description: 'Minor issues and cosmetic bugs', respondWithin: '24 hours', escalateAfter: '48 hours' },
+}
+
+export const defaultChecklist: readonly string[] = [
+  'Acknowledge the alert',
+  'Create an incident channel (#incident-YYYY-MM-DD-description)',
+  'Assess impact and severity',
+  'Implement immediate mitigation',
+  'Update the status page',
+  'Begin root cause analysis',
+  'Deploy a fix',
+  'Write the post-mortem',
+]
