@@ -36,6 +36,21 @@ export async function readJson(request: Request, schema: z.ZodMiniType, limitByt
   return checked(schema, value, 'body')
 }
 
+/** The fields of an HTML form: a text each, or a list where a name comes more than once. */
+export async function readForm(request: Request, limitBytes: number): Promise<Record<string, string | string[]>> {
+  const type = request.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase() ?? ''
+  if (type !== 'application/x-www-form-urlencoded')
+    throw new CaretakerError('unsupported_media_type', `The body is "${printable(type)}"; expected application/x-www-form-urlencoded.`)
+  const fields = new URLSearchParams(new TextDecoder().decode(await readBytes(request, limitBytes)))
+  const names = [...new Set(fields.keys())]
+  return Object.fromEntries(
+    names.map((name) => {
+      const values = fields.getAll(name)
+      return [name, values.length === 1 ? (values[0] as string) : values]
+    }),
+  )
+}
+
 /** @throws {CaretakerError} `invalid_input` with one issue a field */
 export function checked(schema: z.ZodMiniType, value: unknown, where: 'body' | 'query'): unknown {
   const parsed = schema.safeParse(value)

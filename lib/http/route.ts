@@ -1,14 +1,21 @@
 import type * as z from 'zod/mini'
 import type { Role } from '../platform/actor.ts'
 import type { Context } from '../platform/context.ts'
+import type { Session } from './session.ts'
 
 export type Method = 'GET' | 'POST' | 'DELETE'
 
 /**
  * Who may call: anyone; a provider whose signature the verb checks; a host that presents CRON_SECRET; an operator with
- * one of the roles; the person the data is about (or an operator with one of the roles).
+ * one of the roles; the person the data is about (or an operator with one of the roles); a browser whose operator has signed in.
  */
-export type Authentication = 'public' | 'signature' | 'cron' | { operator: readonly Role[] } | { subject: true; operator: readonly Role[] }
+export type Authentication =
+  | 'public'
+  | 'signature'
+  | 'cron'
+  | { operator: readonly Role[] }
+  | { subject: true; operator: readonly Role[] }
+  | { session: readonly Role[] }
 
 export interface RequestInput<Query = Record<string, string>, Body = unknown> {
   params: Record<string, string>
@@ -16,6 +23,8 @@ export interface RequestInput<Query = Record<string, string>, Body = unknown> {
   body: Body
   request: Request
   requestId: string
+  /** Who is signed in, where the route takes a session. */
+  session: Session | undefined
   /** Work after the answer, as far as the host allows: never anything that must not be lost. */
   afterwards(work: Promise<unknown>): void
 }
@@ -29,17 +38,33 @@ export interface Route {
   /** Requests a minute and caller: 100 or, where it is sensitive, 20. `none`: whoever calls has a signature or a secret. */
   limit: 'standard' | 'sensitive' | 'none'
   query?: z.ZodMiniType
-  /** A zod schema for a JSON body, or `bytes` for the body as it came. */
-  body?: z.ZodMiniType | 'bytes'
+  /** A zod schema for a JSON body, `form(…)` for the fields of a page's form, or `bytes` for the body as it came. */
+  body?: z.ZodMiniType | FormBody | 'bytes'
   /** Default 1 MiB. */
   bodyLimitBytes?: number
   handle(ctx: Context, input: RequestInput<never, never>): Promise<Response>
+  /** What a page answers with in place of a problem document; it is no part of the described API. */
+  problem?(ctx: Context, error: unknown, input: { request: Request; requestId: string }): Promise<Response>
 }
 
-type Output<S, Otherwise> = S extends z.ZodMiniType<infer T> ? T : S extends 'bytes' ? Uint8Array : Otherwise
+/** The fields of an HTML form. Only a page of this site may send it and, where somebody is signed in, only one of their session. */
+export interface FormBody<S extends z.ZodMiniType = z.ZodMiniType> {
+  form: S
+}
+
+/** A form with these fields; its hidden one against forgery is checked before and taken away. */
+export function form<S extends z.ZodMiniType>(schema: S): FormBody<S> {
+  return { form: schema }
+}
+
+type Output<S, Otherwise> =
+  S extends z.ZodMiniType<infer T> ? T : S extends FormBody<z.ZodMiniType<infer F>> ? F : S extends 'bytes' ? Uint8Array : Otherwise
 
 /** One route, with the types of its query and body inferred from their schemas. */
-export function route<Q extends z.ZodMiniType | undefined = undefined, B extends z.ZodMiniType | 'bytes' | undefined = undefined>(
+export function route<
+  Q extends z.ZodMiniType | undefined = undefined,
+  B extends z.ZodMiniType | FormBody | 'bytes' | undefined = undefined,
+>(
   definition: Omit<Route, 'handle' | 'query' | 'body'> & {
     query?: Q
     body?: B

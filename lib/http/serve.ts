@@ -6,9 +6,10 @@ import { describeError } from '../platform/log.ts'
 import { authenticate } from './authenticate.ts'
 import { enforceLimit, refuseGuessing } from './limit.ts'
 import { problemResponse } from './problem.ts'
-import { checked, readBytes, readJson } from './read-body.ts'
+import { checked, readBytes, readForm, readJson } from './read-body.ts'
 import { matchPath, type RequestInput, type Route } from './route.ts'
 import { secured } from './security-headers.ts'
+import { assertCsrfToken, assertOwnPage, type Session } from './session.ts'
 
 /** What a host tells of an invocation, beside the request. */
 export interface Invocation {
@@ -28,11 +29,16 @@ export function serveRoutes(routes: readonly Route[], open: OpenContext) {
   return async (request: Request, invocation: Invocation): Promise<Response> => {
     const requestId = randomUUID()
     let ctx: Context | undefined
+    let found: Found | undefined
     try {
       ctx = open({ actor: { type: 'anonymous' }, requestId, signal: request.signal, deadline: invocation.deadline })
       const started = ctx.clock.monotonicMs()
-      const { response, route } = await answer(routes, ctx, request, requestId, invocation)
-      ctx.log.info({ method: request.method, route, status: response.status, ms: Math.round(ctx.clock.monotonicMs() - started) }, 'request')
+      found = find(routes, request.method === 'HEAD' ? 'GET' : request.method, new URL(request.url).pathname)
+      const response = await answer(found, ctx, request, requestId, invocation)
+      ctx.log.info(
+        { method: request.method, route: found.route.path, status: response.status, ms: Math.round(ctx.clock.monotonicMs() - started) },
+        'request',
+      )
       return secured(request.method === 'HEAD' ? new Response(null, response) : response, requestId)
     } catch (error) {
       if (!(error instanceof CaretakerError) || error.code === 'internal') {
@@ -44,11 +50,22 @@ export function serveRoutes(routes: readonly Route[], open: OpenContext) {
           { method: request.method, code: error.code, cause: error.cause === undefined ? undefined : describeError(error.cause) },
           'request refused',
         )
-      const response = problemResponse(error, requestId)
+      const response = await problemOf(found?.route, ctx, error, { request, requestId })
       if (error instanceof MethodNotAllowed) response.headers.set('allow', error.allowed.join(', '))
       return secured(response, requestId)
     }
   }
+}
+
+/** A page tells of a failure in words of its own; where it cannot, and everywhere else, it is a problem document. */
+async function problemOf(
+  route: Route | undefined,
+  ctx: Context | undefined,
+  error: unknown,
+  input: { request: Request; requestId: string },
+): Promise<Response> {
+  if (route?.problem === undefined || ctx === undefined) return problemResponse(error, input.requestId)
+  return route.problem(ctx, error, input).catch(() => problemResponse(error, input.requestId))
 }
 
 class MethodNotAllowed extends CaretakerError {
@@ -60,27 +77,25 @@ class MethodNotAllowed extends CaretakerError {
 }
 
 async function answer(
-  routes: readonly Route[],
+  { route, params }: Found,
   ctx: Context,
   request: Request,
   requestId: string,
   invocation: Invocation,
-): Promise<{ response: Response; route: string }> {
-  const url = new URL(request.url)
-  const { route, params } = find(routes, request.method === 'HEAD' ? 'GET' : request.method, url.pathname)
-  const actor = await authenticate(ctx, route.auth, request).catch((error: unknown) => refuseGuessing(ctx, error, invocation.clientAddress))
+): Promise<Response> {
+  const isForm = typeof route.body === 'object' && 'form' in route.body
+  if (isForm) assertOwnPage(request, ctx.env.PUBLIC_URL)
+  const { actor, session } = await authenticate(ctx, route.auth, request).catch((error: unknown) =>
+    // Nobody guesses a cookie of 256 bits; who has none is only shown where to sign in.
+    isSession(route) ? Promise.reject(error) : refuseGuessing(ctx, error, invocation.clientAddress),
+  )
   const rateHeaders = await enforceLimit(ctx, route, actor, invocation.clientAddress)
-  const query = Object.fromEntries(url.searchParams)
-  const limit = route.bodyLimitBytes ?? defaultBodyLimit
+  const query = Object.fromEntries(new URL(request.url).searchParams)
   const input: RequestInput<unknown, unknown> = {
     params,
     query: route.query === undefined ? query : checked(route.query, query, 'query'),
-    body:
-      route.body === undefined
-        ? undefined
-        : route.body === 'bytes'
-          ? await readBytes(request, limit)
-          : await readJson(request, route.body, limit),
+    body: await readBody(route, request, session),
+    session,
     request,
     requestId,
     afterwards: (work) =>
@@ -88,10 +103,28 @@ async function answer(
   }
   const response = await route.handle({ ...ctx, actor }, input as never)
   for (const [name, value] of Object.entries(rateHeaders)) response.headers.set(name, value)
-  return { response, route: route.path }
+  return response
 }
 
-function find(routes: readonly Route[], method: string, path: string): { route: Route; params: Record<string, string> } {
+async function readBody({ body, bodyLimitBytes: limit = defaultBodyLimit }: Route, request: Request, session: Session | undefined) {
+  if (body === undefined) return undefined
+  if (body === 'bytes') return readBytes(request, limit)
+  if (!('form' in body)) return readJson(request, body, limit)
+  const { csrf, ...fields } = await readForm(request, limit)
+  if (session !== undefined) assertCsrfToken(session, csrf)
+  return checked(body.form, fields, 'body')
+}
+
+function isSession({ auth }: Route): boolean {
+  return typeof auth === 'object' && 'session' in auth
+}
+
+interface Found {
+  route: Route
+  params: Record<string, string>
+}
+
+function find(routes: readonly Route[], method: string, path: string): Found {
   const allowed = new Set<string>()
   for (const route of routes) {
     const params = matchPath(route.path, path)

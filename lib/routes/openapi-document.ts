@@ -5,12 +5,15 @@ import { type Authentication, type Route, statusOf } from '../http/index.ts'
 const securityOf = (auth: Authentication): Record<string, string[]>[] => {
   if (auth === 'public' || auth === 'signature') return []
   if (auth === 'cron') return [{ cronSecret: [] }]
+  if ('session' in auth) return []
   return 'subject' in auth ? [{ supabase: [] }, { operatorKey: [] }] : [{ operatorKey: [] }, { supabase: [] }]
 }
 
 export function describeApi(routes: readonly Route[], title: string): Record<string, unknown> {
   const paths: Record<string, Record<string, unknown>> = {}
   for (const route of routes) {
+    // Pages are for people.
+    if (route.problem !== undefined) continue
     const path = route.path.replaceAll(/:(\w+)/g, '{$1}')
     const parameters: unknown[] = [...route.path.matchAll(/:(\w+)/g)].map(([, name]) => ({
       name,
@@ -41,7 +44,7 @@ export function describeApi(routes: readonly Route[], title: string): Record<str
         },
       }
       if (route.body === 'bytes') operation.requestBody = { required: true, content: { '*/*': {} } }
-      else if (route.body !== undefined)
+      else if (route.body !== undefined && !('form' in route.body))
         operation.requestBody = { required: true, content: { 'application/json': { schema: z.toJSONSchema(route.body, { io: 'input' }) } } }
       paths[path] = { ...paths[path], [method.toLowerCase()]: operation }
     }

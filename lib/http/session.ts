@@ -1,0 +1,190 @@
+import { createHash, createHmac, randomBytes } from 'node:crypto'
+import type { Actor, Role } from '../platform/actor.ts'
+import { appendAudit } from '../platform/audit.ts'
+import type { Context } from '../platform/context.ts'
+import { CaretakerError } from '../platform/errors.ts'
+import { knownRole, sameSecret } from './credentials.ts'
+
+/** Who is signed in with a browser, as far as its pages need to know. */
+export interface Session {
+  id: string
+  /** Of the key, or `operator` for a Supabase user: what the page greets with, and no personal data. */
+  name: string
+  role: Role
+  expiresAt: Date
+  /** Stands in each form of the session's pages; another site cannot know it. */
+  csrfToken: string
+}
+
+/** A session belongs to an operator key or to a Supabase user, and ends with them. */
+export type SessionOwner = { keyId: string } | { userId: string }
+
+const lifetimeHours = 8
+/** Sessions that are over are forgotten after so many days. */
+const keptDays = 7
+
+/**
+ * Signs in: makes the session and returns the value of `Set-Cookie`. Audited.
+ * The cookie is `SameSite=Strict` and, but for this machine's own addresses, `Secure` and bound to its host.
+ */
+export async function openSession(ctx: Context, request: Request, owner: SessionOwner, role: Role): Promise<string> {
+  const token = randomBytes(32).toString('base64url')
+  const now = ctx.clock.now()
+  const expiresAt = new Date(now.getTime() + lifetimeHours * 3_600_000)
+  const ownerId = 'keyId' in owner ? owner.keyId : owner.userId
+  await ctx.db.transaction(async (tx) => {
+    await tx.execute('delete from caretaker.sessions where expires_at < $1::timestamptz', [new Date(now.getTime() - keptDays * 86_400_000)])
+    const [made] = await tx.query<{ id: string }>(
+      `insert into caretaker.sessions (hash, key_id, user_id, created_at, expires_at)
+       values ($1::bytea, $2::uuid, $3::uuid, $4::timestamptz, $5::timestamptz) returning id::text`,
+      [tokenHash(token), 'keyId' in owner ? owner.keyId : null, 'userId' in owner ? owner.userId : null, now, expiresAt],
+    )
+    const actor: Actor = { type: 'operator', id: ownerId, role }
+    await appendAudit(tx, { actor, clock: ctx.clock }, { action: 'session.opened', target: `session/${made?.id}` })
+  })
+  return cookie(request, 'session', token, lifetimeHours * 3_600)
+}
+
+/**
+ * Who the request's cookie speaks for: the session must be open, and its key not revoked, its user neither banned nor
+ * without a role. The role is the one of this moment.
+ * @throws {CaretakerError} `unauthorized`; `forbidden` for a role that is none
+ */
+export async function findSession(ctx: Context, request: Request): Promise<{ actor: Actor & { type: 'operator' }; session: Session }> {
+  const token = readCookie(request, 'session')
+  if (token === null) throw new CaretakerError('unauthorized', 'Sign in first.')
+  const now = ctx.clock.now()
+  const [found] = await ctx.db.query<{
+    id: string
+    expiresAt: Date
+    keyId: string | null
+    userId: string | null
+    name: string | null
+    role: string | null
+  }>(
+    `select s.id::text as id, s.expires_at as "expiresAt", s.key_id::text as "keyId", s.user_id::text as "userId", k.name, k.role
+     from caretaker.sessions s left join caretaker.api_keys k on k.id = s.key_id
+     where s.hash = $1::bytea and s.ended_at is null and s.expires_at > $2::timestamptz
+       and (s.key_id is null or (k.revoked_at is null and (k.expires_at is null or k.expires_at > $2::timestamptz)))`,
+    [tokenHash(token), now],
+  )
+  if (found === undefined) throw new CaretakerError('unauthorized', 'The session has ended: sign in again.')
+  const role = found.userId === null ? knownRole(found.role ?? '') : await userRole(ctx, found.userId)
+  if (role === null) throw new CaretakerError('unauthorized', 'The account is not an operator any more: sign in again.')
+  return {
+    actor: { type: 'operator', id: found.userId ?? found.keyId ?? '', role },
+    session: { id: found.id, name: found.name ?? 'operator', role, expiresAt: found.expiresAt, csrfToken: csrfToken(token) },
+  }
+}
+
+/** Signs out, here and wherever the cookie may have been copied to. Returns the `Set-Cookie` that removes it. */
+export async function endSession(ctx: Context, request: Request): Promise<string> {
+  const token = readCookie(request, 'session')
+  if (token !== null)
+    await ctx.db.transaction(async (tx) => {
+      const [ended] = await tx.query<{ id: string }>(
+        `update caretaker.sessions set ended_at = $2::timestamptz where hash = $1::bytea and ended_at is null returning id::text`,
+        [tokenHash(token), ctx.clock.now()],
+      )
+      if (ended !== undefined) await appendAudit(tx, ctx, { action: 'session.ended', target: `session/${ended.id}` })
+    })
+  return cookie(request, 'session', '', 0)
+}
+
+/**
+ * The role that Supabase's own table gives a user now: null for one who is gone, banned, or has none.
+ * @throws {CaretakerError} `not_configured` where the database has no such table: a session could never be taken back
+ */
+export async function userRole(ctx: Pick<Context, 'db' | 'clock'>, userId: string): Promise<Role | null> {
+  const [table] = await ctx.db.query<{ there: boolean }>(`select to_regclass('auth.users') is not null as there`)
+  if (table?.there !== true)
+    throw new CaretakerError('not_configured', 'Signing in with an account takes the table auth.users in DATABASE_URL; sign in with a key.')
+  const [user] = await ctx.db.query<{ role: string | null }>(
+    `select raw_app_meta_data ->> 'caretaker_role' as role from auth.users
+     where id = $1::uuid and (banned_until is null or banned_until <= $2::timestamptz) and deleted_at is null`,
+    [userId, ctx.clock.now()],
+  )
+  return typeof user?.role === 'string' && user.role !== '' ? knownRole(user.role) : null
+}
+
+/**
+ * A form counts only where a page of this very site has sent it.
+ * @throws {CaretakerError} `forbidden`
+ */
+export function assertOwnPage(request: Request, publicUrl: string | undefined): void {
+  const site = request.headers.get('sec-fetch-site')
+  if (site !== null && site !== 'same-origin') throw foreignForm()
+  const origin = request.headers.get('origin')
+  const own = [new URL(request.url).origin, ...(publicUrl === undefined ? [] : [new URL(publicUrl).origin])]
+  // Each browser of the last years sends one of the two with a form.
+  if (origin === null ? site === null : !own.includes(origin)) throw foreignForm()
+}
+
+/** @throws {CaretakerError} `forbidden` when the form is not one of this session's pages */
+export function assertCsrfToken(session: Session, presented: unknown): void {
+  if (typeof presented !== 'string' || !sameSecret(presented, session.csrfToken)) throw foreignForm()
+}
+
+function foreignForm(): CaretakerError {
+  return new CaretakerError('forbidden', 'This form was not sent by a page of this session. Open the page again and repeat what you did.')
+}
+
+/** What an action has done, told by the page after it: read once. */
+export interface Flash {
+  tone: 'ok' | 'bad'
+  text: string
+}
+
+export function flashCookie(request: Request, flash: Flash): string {
+  return cookie(request, 'flash', Buffer.from(JSON.stringify({ ...flash, text: flash.text.slice(0, 1_000) })).toString('base64url'), 60)
+}
+
+/** The message, and the `Set-Cookie` that forgets it; null where there is none. */
+export function takeFlash(request: Request): { flash: Flash; forget: string } | null {
+  const value = readCookie(request, 'flash')
+  if (value === null) return null
+  try {
+    const { tone, text } = JSON.parse(Buffer.from(value, 'base64url').toString()) as Partial<Flash>
+    if ((tone === 'ok' || tone === 'bad') && typeof text === 'string')
+      return { flash: { tone, text }, forget: cookie(request, 'flash', '', 0) }
+  } catch {
+    // Somebody wrote a cookie of their own: it says nothing.
+  }
+  return null
+}
+
+function csrfToken(token: string): string {
+  return createHmac('sha256', token).update('caretaker:csrf:v1').digest('base64url')
+}
+
+function tokenHash(token: string): Buffer {
+  return createHash('sha256').update('caretaker:session:v1\0').update(token).digest()
+}
+
+type CookieName = 'session' | 'flash'
+
+/** Over plain http there is only this machine's own address; a `__Host-` cookie cannot be set by any other host, nor over http. */
+function cookieName(request: Request, name: CookieName): string {
+  return isPlainLoopback(request) ? `caretaker-${name}` : `__Host-caretaker-${name}`
+}
+
+function isPlainLoopback(request: Request): boolean {
+  const { protocol, hostname } = new URL(request.url)
+  return protocol === 'http:' && ['localhost', '127.0.0.1', '[::1]'].includes(hostname)
+}
+
+function cookie(request: Request, name: CookieName, value: string, seconds: number): string {
+  const secure = isPlainLoopback(request) ? '' : '; Secure'
+  return `${cookieName(request, name)}=${value}; Path=/; Max-Age=${seconds}; HttpOnly; SameSite=Strict${secure}`
+}
+
+function readCookie(request: Request, name: CookieName): string | null {
+  const wanted = cookieName(request, name)
+  for (const pair of (request.headers.get('cookie') ?? '').split(';')) {
+    const at = pair.indexOf('=')
+    if (pair.slice(0, at).trim() !== wanted) continue
+    const value = pair.slice(at + 1).trim()
+    return /^[\w-]{1,4096}$/.test(value) ? value : null
+  }
+  return null
+}

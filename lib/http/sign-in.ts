@@ -1,0 +1,115 @@
+import { createHash } from 'node:crypto'
+import type { Context } from '../platform/context.ts'
+import { requireEnv } from '../platform/env.ts'
+import { CaretakerError } from '../platform/errors.ts'
+import { operatorByKey } from './credentials.ts'
+import { openSession, userRole } from './session.ts'
+
+/** Of one account, whoever asks: Supabase's own limit counts addresses, and all of ours are one. */
+const attempts = { limit: 10, windowSeconds: 900 } as const
+const answerLimitMs = 10_000
+
+/**
+ * Signs a browser in with an operator key. Returns the `Set-Cookie`.
+ * @throws {CaretakerError} `unauthorized`
+ */
+export async function signInWithKey(ctx: Context, request: Request, key: string): Promise<string> {
+  const { id, role } = await operatorByKey(ctx, key.trim())
+  return openSession(ctx, request, { keyId: id }, role)
+}
+
+/**
+ * Signs a browser in as a Supabase user whose `app_metadata.caretaker_role` is a role. Where the account has a second
+ * factor its code is asked for. Supabase's own session ends at once: only the answer was needed. Returns the `Set-Cookie`.
+ * @throws {CaretakerError} `unauthorized` for a wrong password or code; `forbidden` for an account without a role; `rate_limited`;
+ *   `not_configured` without Supabase; `upstream_failed` when it does not answer
+ */
+export async function signInWithPassword(
+  ctx: Context,
+  request: Request,
+  account: { email: string; password: string; code?: string | undefined },
+): Promise<string> {
+  const email = account.email.trim().toLowerCase()
+  const { allowed, resetSeconds } = await ctx.limiter.hit(
+    `sign-in|${createHash('sha256').update(email).digest('base64url')}`,
+    attempts.limit,
+    attempts.windowSeconds,
+  )
+  if (!allowed)
+    throw new CaretakerError('rate_limited', 'Too many attempts for this account. Please wait before trying again.', {
+      retryAfterSeconds: Math.max(1, resetSeconds),
+    })
+  const opened = await supabaseAuth<{ access_token: string; user: { id: string; factors?: Factor[] | null } }>(
+    ctx,
+    'token?grant_type=password',
+    { email, password: account.password },
+  )
+  const bearer = opened.access_token
+  try {
+    await passSecondFactor(ctx, bearer, opened.user.factors ?? [], account.code?.replaceAll(/\s/g, ''))
+    const role = await userRole(ctx, opened.user.id)
+    if (role === null)
+      throw new CaretakerError(
+        'forbidden',
+        'This account is not an operator: its app_metadata holds no caretaker_role. An admin can set it.',
+      )
+    return await openSession(ctx, request, { userId: opened.user.id }, role)
+  } finally {
+    await supabaseAuth(ctx, 'logout?scope=local', {}, bearer).catch((error: unknown) =>
+      ctx.log.warn({ err: error }, "Supabase's own session of a sign-in was not ended"),
+    )
+  }
+}
+
+interface Factor {
+  id: string
+  factor_type: string
+  status: string
+}
+
+/** https://supabase.com/docs/guides/auth/auth-mfa/totp */
+async function passSecondFactor(ctx: Context, bearer: string, factors: readonly Factor[], code: string | undefined): Promise<void> {
+  const verified = factors.filter(({ status }) => status === 'verified')
+  if (verified.length === 0) return
+  const totp = verified.find(({ factor_type: type }) => type === 'totp')
+  if (totp === undefined)
+    throw new CaretakerError('forbidden', 'The second factor of this account is not an authenticator app; sign in with a key.')
+  if (code === undefined || code === '')
+    throw new CaretakerError('unauthorized', 'This account has a second factor: enter the code of its authenticator app, too.')
+  const { id: challenge } = await supabaseAuth<{ id: string }>(ctx, `factors/${encodeURIComponent(totp.id)}/challenge`, {}, bearer)
+  await supabaseAuth(ctx, `factors/${encodeURIComponent(totp.id)}/verify`, { challenge_id: challenge, code }, bearer)
+}
+
+/** One call of Supabase Auth's own API: supabase-js would keep the session in the client that all requests share. */
+async function supabaseAuth<T>(ctx: Context, path: string, body: object, bearer?: string): Promise<T> {
+  const url = requireEnv(ctx.env, 'SUPABASE_URL', 'Signing in with an account')
+  const key = ctx.env.SUPABASE_ANON_KEY ?? requireEnv(ctx.env, 'SUPABASE_SERVICE_ROLE_KEY', 'Signing in with an account')
+  const unanswered = (cause: unknown) =>
+    new CaretakerError('upstream_failed', 'Supabase Auth does not answer right now; try again shortly, or sign in with a key.', {
+      cause,
+      retryAfterSeconds: 10,
+    })
+  const response = await ctx
+    .fetch(new URL(`/auth/v1/${path}`, url), {
+      method: 'POST',
+      headers: { apikey: key, 'content-type': 'application/json', ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }) },
+      body: JSON.stringify(body),
+      signal: AbortSignal.any([ctx.signal, AbortSignal.timeout(answerLimitMs)]),
+    })
+    .catch((cause: unknown) => {
+      throw unanswered(cause)
+    })
+  const answer = (await response.json().catch(() => ({}))) as { error_code?: unknown }
+  if (response.ok) return answer as T
+  const code =
+    typeof answer.error_code === 'string' && /^[a-z_]{1,60}$/.test(answer.error_code) ? answer.error_code : String(response.status)
+  if (response.status === 429)
+    throw new CaretakerError('rate_limited', 'Supabase Auth asks for patience: too many attempts. Please wait before trying again.', {
+      retryAfterSeconds: 60,
+    })
+  if (response.status >= 500) throw unanswered(new Error(`status ${response.status}`))
+  if (code === 'invalid_credentials' || code === '400')
+    throw new CaretakerError('unauthorized', 'The e-mail address or the password is not right.')
+  if (code === 'mfa_verification_failed') throw new CaretakerError('unauthorized', 'The code of the authenticator app is not right.')
+  throw new CaretakerError('unauthorized', `Supabase Auth refuses the sign-in (${code}).`)
+}
