@@ -36,8 +36,8 @@ export const personElsewhere: readonly Elsewhere[] = [
 const builtIn: readonly BuiltIn[] = [
   {
     name: 'health',
-    description: 'Check every dependency and store the report',
-    schedule: '*/5 * * * *',
+    description: 'Check every dependency and note how it stands',
+    schedule: '* * * * *',
     on: () => true,
     run: async (ctx, run) => (await import('./health/index.ts')).healthJob(ctx, run),
     plan: async (ctx) => (await import('./health/index.ts')).planHealth(ctx),

@@ -12,6 +12,8 @@ export type {
   AppJobResult,
   AppRun,
   CallPolicy,
+  DashboardFigure,
+  GaugePolicy,
   HealthCheckPolicy,
   JobStep,
   JsonValue,

@@ -6,6 +6,7 @@ import { health } from './schema/health.ts'
 import { history } from './schema/history.ts'
 import { incidents } from './schema/incidents.ts'
 import { job } from './schema/jobs.ts'
+import { metrics } from './schema/metrics.ts'
 import { name, tables, url } from './schema/primitives.ts'
 import { referencesOfJobs } from './schema/references.ts'
 import { reports } from './schema/reports.ts'
@@ -44,6 +45,7 @@ const parts = z.strictObject({
   incidents: z.optional(incidents),
   /** Queries whose answers are kept in a table or sent as files, by name. */
   reports: z.optional(reports),
+  metrics: z.optional(metrics),
 })
 
 export const policySchema = parts.check((policy) => {
@@ -69,6 +71,7 @@ export type {
   JsonValue,
   ReindexTarget,
 } from './schema/jobs.ts'
+export type { DashboardFigure, GaugePolicy } from './schema/metrics.ts'
 export { databaseReport, type ReportPeriod, type ReportPolicy } from './schema/reports.ts'
 export type { RetentionBudget, RetentionChild, RetentionLimits, RetentionRule } from './schema/retention.ts'
 export type { MissedPolicy, Schedule } from './schema/schedules.ts'

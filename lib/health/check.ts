@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
-import type { HealthCheckPolicy, Policy } from '../config/index.ts'
+import { canonicalName, type HealthCheckPolicy, type Policy } from '../config/index.ts'
 import { canonicalJson } from '../platform/audit.ts'
 import type { Env } from '../platform/env.ts'
 import type { CheckerKind } from './checker.ts'
-import { canonicalName, findKind } from './checkers/index.ts'
+import { findKind } from './checkers/index.ts'
 
 /** One check of the policy, resolved: what it runs, and everything the policy left to the default. */
 export interface Check {

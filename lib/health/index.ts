@@ -1,5 +1,9 @@
 export { checkAnswer, type HealthAnswer, type HealthJson, healthAnswer, toHealthJson } from './answer.ts'
 export { type CauseCode, causes } from './causes.ts'
+export { dependencyTree } from './dependencies.ts'
+export { healthChanges } from './history/health-changes.ts'
+export { type HealthObservation, healthNow } from './history/health-now.ts'
+export type { HealthChange, HistoryStatus } from './history/status.ts'
 export { healthJob, planHealth } from './job.ts'
 export {
   checkOne,
@@ -13,3 +17,5 @@ export {
   serviceHealth,
 } from './report.ts'
 export type { CheckResult } from './run-check.ts'
+export { covered, listMaintenance, type MaintenanceWindow, maintenanceAt } from './windows/list-maintenance.ts'
+export { endMaintenance, type MaintenanceInput, scheduleMaintenance } from './windows/schedule-maintenance.ts'

@@ -1,11 +1,11 @@
-import { nearest } from '../config/index.ts'
+import { canonicalName, nearest } from '../config/index.ts'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { caretakerVersion } from '../platform/version.ts'
 import type { CauseCode } from './causes.ts'
 import { type Check, policyChecks, resolveCheck } from './check.ts'
 import type { CheckStatus } from './checker.ts'
-import { canonicalName, checkerKinds } from './checkers/index.ts'
+import { checkerKinds } from './checkers/index.ts'
 import { currentResults, freshResults } from './current-results.ts'
 import type { CheckResult } from './run-check.ts'
 

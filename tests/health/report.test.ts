@@ -173,13 +173,23 @@ describe('the report', () => {
 
   it('is a job that ends well whatever it finds', async () => {
     doubles.use(...stripeApi({ ...stripeState(), failWith: 500 }))
-    const ctx = healthContext(test.db, { health: { checks: { database: {}, stripe: {}, supabase: {} } }, env: stripeEnv })
+    const ctx = healthContext(test.db, {
+      health: { checks: { database: {}, stripe: {}, supabase: {} }, confirmAfterMs: 0 },
+      env: stripeEnv,
+    })
     await test.db.execute(
       `insert into caretaker.health_snapshots (scope, report, taken_at) values ('check:gone', '{}', now() - interval '8 days')`,
     )
     expect(await healthJob(ctx, {} as JobRun)).toEqual({
       status: 'done',
-      result: { status: 'degraded', healthy: 1, unhealthy: 1, notConfigured: 1, failing: ['stripe: http_5xx'] },
+      result: {
+        status: 'degraded',
+        healthy: 1,
+        unhealthy: 1,
+        notConfigured: 1,
+        failing: ['stripe: http_5xx'],
+        changed: ['database: up', 'stripe: down', 'supabase: unknown'],
+      },
     })
     expect(await test.db.query(`select from caretaker.health_snapshots where scope = 'check:gone'`)).toEqual([])
   })

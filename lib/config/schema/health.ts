@@ -1,5 +1,7 @@
 import * as z from 'zod/mini'
-import { url } from './primitives.ts'
+import { canonicalName } from '../check-name.ts'
+import { nearest } from '../nearest.ts'
+import { byteSize, cron, duration, name, url } from './primitives.ts'
 
 const check = z.strictObject({
   /** A checker's name; the key of the entry where it is absent. `url` checks any address. */
@@ -9,12 +11,116 @@ const check = z.strictObject({
   critical: z.optional(z.boolean()),
   timeoutMs: z.optional(z.int().check(z.gte(50), z.lte(30_000))),
   expectStatus: z.optional(z.int()),
+  /** Checks without which this one cannot pass: their failure explains this one's. Default by kind (docs/health.md). */
+  dependsOn: z.optional(z.array(name)),
+  /** Of a check that measures an amount (`memory`): more is a failure. */
+  atMost: z.optional(byteSize),
 })
 
-export const health = z.strictObject({
-  checks: z.optional(z.record(z.string(), check)),
-  /** How old a report may be before it is made anew, seconds. Default 10. */
-  maxAgeSeconds: z.optional(z.int().check(z.gte(1), z.lte(300))),
-})
+const weekdays = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'] as const
+export type Weekday = (typeof weekdays)[number]
+
+const time = z.string().check(z.regex(/^([01]\d|2[0-3]):[0-5]\d$/, 'expected a time of day such as "02:30"'))
+const zone = z.string().check(z.refine(isZone, 'expected an IANA time zone such as "Europe/Berlin"'))
+
+/** Maintenance that comes again: a cron expression and a duration, or days with a time from and to. */
+const maintenanceWindow = z
+  .strictObject({
+    name,
+    title: z.optional(name),
+    cron: z.optional(cron),
+    duration: z.optional(duration),
+    /** Default: every day. */
+    days: z.optional(
+      z.array(z.enum(weekdays, `expected days out of ${weekdays.join(', ')}`)).check(z.minLength(1, 'expected at least one day')),
+    ),
+    from: z.optional(time),
+    /** Not after `from`: on the next day. */
+    to: z.optional(time),
+    /** In which the rest is read. Default: `app.timezone`, else UTC. */
+    timezone: z.optional(zone),
+    /** Checks that may fail meanwhile, with what depends on them. Default: all. */
+    components: z.optional(z.array(name).check(z.minLength(1, 'expected at least one check; leave it out for all'))),
+  })
+  .check((given) => {
+    const { cron: expression, duration: length, days, from, to } = given.value
+    const message =
+      expression !== undefined
+        ? length === undefined || days !== undefined || from !== undefined || to !== undefined
+          ? 'expected "duration" beside "cron", and no "days", "from" or "to"'
+          : undefined
+        : from === undefined || to === undefined || length !== undefined
+          ? 'expected "cron" with "duration", or "from" with "to" (and "days")'
+          : undefined
+    if (message !== undefined) given.issues.push({ code: 'custom', message, input: given.value, path: [] })
+  })
+
+export const health = z
+  .strictObject({
+    checks: z.optional(z.record(z.string(), check)),
+    /** How old a report may be before it is made anew, seconds. Default 10. */
+    maxAgeSeconds: z.optional(z.int().check(z.gte(1), z.lte(300))),
+    /** How long the job waits before it looks a second time at what seems to have changed, milliseconds. Default 2,000. */
+    confirmAfterMs: z.optional(z.int().check(z.gte(0), z.lte(15_000))),
+    maintenance: z.optional(z.array(maintenanceWindow)),
+  })
+  .check((given) => {
+    for (const issue of references(given.value)) given.issues.push({ code: 'custom', input: given.value, ...issue })
+  })
+
+interface Referring {
+  checks?: Record<string, { dependsOn?: string[] | undefined }> | undefined
+  maintenance?: { name: string; components?: string[] | undefined }[] | undefined
+}
+
+/** Names of checks that do not exist, circles of dependencies, names of windows taken twice. */
+function* references({ checks, maintenance = [] }: Referring): Generator<{ path: PropertyKey[]; message: string }> {
+  const names = Object.keys(checks ?? {})
+  const parents = new Map(
+    Object.entries(checks ?? {}).map(([key, { dependsOn = [] }]) => [canonicalName(key), dependsOn.map(canonicalName)]),
+  )
+  const unknown = (wanted: string) => {
+    if (checks === undefined || parents.has(canonicalName(wanted))) return undefined
+    const near = nearest(wanted, names)
+    return `found "${wanted}", expected a check of "health.checks"${near === undefined ? '' : `; did you mean "${near}"?`}`
+  }
+  for (const [key, { dependsOn = [] }] of Object.entries(checks ?? {}))
+    for (const [index, parent] of dependsOn.entries()) {
+      const message =
+        unknown(parent) ??
+        (reaches(parents, canonicalName(parent), canonicalName(key))
+          ? `found "${parent}", which depends on "${key}" itself: expected no circle`
+          : undefined)
+      if (message !== undefined) yield { path: ['checks', key, 'dependsOn', index], message }
+    }
+  for (const [index, window] of maintenance.entries()) {
+    if (maintenance.findIndex(({ name: other }) => other === window.name) !== index)
+      yield {
+        path: ['maintenance', index, 'name'],
+        message: `found "${window.name}" a second time, expected each window to have a name of its own`,
+      }
+    for (const [position, component] of (window.components ?? []).entries()) {
+      const message = unknown(component)
+      if (message !== undefined) yield { path: ['maintenance', index, 'components', position], message }
+    }
+  }
+}
+
+function reaches(parents: ReadonlyMap<string, readonly string[]>, from: string, to: string, seen: Set<string> = new Set()): boolean {
+  if (from === to) return true
+  if (seen.has(from)) return false
+  seen.add(from)
+  return (parents.get(from) ?? []).some((parent) => reaches(parents, parent, to, seen))
+}
+
+function isZone(given: string): boolean {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: given })
+    return true
+  } catch {
+    return false
+  }
+}
 
 export type HealthCheckPolicy = z.output<typeof check>
+export type MaintenancePolicy = z.output<typeof maintenanceWindow>

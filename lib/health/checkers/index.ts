@@ -1,4 +1,4 @@
-import { nearest } from '../../config/index.ts'
+import { canonicalName, nearest } from '../../config/index.ts'
 import type { CheckerKind } from '../checker.ts'
 import { activity } from './activity.ts'
 import { backup } from './backup.ts'
@@ -55,11 +55,6 @@ export const checkerKinds: ReadonlyMap<string, CheckerKind> = new Map<string, Ch
   ['dns', { check: dns, ...thirdParty }],
   ['rls', { check: rls, critical: false, timeoutMs: 3_000 }],
 ])
-
-/** `object_store` and `object-store` are one name. */
-export function canonicalName(name: string): string {
-  return name.toLowerCase().replaceAll('_', '-')
-}
 
 /** The kind of that name; or the nearest name there is. */
 export function findKind(name: string): { kind: CheckerKind } | { near: string | undefined } {
