@@ -1,0 +1,112 @@
+import type { Context } from '../platform/context.ts'
+import { divide, type Evaluated, evaluate, statFor } from './evaluate.ts'
+import { type FoundSeries, findSeries } from './find-series.ts'
+import { apart, combineGauges, gaugeBinSeconds, gaugeWindow, holdsMs } from './gauge-window.ts'
+import { markOf } from './marks.ts'
+import { type Measure, type MetricQuery, type MetricStat, resolveQuery, type Selection } from './metric-query.ts'
+import { type BinFigures, joinBins, readBins } from './read-bins.ts'
+
+type MeasureContext = Pick<Context, 'db' | 'env' | 'clock'>
+
+const minuteMs = 60_000
+const hourMs = 3_600_000
+/** Minutes are kept for a week; a stretch that is longer than this is made of hours. */
+const longMs = 2 * 86_400_000
+/** The app is expected to tell something that often; whoever is silent for longer tells nothing, not zero. */
+const silentMs = 600_000
+
+/**
+ * What a query says at `at`: one measure, or with `by` one for each label set (none where there is no series). Without data
+ * the value is null; a counter of whoever is still telling something has then grown by 0.
+ * @throws {CaretakerError} `invalid_input` for an unknown named metric or a statistic the metric does not have;
+ *   `database_unavailable`
+ */
+export async function measure(ctx: MeasureContext, query: MetricQuery, at: Date): Promise<Measure[]> {
+  const { stat, of, per } = resolveQuery(query)
+  const side = { ...query, stat, at }
+  const numerator = await measureSide(ctx, of, side)
+  if (per === null) return [...numerator.values()].map(({ labels, evaluated }) => ({ labels, ...evaluated }))
+  const denominator = await measureSide(ctx, per, side)
+  return [...denominator].map(([key, { labels, evaluated }]) => ({
+    labels,
+    ...divide(numerator.get(key)?.evaluated ?? numerator.absent, evaluated),
+  }))
+}
+
+/** The one measure of a query without `by`. */
+export async function measureOne(ctx: MeasureContext, query: Omit<MetricQuery, 'by'>, at: Date): Promise<Measure> {
+  const [only] = await measure(ctx, query, at)
+  return only ?? { labels: {}, value: null, samples: 0 }
+}
+
+/** By the group's labels. `absent` is what a group that is not there would say. */
+class Side extends Map<string, { labels: Record<string, string>; evaluated: Evaluated }> {
+  absent: Evaluated = { value: null, samples: 0 }
+}
+
+interface SideQuery {
+  by?: readonly string[]
+  stat: MetricStat | undefined
+  overSeconds: number
+  at: Date
+}
+
+async function measureSide(ctx: MeasureContext, selection: Selection, { by, stat, overSeconds, at }: SideQuery): Promise<Side> {
+  const found = await findSeries(ctx, selection, by)
+  const side = new Side()
+  if (found.kind === undefined) {
+    if (by === undefined) side.set('[]', { labels: {}, evaluated: side.absent })
+    return side
+  }
+  const { kind } = found
+  const wanted = statFor(selection.metric, kind, stat)
+  const from = nearestMinute(at.getTime() - overSeconds * 1_000)
+  const terms = { seconds: Math.max(1, (at.getTime() - from) / 1_000), quiet: await isQuiet(ctx, found, at, overSeconds) }
+  side.absent = evaluate(kind, wanted, undefined, terms)
+  // Whoever has no series of these labels was never counted under them.
+  if (by === undefined && found.groups.length === 0) side.set('[]', { labels: {}, evaluated: side.absent })
+  const figures = await (kind === 'gauge' ? readGauges(ctx, found, from, at) : readSums(ctx, found, from, at))
+  for (const [index, { labels }] of found.groups.entries())
+    side.set(JSON.stringify(Object.values(labels)), { labels, evaluated: evaluate(kind, wanted, figures[index], terms) })
+  return side
+}
+
+/** The minutes that lie between, and for what is longer ago or very long the hours. */
+async function readSums(ctx: MeasureContext, { groups }: FoundSeries, from: number, at: Date): Promise<(BinFigures | undefined)[]> {
+  const long = at.getTime() - from > longMs || from < ctx.clock.now().getTime() - longMs
+  const rolled = long ? await markOf(ctx, 'rolled') : null
+  const border = rolled === null ? from : Math.min(Math.max(from, rolled.getTime()), at.getTime())
+  const whole = (at.getTime() - from) / 1_000 + 3_600
+  const read = (table: 'metric_points' | 'metric_hours', since: number, to: number) =>
+    readBins(ctx.db, groups, { table, from: new Date(since), to: new Date(to), binSeconds: whole })
+  const hours = border > from ? await read('metric_hours', Math.floor(from / hourMs) * hourMs, border) : []
+  const minutes = await read('metric_points', border, at.getTime())
+  return groups.map((_group, index) => joinBins(hours[index]?.get(0), minutes[index]?.get(0)))
+}
+
+/** Each gauge's looks within the time asked for, or its last one before that. */
+async function readGauges(ctx: MeasureContext, { groups }: FoundSeries, from: number, at: Date): Promise<(BinFigures | undefined)[]> {
+  const holds = holdsMs(Math.max(60, ...groups.map((group) => group.everySeconds)))
+  const origin = Math.floor(Math.min(from, at.getTime() - holds) / minuteMs) * minuteMs
+  const series = apart(groups)
+  const stretch = { table: 'metric_points', from: new Date(origin), to: at, binSeconds: gaugeBinSeconds } as const
+  const bins = await readBins(ctx.db, series, stretch)
+  const window = (id: string, everySeconds: number) => {
+    const own = bins[series.findIndex(({ ids }) => ids[0] === id)]
+    return own === undefined ? undefined : gaugeWindow(own, { origin, from, at: at.getTime(), everySeconds })
+  }
+  return groups.map(({ ids, everySeconds }) => combineGauges(ids.map((id) => window(id, everySeconds))))
+}
+
+/** Whether silence means that nothing happened: Caretaker and log drains always tell; the app only while it tells anything. */
+async function isQuiet(ctx: MeasureContext, { sources, kind }: FoundSeries, at: Date, overSeconds: number): Promise<boolean> {
+  if (kind === 'gauge') return false
+  if ([...sources].some((source) => source !== 'app')) return true
+  const told = await markOf(ctx, 'app')
+  return told !== null && told.getTime() >= at.getTime() - Math.max(silentMs, overSeconds * 1_000)
+}
+
+/** Figures are of whole minutes: the nearest one errs least. */
+export function nearestMinute(ms: number): number {
+  return Math.round(ms / minuteMs) * minuteMs
+}

@@ -1,0 +1,118 @@
+import type { Queryable, Row } from '../platform/db.ts'
+import { CaretakerError } from '../platform/errors.ts'
+import { type Labels, type SeriesIdentity, seriesKey } from './batch.ts'
+import type { MetricKind } from './figures.ts'
+
+/** How many series one name may have; further ones are told as one, whose labels say `other`. */
+export const defaultMostSeries = 200
+
+export interface ResolvedSeries {
+  /** Ids by `seriesKey`. */
+  ids: Map<string, string>
+  /** Names that had to be told as `other`, with how many label sets that were not known before. */
+  folded: Map<string, number>
+}
+
+interface Known extends Row {
+  id: string
+  name: string
+  labels: Labels
+}
+
+interface Census extends Row {
+  name: string
+  kind: MetricKind
+  count: number
+}
+
+/**
+ * The ids of series, made where they are new. Two instances that make the same one at once get the same id.
+ * @throws {CaretakerError} `conflict` where a name is of another kind than before
+ */
+export async function resolveSeries(
+  db: Queryable,
+  environment: string,
+  wanted: readonly SeriesIdentity[],
+  mostSeries = defaultMostSeries,
+): Promise<ResolvedSeries> {
+  const ids = new Map<string, string>()
+  const folded = new Map<string, number>()
+  for (const one of await find(db, environment, wanted)) ids.set(seriesKey(one), one.id)
+  const missing = wanted.filter((one) => !ids.has(seriesKey(one)))
+  if (missing.length === 0) return { ids, folded }
+
+  const names = [...new Set(missing.map((one) => one.name))]
+  const census = await db.query<Census>(
+    `select name, min(kind) as kind, count(*)::int as count from caretaker.metric_series
+     where environment = $1::text and name = any($2::text[]) group by name`,
+    [environment, names],
+  )
+  const room = new Map(census.map((one) => [one.name, mostSeries - one.count]))
+  for (const one of missing) {
+    const before = census.find(({ name }) => name === one.name)?.kind
+    if (before !== undefined && before !== one.kind)
+      throw new CaretakerError('conflict', `The metric "${one.name}" is a ${before}; found a ${one.kind}. Use another name.`)
+  }
+  const made = new Map<string, SeriesIdentity>()
+  const standIns = new Map<string, string>()
+  for (const one of missing) {
+    const left = room.get(one.name) ?? mostSeries
+    // What Caretaker tells of itself has labels of its own choosing: there is an end to them.
+    if (left > 0 || one.source === 'caretaker') {
+      room.set(one.name, left - 1)
+      made.set(seriesKey(one), one)
+      continue
+    }
+    const other = { ...one, labels: otherLabels(one.labels) }
+    folded.set(one.name, (folded.get(one.name) ?? 0) + 1)
+    made.set(seriesKey(other), other)
+    standIns.set(seriesKey(one), seriesKey(other))
+  }
+  for (const one of await make(db, environment, [...made.values()])) ids.set(seriesKey(one), one.id)
+  for (const [key, standIn] of standIns) {
+    const id = ids.get(standIn)
+    if (id !== undefined) ids.set(key, id)
+  }
+  return { ids, folded }
+}
+
+/** `other` in the place of every value; of a status its class stays, so that shares of errors stay right. */
+function otherLabels(labels: Labels): Labels {
+  return Object.fromEntries(
+    Object.entries(labels).map(([name, value]) => [name, /^[1-5](\d\d|xx)$/.test(value) ? `${value[0]}xx` : 'other']),
+  )
+}
+
+function find(db: Queryable, environment: string, wanted: readonly SeriesIdentity[]): Promise<Known[]> {
+  return db.query<Known>(
+    `select s.id::text, s.name, s.labels from jsonb_to_recordset($2::jsonb) as given(name text, labels jsonb)
+     join caretaker.metric_series s on s.environment = $1::text and s.name = given.name and s.labels = given.labels`,
+    [environment, JSON.stringify(wanted.map(({ name, labels }) => ({ name, labels })))],
+  )
+}
+
+function make(db: Queryable, environment: string, wanted: readonly SeriesIdentity[]): Promise<Known[]> {
+  return db.query<Known>(
+    // Another instance's row is touched rather than left alone: a row that is left alone would not be returned.
+    `insert into caretaker.metric_series as s (environment, name, labels, kind, source, unit, help, every_s)
+     select $1::text, given.name, given.labels, given.kind, given.source, given.unit, given.help, given.every
+     from jsonb_to_recordset($2::jsonb) as given(name text, labels jsonb, kind text, source text, unit text, help text, every int)
+     order by given.name, given.labels
+     on conflict (environment, name, labels) do update set kind = s.kind
+     returning s.id::text, s.name, s.labels`,
+    [
+      environment,
+      JSON.stringify(
+        wanted.map(({ name, labels, kind, source, unit, help, everySeconds }) => ({
+          name,
+          labels,
+          kind,
+          source,
+          unit,
+          help,
+          every: everySeconds,
+        })),
+      ),
+    ],
+  )
+}
