@@ -2,23 +2,38 @@ export { channelNames } from './channels/names.ts'
 export { enqueueNotification, type NewNotification } from './enqueue-notification.ts'
 export {
   acknowledgeIncident,
+  actorName,
+  addNote,
+  type ChecklistItem,
+  checkItem,
+  describeEvent,
   type Impact,
   type Incident,
   type IncidentActor,
   type IncidentAlert,
   type IncidentDetail,
   type IncidentEvent,
+  type IncidentFilter,
   type IncidentState,
+  type IncidentUpdate,
   incidentStates,
   listIncidents,
+  type OpenIncident,
+  openIncident,
   type PublicIncident,
   type PublicUpdate,
+  postmortem,
   publicIncidents,
+  resolveIncident,
   type Severity,
+  setSeverity,
   severityMatrix,
   showIncident,
+  updateIncident,
 } from './incidents/index.ts'
+export { type Evaluation, evaluateAlerts } from './evaluate-alerts.ts'
 export { type Alert, listAlerts, listNotifications, type Notification } from './list-alerts.ts'
 export { type Matcher, showMatchers } from './matchers.ts'
 export { listSilences, type Silence, silence, unsilence } from './silences.ts'
+export type { AlertSources, CheckObservation, Figure, FigureQuery, Maintenance } from './sources.ts'
 export type { AlertChange, NotificationKind, NotificationPayload } from './types.ts'
