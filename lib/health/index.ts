@@ -4,6 +4,7 @@ export { dependencyTree } from './dependencies.ts'
 export { healthChanges } from './history/health-changes.ts'
 export { type HealthObservation, healthNow } from './history/health-now.ts'
 export type { HealthChange, HistoryStatus } from './history/status.ts'
+export { type CheckHistory, type HealthDay, type StatusHistory, statusHistory, type Uptime } from './history/status-history.ts'
 export { healthJob, planHealth } from './job.ts'
 export {
   checkOne,

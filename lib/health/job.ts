@@ -6,6 +6,7 @@ import { confirmedResults } from './confirm.ts'
 import { dependencyTree } from './dependencies.ts'
 import { databaseTime, environmentOf } from './environment.ts'
 import { readStates, recordLooks } from './history/record.ts'
+import { rollUpHealth } from './history/roll-up.ts'
 import { type HistoryStatus, type Look, whole } from './history/status.ts'
 import { deleteOldSnapshots } from './queries.ts'
 import { overall } from './report.ts'
@@ -18,6 +19,7 @@ export const healthJob: JobVerb = async (ctx) => {
   const before = new Map(states.map(({ check, status }) => [check, status]))
   const results = await confirmedResults(ctx, policyChecks(ctx.config, ctx.env), before)
   const changes = await recordLooks(ctx, await looksOf(ctx, results))
+  await rollUpHealth(ctx)
   await deleteOldSnapshots(ctx.db).catch((error: unknown) => ctx.log.warn({ err: error }, 'old health snapshots stay'))
   const count = (status: string) => results.filter((result) => result.status === status).length
   return {

@@ -52,6 +52,7 @@ async function forgetFuture(tx: Transaction, environment: string, from: Date): P
   if (states === 0) return
   await tx.execute('delete from caretaker.health_changes where environment = $1::text and at > $2::timestamptz', [environment, from])
   await tx.execute('delete from caretaker.health_samples where environment = $1::text and at > $2::timestamptz', [environment, from])
+  await tx.execute('delete from caretaker.health_days where environment = $1::text and rolled_at > $2::timestamptz', [environment, from])
 }
 
 /** A check that is no longer looked at: its history ends, as unknown. */
