@@ -1,5 +1,6 @@
 export { channelNames } from './channels/names.ts'
 export { enqueueNotification, type NewNotification } from './enqueue-notification.ts'
+export { type Evaluation, evaluateAlerts } from './evaluate-alerts.ts'
 export {
   acknowledgeIncident,
   actorName,
@@ -31,7 +32,6 @@ export {
   showIncident,
   updateIncident,
 } from './incidents/index.ts'
-export { type Evaluation, evaluateAlerts } from './evaluate-alerts.ts'
 export { type Alert, listAlerts, listNotifications, type Notification } from './list-alerts.ts'
 export { type Matcher, showMatchers } from './matchers.ts'
 export { listSilences, type Silence, silence, unsilence } from './silences.ts'

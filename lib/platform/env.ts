@@ -164,6 +164,13 @@ export const variables = {
   POSTHOG_PROJECT_ID: variable('Observability', "The project's number, with it.", text()),
   POSTHOG_HOST: variable('Observability', 'Default https://us.i.posthog.com.', httpUrl()),
   SLACK_WEBHOOK_URL: variable('Observability', 'Incoming webhook for alerts.', httpUrl()),
+  PAGERDUTY_ROUTING_KEY: variable('Observability', 'Integration key of a PagerDuty service (Events API v2).', secret(16)),
+  OPSGENIE_API_KEY: variable('Observability', 'Key of an API integration of Opsgenie, or of what speaks its API.', secret(16)),
+  ALERT_CHANNEL_SECRETS: variable(
+    'Observability',
+    'Of channels that go by other names: NAME=VALUE, separated by commas; the address of a Slack or generic webhook, or the key.',
+    secret(),
+  ),
   GITHUB_TOKEN: variable('Observability', 'For repository_dispatch.', secret()),
   GITHUB_REPO: variable('Observability', 'OWNER/NAME.', text()),
 } as const

@@ -26,6 +26,11 @@ create table caretaker.alerts (
   withheld text check (withheld in ('inhibited', 'silenced', 'maintenance')),
   -- The component that inhibits it.
   root text,
+  -- Components that suffer from it, as incidents were told last.
+  affected text[] not null default '{}',
+  runbook text,
+  -- The rule's channels; null for those of the severity.
+  notify text[],
   -- Whether incidents were told that it fires.
   announced boolean not null default false,
   evaluated_at timestamptz not null,
@@ -64,6 +69,8 @@ create table caretaker.notifications (
   next_attempt_at timestamptz not null,
   created_at timestamptz not null,
   delivered_at timestamptz,
+  -- Recipients that have it already, of a channel with several: hashes, salted with the id.
+  reached text[] not null default '{}',
   -- The HTTP status of the last answer; null where none came.
   status int,
   error jsonb,

@@ -1,0 +1,335 @@
+import { canonicalJson } from '../platform/audit.ts'
+import type { Context } from '../platform/context.ts'
+import type { Transaction } from '../platform/db.ts'
+import { channelKind } from './channels/kinds.ts'
+import { channelNames } from './channels/names.ts'
+import type { Condition } from './conditions.ts'
+import { severityAt } from './default-severity.ts'
+import { enqueueNotification } from './enqueue-notification.ts'
+import { environmentOf } from './environment.ts'
+import { type EventAlert, isOver, meaningOf } from './events.ts'
+import { applyToIncidents, tickIncidents } from './incidents/index.ts'
+import { look, type Seen } from './look.ts'
+import {
+  type AlertRow,
+  failingChannels,
+  markConsumed,
+  noteEvaluation,
+  readAlerts,
+  storeAlerts,
+  takeEvaluation,
+  takeEvents,
+} from './queries.ts'
+import { silencesAt } from './silences.ts'
+import type { AlertSources } from './sources.ts'
+import { type AlertState, type Change, loadState, step, storeState, wellState } from './step.ts'
+import type { AlertChange } from './types.ts'
+import { withhold } from './withhold.ts'
+
+export interface Evaluation {
+  /** False: another evaluation was at it. */
+  evaluated: boolean
+  firing: number
+  pending: number
+  /** Firing, and told of by nobody: another is the cause, silenced, or under maintenance. */
+  withheld: number
+  /** Rules and checks that fired or were over with this look. */
+  fired: string[]
+  resolved: string[]
+  /** Events of the outbox that were looked at. */
+  events: number
+}
+
+/** What happened longer ago than this is not news. */
+const newsMs = 24 * 3_600_000
+const eventsAtOnce = 1_000
+/** Nobody looked for so long: what pages people is told that somebody does again; people themselves after the longer time. */
+const gapMs = { machines: 150_000, people: 15 * 60_000 }
+
+/**
+ * Looks at everything once: each rule, check and event takes its step, and what that means for incidents and for who is told is stored in
+ * the same transaction. Two at once: the second finds the lock taken and leaves. A kill at any instant leaves all of it or nothing.
+ * @throws {CaretakerError} `database_unavailable`
+ */
+export async function evaluateAlerts(ctx: Context, sources: AlertSources): Promise<Evaluation> {
+  const environment = environmentOf(ctx)
+  return ctx.db.transaction(async (tx) => {
+    if (!(await takeEvaluation(tx, environment)))
+      return { evaluated: false, firing: 0, pending: 0, withheld: 0, fired: [], resolved: [], events: 0 }
+    const now = ctx.clock.now()
+    const seen = await look(ctx, sources, now, await failingChannels(ctx.db, environment))
+    const rows = await readAlerts(tx, environment, seen.conditions)
+    const alerts = new Map(rows.map((row) => [keyOf(row), carriedOn(row)]))
+    for (const condition of seen.conditions) takeStep(alerts, condition, now)
+    for (const alert of alerts.values()) if (alert.row?.source !== 'event' && !alert.looked) leftAlone(alert, seen, now)
+    const events = await takeEvents(tx, eventsAtOnce)
+    await followEvents(ctx, sources, seen, alerts, events, now)
+
+    const standing = [...alerts.values()]
+    const verdicts = withhold(
+      standing.map((alert) => ({ ...alert, status: alert.state.status })),
+      { tree: sources.dependencyTree(ctx.config), silences: await silencesAt(tx, environment, now), maintenance: seen.maintenance },
+    )
+    const affected = Map.groupBy(
+      standing.flatMap(({ component, state }, index) => {
+        const root = verdicts[index]?.root ?? null
+        return root === null || state.status !== 'firing' ? [] : [{ root, component }]
+      }),
+      ({ root }) => root,
+    )
+    const changes: { alert: Tracked; change: Change }[] = []
+    for (const [index, alert] of standing.entries()) {
+      const verdict = verdicts[index] ?? { withheld: null, root: null }
+      alert.withheld = alert.state.status === 'firing' ? verdict.withheld : null
+      alert.root = alert.state.status === 'firing' ? verdict.root : null
+      const suffering = (affected.get(alert.component) ?? []).map(({ component }) => component)
+      if (alert.state.status !== 'firing') {
+        if (alert.announced) changes.push({ alert, change: 'resolved' })
+        alert.announced = false
+      } else if (alert.withheld === null) {
+        const more = [...new Set([...alert.affected, ...suffering])].sort()
+        const news =
+          !alert.announced ||
+          more.length > alert.affected.length ||
+          alert.severity !== alert.row?.severity ||
+          alert.cause !== alert.row.cause
+        alert.affected = more
+        alert.announced = true
+        if (news) changes.push({ alert, change: 'firing' })
+      }
+      if (alert.state.status === 'ok') alert.affected = []
+    }
+    await storeAndTell(tx, ctx, environment, standing, changes, now)
+    await markConsumed(
+      tx,
+      events.map(({ id }) => id),
+      now,
+    )
+    await tickIncidents(tx, ctx, now)
+    await tellGap(tx, ctx, environment, now)
+    const count = (status: AlertState['status']) => standing.filter(({ state }) => state.status === status).length
+    const changed = (change: Change) => standing.filter((alert) => alert.change === change).map(({ rule }) => rule)
+    return {
+      evaluated: true,
+      firing: count('firing'),
+      pending: count('pending'),
+      withheld: standing.filter((alert) => alert.withheld !== null).length,
+      fired: changed('firing'),
+      resolved: changed('resolved'),
+      events: events.length,
+    }
+  })
+}
+
+/** An alert on its way through one evaluation. */
+interface Tracked {
+  row: AlertRow | null
+  rule: string
+  labels: Record<string, string>
+  source: AlertRow['source']
+  component: string
+  severity: string
+  state: AlertState
+  change: Change | undefined
+  summary: string
+  cause: string | null
+  value: number | null
+  runbook: string | null
+  notify: readonly string[] | null
+  dependsOn: readonly string[]
+  affected: string[]
+  announced: boolean
+  withheld: 'inhibited' | 'silenced' | 'maintenance' | null
+  root: string | null
+  expiresAt: Date | null
+  /** Since when it is over, of one that was resolved now. */
+  over: Date | null
+  looked: boolean
+}
+
+const keyOf = ({ rule, labels }: { rule: string; labels: Readonly<Record<string, string>> }) => `${rule} ${canonicalJson(labels)}`
+
+/** An alert as the last evaluation left it. */
+function carriedOn(row: AlertRow): Tracked {
+  const { rule, labels, source, component, severity, summary, cause, value, runbook, notify, affected, announced, expiresAt } = row
+  return {
+    ...{ row, rule, labels, source, component, severity, summary, cause, value, runbook, notify, affected, announced, expiresAt },
+    state: loadState(row.step),
+    change: undefined,
+    dependsOn: [],
+    withheld: null,
+    root: null,
+    over: null,
+    looked: false,
+  }
+}
+
+function takeStep(alerts: Map<string, Tracked>, condition: Condition, now: Date): void {
+  const { rule, labels, source, component, severity, summary, cause, value, runbook, notify, dependsOn } = condition
+  const before = alerts.get(keyOf(condition))
+  const sample = condition.sample(before?.state.status === 'firing')
+  const after = step(before?.state ?? wellState, sample, now, condition.thresholds)
+  // What is well and was well needs no row.
+  if (before === undefined && after.state.status === 'ok') return
+  const alert: Tracked = before ?? {
+    ...{ row: null, rule, labels, source, component, severity, summary, cause, value, runbook, notify, dependsOn },
+    ...{
+      state: wellState,
+      change: undefined,
+      affected: [],
+      announced: false,
+      withheld: null,
+      root: null,
+      expiresAt: null,
+      over: null,
+      looked: true,
+    },
+  }
+  alert.looked = true
+  alert.dependsOn = dependsOn
+  if (after.change === 'resolved') alert.over = alert.state.wellSince ?? now
+  alert.state = after.state
+  alert.change = after.change
+  alert.value = value
+  // While it is found well and not yet told so, it keeps the words it fired with.
+  if (sample === true) Object.assign(alert, { component, severity, summary, cause, runbook, notify })
+  alerts.set(keyOf(condition), alert)
+}
+
+/** One that nobody looked at now: its rule is gone, and it with it; or what it asks for could not be told, and it stays as it is. */
+function leftAlone(alert: Tracked, seen: Seen, now: Date): void {
+  if (alert.source !== 'channel' && seen.known(alert)) {
+    alert.state = step(alert.state, null, now, { forMs: 0, keepFiringForMs: 0 }).state
+    return
+  }
+  end(alert, now)
+}
+
+function end(alert: Tracked, now: Date): void {
+  if (alert.state.status === 'firing') {
+    alert.change = 'resolved'
+    alert.over = now
+  }
+  alert.state = { ...wellState, lookedAt: now }
+}
+
+/** Events fire their alerts and end each other's; the rest end when what they spoke of is well again, or in time. */
+async function followEvents(
+  ctx: Context,
+  sources: AlertSources,
+  seen: Seen,
+  alerts: Map<string, Tracked>,
+  events: readonly { topic: string; payload: Record<string, unknown>; at: Date }[],
+  now: Date,
+): Promise<void> {
+  for (const event of events) {
+    if (event.at.getTime() <= now.getTime() - newsMs) continue
+    const meaning = meaningOf(ctx.config, event)
+    if (meaning === null) continue
+    if ('ends' in meaning) {
+      const alert = alerts.get(keyOf(meaning.ends))
+      if (alert !== undefined) end(alert, now)
+    } else fire(alerts, meaning.fires, now)
+  }
+  const firing = [...alerts.values()].filter(({ source, state }) => source === 'event' && state.status === 'firing')
+  const names = [...new Set(firing.flatMap(({ labels }) => labels.job ?? []))]
+  const done = names.length === 0 ? new Map<string, Date>() : await sources.jobsDone(ctx, names)
+  for (const alert of firing) {
+    const since = alert.state.since ?? now
+    const check = seen.observations?.find(({ component }) => component === alert.component)
+    const over = isOver({ ...alert, since }, { jobDone: (job) => done.get(job), check })
+    if (over || (alert.expiresAt !== null && alert.expiresAt <= now)) end(alert, now)
+  }
+}
+
+/** It lasts from the event on; a second one of the same makes it last longer. */
+function fire(alerts: Map<string, Tracked>, event: EventAlert, now: Date): void {
+  if (event.expiresAt <= now) return
+  const { rule, labels, component, severity, summary, cause, runbook, notify, expiresAt } = event
+  const before = alerts.get(keyOf(event))
+  const firing = before?.state.status === 'firing'
+  alerts.set(keyOf(event), {
+    ...{ row: before?.row ?? null, rule, labels, component, severity, summary, cause, runbook, notify, expiresAt },
+    source: 'event',
+    state: { status: 'firing', since: event.at, wellSince: null, seenMs: 0, lookedAt: now, counted: false },
+    change: firing ? undefined : 'firing',
+    value: null,
+    dependsOn: [],
+    affected: before?.affected ?? [],
+    announced: before?.announced ?? false,
+    withheld: null,
+    root: null,
+    over: null,
+    looked: true,
+  })
+}
+
+/** Stores every alert and, in the same transaction, what that means for incidents. */
+async function storeAndTell(
+  tx: Transaction,
+  ctx: Context,
+  environment: string,
+  standing: readonly Tracked[],
+  changes: readonly { alert: Tracked; change: Change }[],
+  now: Date,
+): Promise<void> {
+  const stored = standing.filter(
+    ({ row, state, announced }) => row === null || state.status !== 'ok' || row.step.status !== 'ok' || row.announced !== announced,
+  )
+  const ids = await storeAlerts(
+    tx,
+    environment,
+    now,
+    stored.map(({ state, change, ...alert }) => ({
+      ...alert,
+      row: undefined,
+      step: storeState(state),
+      since: state.since ?? alert.row?.since ?? null,
+      firedAt: change === 'firing' ? now : null,
+      resolvedAt: change === 'resolved' ? now : null,
+    })),
+  )
+  const idOf = new Map(stored.map((alert, index) => [alert, ids[index] as string]))
+  await applyToIncidents(
+    tx,
+    ctx,
+    changes.map(({ alert, change }): AlertChange => {
+      const { rule, component, severity, summary, cause, value, runbook, notify, affected, state, over } = alert
+      return {
+        alertId: idOf.get(alert) ?? alert.row?.id ?? '',
+        ...{ rule, component, severity, change, summary, affected: [...affected] },
+        since: change === 'firing' ? (state.since ?? now) : (over ?? now),
+        ...(cause === null ? {} : { cause }),
+        ...(value === null ? {} : { value }),
+        ...(runbook === null ? {} : { runbook }),
+        ...(notify === null ? {} : { notify: [...notify] }),
+      }
+    }),
+    now,
+  )
+}
+
+/** Where nobody looked for a while says so: what was told from outside the database meanwhile is over, too. */
+async function tellGap(tx: Transaction, ctx: Context, environment: string, now: Date): Promise<void> {
+  const before = await noteEvaluation(tx, environment, now)
+  // Who has the rules evaluated at other times knows of the time between.
+  if (before === null || ctx.config.schedules?.alerts !== undefined) return
+  const missedMs = now.getTime() - before.getTime()
+  if (missedMs < gapMs.machines) return
+  const machines = (name: string) => ['pagerduty', 'opsgenie'].includes(channelKind(ctx.config, name) ?? '')
+  await enqueueNotification(tx, ctx, {
+    incident: null,
+    kind: 'watching',
+    severity: severityAt(ctx.config, 3),
+    channels: channelNames(ctx).filter((name) => missedMs >= gapMs.people || machines(name)),
+    key: `watching:${before.toISOString()}`,
+    payload: {
+      number: 0,
+      title: 'Watching again',
+      component: 'caretaker',
+      since: before.toISOString(),
+      until: now.toISOString(),
+      affected: [],
+    },
+  })
+}

@@ -1,0 +1,373 @@
+import { describe, expect, it } from 'vitest'
+import { evaluateAlerts, listAlerts, listNotifications, listSilences, silence, unsilence } from '../../lib/alerts/index.ts'
+import type { Context } from '../../lib/platform/context.ts'
+import { emitEvent } from '../../lib/platform/outbox.ts'
+import { useTestDatabase } from '../support/database.ts'
+import { alertContext, newWorld, sourcesOf } from './world.ts'
+
+const test = useTestDatabase()
+
+const incidents = (ctx: Context) =>
+  test.db.query<{ component: string; severity: string; title: string; affected: string[]; open: boolean }>(
+    `select component, severity, title, affected, state <> 'resolved' as open from caretaker.incidents where environment = $1 order by number`,
+    [ctx.env.CARETAKER_ENVIRONMENT],
+  )
+const told = async (ctx: Context) => (await listNotifications(ctx)).map(({ kind, payload }) => `${kind} ${payload.component}`).reverse()
+
+describe('checks', () => {
+  it('open one incident at the next look, tell of it once, and end it when it is over for its time', async () => {
+    const { ctx, minutes } = alertContext(test.db)
+    const world = newWorld()
+    const sources = sourcesOf(world)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ evaluated: true, firing: 0, fired: [] })
+    expect(await incidents(ctx)).toEqual([])
+
+    minutes(1)
+    world.down.set('stripe', 'http_5xx')
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 1, fired: ['check-stripe'] })
+    for (let look = 0; look < 5; look++) {
+      minutes(1)
+      await evaluateAlerts(ctx, sources)
+    }
+    expect(await incidents(ctx)).toEqual([
+      { component: 'stripe', severity: 'P2', title: 'stripe: is in trouble (http_5xx)', affected: [], open: true },
+    ])
+    expect(await told(ctx)).toEqual(['opened stripe'])
+
+    world.down.clear()
+    for (let look = 0; look < 5; look++) {
+      minutes(1)
+      expect((await evaluateAlerts(ctx, sources)).resolved).toEqual([])
+    }
+    minutes(1)
+    expect((await evaluateAlerts(ctx, sources)).resolved).toEqual(['check-stripe'])
+    expect((await incidents(ctx)).map(({ open }) => open)).toEqual([false])
+    expect(await told(ctx)).toEqual(['opened stripe', 'resolved stripe'])
+    expect(await listAlerts(ctx)).toEqual([])
+    expect(await listAlerts(ctx, { resolvedHours: 1 })).toMatchObject([{ rule: 'check-stripe', state: 'ok', withheld: null }])
+  })
+
+  it('open one incident for a cause and what suffers from it, and one for what stays when the cause is gone', async () => {
+    const { ctx, minutes } = alertContext(test.db, { keepFiringFor: '1 minute' })
+    const world = newWorld()
+    const sources = sourcesOf(world)
+    for (const check of ['database', 'jobs', 'backup']) world.down.set(check, 'refused')
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 3, withheld: 2 })
+    expect(await incidents(ctx)).toMatchObject([{ component: 'database', severity: 'P0', affected: ['backup', 'jobs'], open: true }])
+    expect(await listAlerts(ctx)).toMatchObject([
+      { rule: 'check-backup', withheld: 'inhibited', root: 'database' },
+      { rule: 'check-database', withheld: null, announced: true },
+      { rule: 'check-jobs', withheld: 'inhibited', root: 'database' },
+    ])
+
+    world.down.delete('database')
+    world.down.delete('jobs')
+    minutes(1)
+    await evaluateAlerts(ctx, sources)
+    minutes(1)
+    await evaluateAlerts(ctx, sources)
+    expect(await incidents(ctx)).toMatchObject([
+      { component: 'database', open: false },
+      { component: 'backup', affected: [], open: true },
+    ])
+    expect((await told(ctx)).filter((line) => line !== 'escalation database')).toEqual([
+      'opened database',
+      'opened backup',
+      'resolved database',
+    ])
+  })
+
+  it('wait for the verdict on what they stand on', async () => {
+    const { ctx, minutes } = alertContext(test.db, { checks: { database: { for: '2 minutes' } } })
+    const world = newWorld()
+    const sources = sourcesOf(world)
+    for (const check of ['database', 'jobs']) world.down.set(check, 'timeout')
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 1, pending: 1, withheld: 1 })
+    expect(await incidents(ctx)).toEqual([])
+    minutes(1)
+    world.down.delete('database')
+    await evaluateAlerts(ctx, sources)
+    expect(await incidents(ctx)).toMatchObject([{ component: 'jobs', open: true }])
+  })
+
+  it('that nobody can tell of neither fire nor clear, and keep the others from nothing', async () => {
+    const { ctx, minutes } = alertContext(test.db, {
+      keepFiringFor: '1 minute',
+      rules: [{ name: 'slow', metric: 'http.p95', above: 5, severity: 'P1' }],
+    })
+    const world = newWorld()
+    const sources = sourcesOf(world)
+    world.down.set('stripe', 'timeout')
+    await evaluateAlerts(ctx, sources)
+    world.blind = true
+    world.figures.set('http.p95', [{ labels: {}, value: 9, samples: 50 }])
+    minutes(10)
+    expect((await evaluateAlerts(ctx, sources)).fired).toEqual(['slow'])
+    world.figures.set('http.p95', new Error('no such table'))
+    minutes(10)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 2, resolved: [] })
+    world.blind = false
+    world.unknown.add('stripe')
+    minutes(10)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 2, resolved: [] })
+    // Out of the report it is nobody's concern any more.
+    world.checks = world.checks.filter((check) => check !== 'stripe')
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 1, resolved: ['check-stripe'] })
+  })
+
+  it('raise the incident when what is wrong gets worse', async () => {
+    const { ctx, minutes } = alertContext(test.db)
+    const world = newWorld(['certificate'])
+    const sources = sourcesOf(world)
+    world.down.set('certificate', 'certificate_expiring')
+    await evaluateAlerts(ctx, sources)
+    minutes(60)
+    world.down.set('certificate', 'certificate_urgent')
+    await evaluateAlerts(ctx, sources)
+    expect(await incidents(ctx)).toMatchObject([{ severity: 'P1', open: true }])
+    expect((await told(ctx)).filter((line) => !line.startsWith('watching'))).toEqual(['opened certificate', 'raised certificate'])
+  })
+})
+
+describe('rules', () => {
+  it('fire for each label set by itself, over their threshold and time, and clear below what they must come back to', async () => {
+    const { ctx, minutes } = alertContext(test.db, {
+      keepFiringFor: '1 minute',
+      rules: [
+        {
+          name: 'storage',
+          description: 'Storage in use',
+          metric: 'storage_used_ratio',
+          by: ['bucket'],
+          above: 0.8,
+          recover: 0.7,
+          for: '2 minutes',
+          severity: 'P2',
+          component: 'storage',
+          runbook: 'https://runbooks.shop.test/storage',
+        },
+      ],
+    })
+    const world = newWorld([])
+    const sources = sourcesOf(world)
+    const say = (notes: number, media: number | null) =>
+      world.figures.set('storage_used_ratio', [
+        { labels: { bucket: 'notes' }, value: notes, samples: 5 },
+        { labels: { bucket: 'media' }, value: media, samples: 5 },
+      ])
+    say(0.9, 0.5)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 0, pending: 1 })
+    for (let look = 0; look < 2; look++) {
+      minutes(1)
+      await evaluateAlerts(ctx, sources)
+    }
+    expect(await listAlerts(ctx)).toMatchObject([
+      {
+        rule: 'storage',
+        labels: { bucket: 'notes' },
+        state: 'firing',
+        value: 0.9,
+        summary: 'Storage in use (bucket=notes): 0.9, above 0.8 over 5 minutes',
+      },
+    ])
+    expect((await listNotifications(ctx))[0]?.payload).toMatchObject({ runbook: 'https://runbooks.shop.test/storage' })
+    // Below the threshold and above what it must come back to.
+    say(0.75, null)
+    for (let look = 0; look < 4; look++) {
+      minutes(1)
+      expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 1, resolved: [] })
+    }
+    say(0.6, 0.5)
+    minutes(1)
+    await evaluateAlerts(ctx, sources)
+    minutes(1)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 0, resolved: ['storage'] })
+  })
+
+  it('that leave the policy take their alerts with them', async () => {
+    const { ctx } = alertContext(test.db, { rules: [{ name: 'slow', metric: 'http.p95', above: 5, severity: 'P1' }] })
+    const world = newWorld([])
+    world.figures.set('http.p95', [{ labels: {}, value: 9, samples: 50 }])
+    await evaluateAlerts(ctx, sourcesOf(world))
+    const without = { ...ctx, config: { ...ctx.config, alerts: {} } }
+    expect(await evaluateAlerts(without, sourcesOf(world))).toMatchObject({ firing: 0, resolved: ['slow'] })
+    expect((await incidents(ctx)).map(({ open }) => open)).toEqual([false])
+  })
+
+  it('open nothing while a component fails that explains them', async () => {
+    const { ctx } = alertContext(test.db, {
+      rules: [{ name: 'errors', metric: 'http.error_rate', above: 0.05, severity: 'P0', dependsOn: ['backup'] }],
+    })
+    const world = newWorld()
+    world.figures.set('http.error_rate', [{ labels: {}, value: 0.4, samples: 50 }])
+    world.down.set('database', 'refused')
+    await evaluateAlerts(ctx, sourcesOf(world))
+    expect(await incidents(ctx)).toMatchObject([{ component: 'database', affected: ['errors'] }])
+  })
+})
+
+describe('quiet', () => {
+  it('is kept by a silence until it ends; what still fires then is told', async () => {
+    const { ctx, minutes } = alertContext(test.db)
+    const world = newWorld()
+    const sources = sourcesOf(world)
+    const quiet = await silence(ctx, { matcher: 'component=str*,severity=P2', forMs: 30 * 60_000, reason: 'Stripe moves its test mode' })
+    world.down.set('stripe', 'timeout')
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 1, withheld: 1 })
+    expect(await listAlerts(ctx)).toMatchObject([{ withheld: 'silenced', announced: false }])
+    minutes(29)
+    await evaluateAlerts(ctx, sources)
+    expect(await incidents(ctx)).toEqual([])
+    minutes(2)
+    await evaluateAlerts(ctx, sources)
+    expect(await incidents(ctx)).toMatchObject([{ component: 'stripe', open: true }])
+    await expect(unsilence(ctx, quiet.id)).rejects.toMatchObject({ code: 'conflict' })
+  })
+
+  it('ends when the silence is taken back', async () => {
+    const { ctx, minutes } = alertContext(test.db)
+    const world = newWorld()
+    world.down.set('stripe', 'timeout')
+    const quiet = await silence(ctx, { matcher: 'stripe', forMs: 3_600_000, reason: 'Looking at it' })
+    await evaluateAlerts(ctx, sourcesOf(world))
+    expect(await listSilences(ctx)).toMatchObject([{ id: quiet.id, reason: 'Looking at it', endedAt: null }])
+    await unsilence(ctx, quiet.id)
+    expect(await listSilences(ctx)).toEqual([])
+    minutes(1)
+    await evaluateAlerts(ctx, sourcesOf(world))
+    expect(await incidents(ctx)).toHaveLength(1)
+    await expect(unsilence(ctx, 'nothing')).rejects.toMatchObject({ code: 'not_found' })
+  })
+
+  it('is refused with words for whoever asked for it in the wrong way', async () => {
+    const { ctx } = alertContext(test.db)
+    const ask = (input: Partial<Parameters<typeof silence>[1]>) =>
+      silence(ctx, { matcher: 'stripe', forMs: 60_000, reason: 'why', ...input })
+    await expect(ask({ matcher: 'a=b=c' })).rejects.toMatchObject({ code: 'invalid_input', detail: expect.stringContaining('"a=b=c"') })
+    await expect(ask({ reason: '  ' })).rejects.toMatchObject({
+      code: 'invalid_input',
+      detail: expect.stringContaining('reason: found nothing'),
+    })
+    await expect(ask({ forMs: 5 })).rejects.toMatchObject({
+      code: 'invalid_input',
+      detail: expect.stringContaining('for: found 0 seconds'),
+    })
+  })
+
+  it('is kept while the component, or what it stands on, is being worked on', async () => {
+    const { ctx, minutes } = alertContext(test.db)
+    const world = newWorld()
+    const sources = sourcesOf(world)
+    world.maintenance = [{ title: 'Move of Supabase', components: ['supabase'] }]
+    world.down.set('supabase-auth', 'timeout')
+    world.down.set('stripe', 'timeout')
+    await evaluateAlerts(ctx, sources)
+    expect(await incidents(ctx)).toMatchObject([{ component: 'stripe' }])
+    world.maintenance = []
+    minutes(1)
+    await evaluateAlerts(ctx, sources)
+    expect(await incidents(ctx)).toMatchObject([{ component: 'stripe' }, { component: 'supabase-auth' }])
+  })
+})
+
+describe('events', () => {
+  // The outbox has no environments: what one test emits, its own evaluation takes.
+  const emit = (topic: string, payload: Record<string, unknown>) => test.db.transaction((tx) => emitEvent(tx, topic, payload))
+  const atDatabaseTime = async (ctx: Context) => {
+    const [row] = await test.db.query<{ now: Date }>('select clock_timestamp() as now')
+    const away = (row?.now.getTime() ?? 0) - ctx.clock.now().getTime()
+    return away / 60_000
+  }
+
+  it('fire once, join the incident of the check that looks at the same, and end when the job has ended well', async () => {
+    const { ctx, minutes } = alertContext(test.db)
+    minutes(await atDatabaseTime(ctx))
+    const world = newWorld(['backup'])
+    const sources = sourcesOf(world)
+    world.down.set('backup', 'backup_failed')
+    await emit('job.failed', { job: 'backup', run: 'r1', error: { code: 'object_store_failed', detail: 'The bucket is full.' } })
+    await emit('gdpr.erased', { request: 'nobody has to know' })
+    minutes(1)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ events: 2, firing: 2 })
+    expect(await incidents(ctx)).toMatchObject([{ component: 'backup', severity: 'P1' }])
+    minutes(1)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ events: 0, firing: 2 })
+    world.done.set('backup', ctx.clock.now())
+    world.down.clear()
+    for (let look = 0; look < 7; look++) {
+      minutes(1)
+      await evaluateAlerts(ctx, sources)
+    }
+    expect((await incidents(ctx)).map(({ open }) => open)).toEqual([false])
+  })
+
+  it('are ended by their opposite, by time, or by nothing', async () => {
+    const { ctx, minutes } = alertContext(test.db, { events: { 'order.stuck': { severity: 'P0', for: '2 hours' }, 'job.missed': false } })
+    minutes(await atDatabaseTime(ctx))
+    const sources = sourcesOf(newWorld([]))
+    await emit('webhooks.silent', { source: 'stripe' })
+    await emit('webhooks.silent', { source: 'twilio' })
+    await emit('job.missed', { job: 'reports' })
+    await emit('order.stuck', { order: 17 })
+    minutes(1)
+    expect((await evaluateAlerts(ctx, sources)).fired.sort()).toEqual(['order.stuck', 'webhooks.silent', 'webhooks.silent'])
+    await emit('webhooks.heard', { source: 'stripe' })
+    minutes(10)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 2, resolved: ['webhooks.silent'] })
+    minutes(120)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 1, resolved: ['order.stuck'] })
+    expect(await listAlerts(ctx)).toMatchObject([{ rule: 'webhooks.silent', labels: { source: 'twilio' } }])
+  })
+
+  it('of yesterday are no news', async () => {
+    const { ctx, minutes } = alertContext(test.db)
+    minutes(await atDatabaseTime(ctx))
+    await emit('backup.untrusted', {})
+    minutes(25 * 60)
+    expect(await evaluateAlerts(ctx, sourcesOf(newWorld([])))).toMatchObject({ events: 1, firing: 0 })
+  })
+})
+
+describe('the evaluation itself', () => {
+  it('is done once when two come at once', async () => {
+    const { ctx } = alertContext(test.db)
+    const world = newWorld()
+    world.down.set('stripe', 'timeout')
+    const entered = Promise.withResolvers<void>()
+    const held = Promise.withResolvers<void>()
+    const sources = sourcesOf(world)
+    const first = evaluateAlerts(ctx, {
+      ...sources,
+      async health(one) {
+        entered.resolve()
+        await held.promise
+        return sources.health(one)
+      },
+    })
+    await entered.promise
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ evaluated: false, fired: [] })
+    held.resolve()
+    expect((await first).evaluated).toBe(true)
+    expect(await incidents(ctx)).toHaveLength(1)
+    expect(await told(ctx)).toEqual(['opened stripe'])
+  })
+
+  it('says that nobody watched for a while', async () => {
+    const { ctx, minutes } = alertContext(test.db, { channels: { slack: {}, pagerduty: {} } })
+    const sources = sourcesOf(newWorld([]))
+    await evaluateAlerts(ctx, sources)
+    minutes(1)
+    await evaluateAlerts(ctx, sources)
+    expect(await listNotifications(ctx)).toEqual([])
+    minutes(5)
+    await evaluateAlerts(ctx, sources)
+    expect((await listNotifications(ctx)).map(({ channel, kind }) => `${channel} ${kind}`)).toEqual(['pagerduty watching'])
+    minutes(30)
+    await evaluateAlerts(ctx, sources)
+    expect(await listNotifications(ctx)).toMatchObject([
+      { channel: 'pagerduty' },
+      { channel: 'slack', incident: null, payload: { since: '2026-11-21T12:06:00.000Z', until: '2026-11-21T12:36:00.000Z' } },
+      { channel: 'pagerduty' },
+    ])
+  })
+})

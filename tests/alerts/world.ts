@@ -1,0 +1,94 @@
+import type { AlertSources, CheckObservation, Figure } from '../../lib/alerts/index.ts'
+import { defineConfig, type PolicyInput } from '../../lib/config/index.ts'
+import { fixedClock } from '../../lib/platform/clock.ts'
+import type { Context } from '../../lib/platform/context.ts'
+import type { Database } from '../../lib/platform/db.ts'
+import { readEnv } from '../../lib/platform/env.ts'
+import { testContext, testEncryptionKey } from '../support/context.ts'
+
+/*
+ * Everything that alerts look at, as a test says it is: which checks are down, what the figures are, which job ended well.
+ */
+
+export interface World {
+  down: Map<string, string>
+  /** Checks that nobody could tell anything of. */
+  unknown: Set<string>
+  checks: string[]
+  critical: Set<string>
+  figures: Map<string, Figure[] | Error>
+  maintenance: { title: string; components: readonly string[] | 'all' }[]
+  tree: Map<string, readonly string[]>
+  done: Map<string, Date>
+  /** Health itself cannot be told. */
+  blind: boolean
+}
+
+export function newWorld(checks: string[] = ['database', 'supabase', 'supabase-auth', 'stripe', 'jobs', 'backup']): World {
+  return {
+    down: new Map(),
+    unknown: new Set(),
+    checks,
+    critical: new Set(['database']),
+    figures: new Map(),
+    maintenance: [],
+    tree: new Map([
+      ['supabase-auth', ['supabase']],
+      ['jobs', ['database']],
+      ['backup', ['database']],
+    ]),
+    done: new Map(),
+    blind: false,
+  }
+}
+
+export function sourcesOf(world: World): AlertSources {
+  return {
+    health: (ctx) => {
+      if (world.blind) return Promise.reject(new Error('health cannot be told'))
+      const at = ctx.clock.now()
+      return Promise.resolve(
+        world.checks.map((check): CheckObservation => {
+          const cause = world.down.get(check) ?? null
+          const status = world.unknown.has(check) ? 'unknown' : cause === null ? 'up' : 'down'
+          return { check, component: check, critical: world.critical.has(check), status, cause, since: at, at }
+        }),
+      )
+    },
+    measure: (_ctx, query) => {
+      const figures = world.figures.get(query.metric)
+      return figures instanceof Error ? Promise.reject(figures) : Promise.resolve(figures ?? [])
+    },
+    maintenanceAt: () => Promise.resolve(world.maintenance),
+    dependencyTree: () => world.tree,
+    jobsDone: (_ctx, jobs) => Promise.resolve(new Map([...world.done].filter(([job]) => jobs.includes(job)))),
+    words: (cause) => `is in trouble (${cause})`,
+  }
+}
+
+/** A context in an environment of its own, so that tests share one database; and a clock that is moved by minutes. */
+export function alertContext(
+  db: Database,
+  alerts: PolicyInput['alerts'] = {},
+  more: Partial<PolicyInput> = {},
+  env: Record<string, string> = {},
+) {
+  const clock = fixedClock('2026-11-21T12:00:00Z')
+  const ctx: Context = testContext(db, {
+    clock,
+    config: defineConfig({ app: { name: 'Shop', url: 'https://shop.test' }, alerts, ...more }),
+    env: readEnv({
+      ENCRYPTION_KEY: testEncryptionKey,
+      CARETAKER_ENVIRONMENT: `test-${Math.random().toString(36).slice(2)}`,
+      PUBLIC_URL: 'https://ops.shop.test',
+      SLACK_WEBHOOK_URL: 'https://hooks.slack.com/services/T0/B0/secret',
+      PAGERDUTY_ROUTING_KEY: '0123456789abcdef0123456789abcdef',
+      OPSGENIE_API_KEY: 'eb243592-faa2-4ba2-a551-1afdf565c889',
+      SENDGRID_API_KEY: 'SG.key-of-the-test',
+      SENDGRID_FROM_EMAIL: 'ops@shop.test',
+      ...env,
+    }),
+    deadline: new Date('2026-12-21T12:00:00Z'),
+  })
+  return { ctx, minutes: (count: number) => clock.advance(count * 60_000) }
+}
