@@ -131,6 +131,7 @@ function lazyDatabase(open: () => Database): Database {
     query: async (sql, params) => open().query(sql, params),
     execute: async (sql, params) => open().execute(sql, params),
     probe: async (...given) => open().probe(...given),
+    waiting: () => open().waiting?.() ?? 0,
     transaction: async (work, options) => open().transaction(work, options),
     session: async (work) => open().session(work),
     get sessionUrl() {

@@ -7,6 +7,7 @@ import { type Invocation, problemResponse, type Route, serveRoutes } from './htt
 import { secured } from './http/security-headers.ts'
 import { systemClock } from './platform/clock.ts'
 import type { Context } from './platform/context.ts'
+import { recordRequests } from './record-requests.ts'
 
 /** A function's routes, made once for one process. */
 export type FunctionRoutes = () => readonly Route[]
@@ -33,7 +34,7 @@ function lazyHandler(policy: Policy, routes: FunctionRoutes) {
   return async (request: Request, invocation: Invocation): Promise<Response> => {
     try {
       const runtime = start()
-      handler ??= serveRoutes(routes(), (options) => runtime.context(options))
+      handler ??= serveRoutes(routes(), (options) => runtime.context(options), recordRequests(runtime))
     } catch (error) {
       const requestId = randomUUID()
       return secured(problemResponse(error, requestId), requestId)

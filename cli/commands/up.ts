@@ -8,6 +8,7 @@ import { serveRoutes } from '../../lib/http/index.ts'
 import { type Job, listRuns, nextSlots, type Run } from '../../lib/jobs/index.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import { createLog } from '../../lib/platform/log.ts'
+import { recordRequests } from '../../lib/record-requests.ts'
 import { allRoutes } from '../../lib/routes/index.ts'
 import { atAddress } from '../../local/at-address.ts'
 import { examples, firstPerson } from '../../local/example.ts'
@@ -72,7 +73,7 @@ async function runUp({ args, flags, out }: Invocation): Promise<void> {
         log,
       })
       runtime = made
-      const serve = serveRoutes(allRoutes(), (request) => made.context(request))
+      const serve = serveRoutes(allRoutes(), (request) => made.context(request), recordRequests(made))
       return {
         handle: (request) => serve(request, invocationOf(request, made)),
         close: () => made.close(),

@@ -22,23 +22,46 @@ export interface Invocation {
 /** Makes the context of one request. */
 export type OpenContext = (request: { actor: Actor; requestId: string; signal: AbortSignal; deadline: Date }) => Context
 
+/** A request that was answered, refusals and failures too. */
+export interface Answered {
+  /** One of HTTP's own, or `other`. */
+  method: string
+  /** The route's pattern, never the URL; `unmatched` where there is none. */
+  route: string
+  status: number
+  durationMs: number
+}
+
+/** Told of every answer, before it is sent: it must take no time, and may not throw. */
+export type Observe = (answered: Answered, invocation: Invocation) => void
+
 const defaultBodyLimit = 1024 * 1024
+/** A caller may invent methods without end. */
+const methods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 
 /** Answers requests with the first route that matches. Never throws; every failure is a problem document. */
-export function serveRoutes(routes: readonly Route[], open: OpenContext) {
+export function serveRoutes(routes: readonly Route[], open: OpenContext, observe: Observe = () => undefined) {
   return async (request: Request, invocation: Invocation): Promise<Response> => {
     const requestId = randomUUID()
     let ctx: Context | undefined
     let found: Found | undefined
+    let started = 0
+    const answered = (response: Response) => {
+      if (ctx === undefined) return
+      const method = methods.has(request.method) ? request.method : 'other'
+      const durationMs = ctx.clock.monotonicMs() - started
+      observe({ method, route: found?.route.path ?? 'unmatched', status: response.status, durationMs }, invocation)
+    }
     try {
       ctx = open({ actor: { type: 'anonymous' }, requestId, signal: request.signal, deadline: invocation.deadline })
-      const started = ctx.clock.monotonicMs()
+      started = ctx.clock.monotonicMs()
       found = find(routes, request.method === 'HEAD' ? 'GET' : request.method, new URL(request.url).pathname)
       const response = await answer(found, ctx, request, requestId, invocation)
       ctx.log.info(
         { method: request.method, route: found.route.path, status: response.status, ms: Math.round(ctx.clock.monotonicMs() - started) },
         'request',
       )
+      answered(response)
       return secured(request.method === 'HEAD' ? new Response(null, response) : response, requestId)
     } catch (error) {
       if (!(error instanceof CaretakerError) || error.code === 'internal') {
@@ -52,6 +75,7 @@ export function serveRoutes(routes: readonly Route[], open: OpenContext) {
         )
       const response = await problemOf(found?.route, ctx, error, { request, requestId })
       if (error instanceof MethodNotAllowed) response.headers.set('allow', error.allowed.join(', '))
+      answered(response)
       return secured(response, requestId)
     }
   }

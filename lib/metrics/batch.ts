@@ -28,6 +28,13 @@ export class Batch {
     return this.series.size === 0
   }
 
+  /** How many figures are held: series times minutes. */
+  get size(): number {
+    let size = 0
+    for (const { minutes } of this.series.values()) size += minutes.size
+    return size
+  }
+
   /** One value of one series. A counter's value is what it has grown by; `count` says how often the value was seen. */
   add(identity: SeriesIdentity, value: number, at: Date, count = 1): void {
     this.merge(identity, Math.floor(at.getTime() / 60_000), figuresOf(value, identity.kind, count))

@@ -40,6 +40,8 @@ export interface Database extends Queryable {
    * a server which has stopped answering keeps neither the caller nor a place in the pool.
    */
   probe<T extends Row = Row>(sql: string, params: readonly unknown[], signal: AbortSignal): Promise<T[]>
+  /** How many callers wait for a connection of the request pool right now. */
+  waiting?(): number
   /** The session-mode connection string: for drivers that open sockets of their own (pg-boss, COPY, pg_dump). A secret. */
   readonly sessionUrl: string
   close(): Promise<void>
@@ -131,6 +133,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     transaction,
     session,
     probe,
+    waiting: () => requestPool.waitingCount,
     sessionUrl: options.sessionUrl,
     async close() {
       await Promise.all([sessionPool.end(), ...(requestPool === sessionPool ? [] : [requestPool.end()])])
