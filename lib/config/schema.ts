@@ -4,6 +4,7 @@ import { backup } from './schema/backup.ts'
 import { gdpr } from './schema/gdpr.ts'
 import { health } from './schema/health.ts'
 import { history } from './schema/history.ts'
+import { referencesOfIncidents } from './schema/incident-references.ts'
 import { incidents } from './schema/incidents.ts'
 import { job } from './schema/jobs.ts'
 import { metrics } from './schema/metrics.ts'
@@ -12,6 +13,7 @@ import { referencesOfJobs } from './schema/references.ts'
 import { reports } from './schema/reports.ts'
 import { retentionBudget, retentionLimits, retentionRule } from './schema/retention.ts'
 import { schedule } from './schema/schedules.ts'
+import { referencesOfStatus, status } from './schema/status.ts'
 import { webhooks } from './schema/webhooks.ts'
 
 /*
@@ -46,10 +48,16 @@ const parts = z.strictObject({
   /** Queries whose answers are kept in a table or sent as files, by name. */
   reports: z.optional(reports),
   metrics: z.optional(metrics),
+  status: z.optional(status),
 })
 
 export const policySchema = parts.check((policy) => {
-  policy.issues.push(...referencesOfJobs(policy.value).map((issue) => ({ code: 'custom' as const, ...issue })))
+  policy.issues.push(
+    ...[...referencesOfJobs(policy.value), ...referencesOfIncidents(policy.value), ...referencesOfStatus(policy.value)].map((issue) => ({
+      code: 'custom' as const,
+      ...issue,
+    })),
+  )
 })
 
 /** A policy as written in caretaker.config.ts. */

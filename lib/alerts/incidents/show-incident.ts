@@ -48,7 +48,7 @@ export async function showIncident(ctx: Pick<Context, 'db' | 'env'>, named: stri
       [incident.id],
     ),
     ctx.db.query<IncidentEvent>(
-      `select id::text, at, kind, actor, detail, public, body from caretaker.incident_events where incident = $1::uuid order by id`,
+      `select e.id::text, e.at, e.kind, e.actor, e.detail, e.public, e.body from caretaker.incident_events e where e.incident = $1::uuid order by e.id`,
       [incident.id],
     ),
   ])

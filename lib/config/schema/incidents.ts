@@ -1,17 +1,19 @@
 import * as z from 'zod/mini'
-import { duration, name, zone } from './primitives.ts'
+import { durationExpected, isDuration } from '../duration.ts'
+import { name, zone } from './primitives.ts'
 
-/** `within` a duration, or by the close of the next business day. */
-const respondWithin = z.union([duration, z.literal('next business day')])
+/** A duration, or `word`. */
+const durationOr = (word: string) =>
+  z.string().check(z.refine((value) => value === word || isDuration(value), `${durationExpected}, or "${word}"`))
 
 const channelNames = z.array(name)
 
 const severity = z.strictObject({
   description: z.optional(z.string()),
-  /** By when somebody has to acknowledge. */
-  respondWithin: z.optional(respondWithin),
+  /** By when somebody has to acknowledge: a duration, or "next business day". */
+  respondWithin: z.optional(durationOr('next business day')),
   /** When `escalateTo` is told unless somebody acknowledges; at once where it is "immediately". Default: when the time to respond is over. */
-  escalateAfter: z.optional(z.union([duration, z.literal('immediately')])),
+  escalateAfter: z.optional(durationOr('immediately')),
   /** Channels of `alerts.channels`. Default, where `escalateAfter` is given: all of them. */
   escalateTo: z.optional(channelNames),
   /** The channels that are told of the incident. Default: all; an empty list for none. */
