@@ -41,7 +41,8 @@ export async function tell(tx: Transaction, ctx: Context, incident: Incident, { 
     number: incident.number,
     title: incident.title,
     component: incident.component ?? 'by hand',
-    since: new Date(Math.min(incident.openedAt.getTime(), ...alerts.map((one) => one.since.getTime()))).toISOString(),
+    // An alert that came back says since when it is there now.
+    since: (alerts[0]?.since ?? incident.openedAt).toISOString(),
     affected: incident.affected,
     ...(sentences.length === 0 ? {} : { summary: sentences.slice(0, 20).join('\n') }),
     ...(cause === undefined || cause === null ? {} : { cause }),

@@ -79,7 +79,7 @@ function renderPostmortem({ config }: Pick<Context, 'config'>, { incident, alert
     '',
     '## What went badly',
     '',
-    ...(incident.responseMissedAt === null ? ['- '] : ['- Nobody acknowledged in the time there was for it.', '- ']),
+    ...(late(incident) ? ['- Nobody acknowledged in the time there was for it.', '- '] : ['- ']),
     '',
     '## Prevention',
     '',
@@ -98,11 +98,16 @@ function renderPostmortem({ config }: Pick<Context, 'config'>, { incident, alert
   return `${lines.join('\n').trimEnd()}\n`
 }
 
-function response({ respondBy, acknowledgedAt, responseMissedAt, openedAt }: IncidentDetail['incident']): string {
+function response(incident: IncidentDetail['incident']): string {
+  const { respondBy, acknowledgedAt, openedAt } = incident
   if (respondBy === null) return 'no time is set for it'
   const expected = `expected by ${utc(respondBy)}${after(openedAt, respondBy)}`
-  if (acknowledgedAt !== null && acknowledgedAt <= respondBy) return `${expected}: in time`
-  return acknowledgedAt !== null || responseMissedAt !== null ? `${expected}: too late` : expected
+  return late(incident) ? `${expected}: too late` : acknowledgedAt === null ? expected : `${expected}: in time`
+}
+
+function late({ respondBy, acknowledgedAt, responseMissedAt }: IncidentDetail['incident']): boolean {
+  if (acknowledgedAt === null) return responseMissedAt !== null
+  return respondBy !== null && acknowledgedAt > respondBy
 }
 
 function alertLine({ rule, summary, cause, since, clearedAt, runbook }: IncidentDetail['alerts'][number]): string {
