@@ -1,13 +1,15 @@
+import { ReadStream } from 'node:fs'
 import { Readable, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { createZstdDecompress } from 'node:zlib'
+import { createZstdDecompress, type ZstdDecompress } from 'node:zlib'
 import { CaretakerError } from '../platform/errors.ts'
 import type { ObjectInfo, ObjectStore } from '../platform/objects.ts'
-import { decryptWith, encryptTo } from './age/index.ts'
+import { AgeReader, encryptTo } from './age/index.ts'
 import { Compressor, compress } from './compressor.ts'
 import type { ManifestObject } from './manifest.ts'
 import { Digest, type Measured, Meter } from './meter.ts'
 import { Outlet, OutletClosed } from './outlet.ts'
+import { release } from './release.ts'
 
 /** How objects of one backup are written: to which folder, for whom. */
 export interface Sealing {
@@ -183,7 +185,10 @@ export type Sink = (from: AsyncIterable<Buffer>) => Promise<void>
 /** Hashes and keeps nothing. */
 export function digestSink(digest: Digest): Sink {
   return async (from) => {
-    for await (const chunk of from) digest.update(chunk)
+    for await (const chunk of from) {
+      digest.update(chunk)
+      if (from instanceof ReadStream) release(chunk as Buffer<ArrayBuffer>)
+    }
   }
 }
 
@@ -210,15 +215,48 @@ export async function readObjectInto(
 ): Promise<void> {
   const source = await opening.store.get(`${opening.folder}${object.key}`, { signal: opening.signal })
   if (source === null) throw new CaretakerError('backup_corrupt', `${object.key} is missing from the backup.`)
-  const decrypt = opening.encrypted ? [decryptWith(opening.identities)] : []
+  const decompress = createZstdDecompress({ chunkSize: 128 * 1024 })
+  let feeding: Promise<void> | undefined
   try {
     const rest = typeof stages === 'function' ? stages() : stages
-    await pipeline([source, ...decrypt, createZstdDecompress({ chunkSize: 128 * 1024 }), ...rest] as never, { signal: opening.signal })
+    feeding = feed(source, opening.encrypted ? new AgeReader(opening.identities) : null, decompress).catch((error: Error) => {
+      // Whoever reads from it meets the error.
+      decompress.destroy(error)
+    })
+    await pipeline([decompress, ...rest] as never, { signal: opening.signal })
   } catch (error) {
     if (error instanceof Error && (error as NodeJS.ErrnoException).code?.startsWith('ZSTD_') === true)
       throw new CaretakerError('backup_corrupt', `${object.key} cannot be decompressed.`, { cause: error })
     throw error
+  } finally {
+    source.destroy()
+    await feeding
   }
+}
+
+/** Memory that nobody else has is given back as soon as it has been read: a file's, and what was decrypted. */
+async function feed(source: Readable, age: AgeReader | null, decompress: ZstdDecompress): Promise<void> {
+  let interrupt: (error: Error) => void = () => undefined
+  // Closed while it waits for a reader, it does not say what became of the write.
+  decompress.once('close', () => interrupt(new Error('the reader has stopped')))
+  const write = (chunk: Buffer) =>
+    new Promise<void>((done, fail) => {
+      interrupt = fail
+      decompress.write(chunk, (error) => (error == null ? done() : fail(error)))
+    })
+  const pass = async (plain: Iterable<Buffer>) => {
+    for (const chunk of plain) {
+      await write(chunk)
+      release(chunk as Buffer<ArrayBuffer>)
+    }
+  }
+  for await (const chunk of source as AsyncIterable<Buffer<ArrayBuffer>>) {
+    if (age === null) await write(chunk)
+    else await pass(age.open(age.begun ? chunk : await age.begin(chunk)))
+    if (source instanceof ReadStream) release(chunk)
+  }
+  if (age !== null) await pass(age.end())
+  decompress.end()
 }
 
 /** A whole object as text: schemas, which fit in memory. Its hash is checked. */

@@ -34,6 +34,38 @@ export function decryptWith(identities: readonly string[]): Transform {
 }
 
 class AgeDecrypt extends Transform {
+  readonly #reader: AgeReader
+
+  constructor(identities: readonly string[]) {
+    super()
+    this.#reader = new AgeReader(identities)
+  }
+
+  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
+    if (this.#reader.begun) this.#pass(() => this.#reader.open(chunk), done)
+    else
+      this.#reader.begin(chunk).then(
+        (rest) => this.#pass(() => this.#reader.open(rest), done),
+        (error: Error) => done(error),
+      )
+  }
+
+  override _flush(done: TransformCallback): void {
+    this.#pass(() => this.#reader.end(), done)
+  }
+
+  #pass(plain: () => Iterable<Buffer>, done: TransformCallback): void {
+    try {
+      for (const chunk of plain()) this.push(chunk)
+      done()
+    } catch (error) {
+      done(error as Error)
+    }
+  }
+}
+
+/** The same, driven by hand: `begin` until it has begun, then `open`, and `end`. What it gives is the caller's, each in memory of its own. */
+export class AgeReader {
   readonly #identities: readonly string[]
   readonly #nonce = new ChunkNonce()
   #key: Buffer | undefined
@@ -43,53 +75,29 @@ class AgeDecrypt extends Transform {
   #first = true
 
   constructor(identities: readonly string[]) {
-    super()
     this.#identities = identities
   }
 
-  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
-    if (this.#key === undefined) {
-      this.#begin(chunk).then(
-        () => done(),
-        (error: Error) => done(error),
-      )
-      return
-    }
-    try {
-      this.#take(chunk)
-      done()
-    } catch (error) {
-      done(error as Error)
-    }
+  /** The header has been read. */
+  get begun(): boolean {
+    return this.#key !== undefined
   }
 
-  override _flush(done: TransformCallback): void {
-    try {
-      if (this.#key === undefined) throw corrupt('ends inside the header')
-      if (this.#pendingBytes < tagBytes) throw corrupt('ends inside a chunk')
-      const plain = this.#open(true, this.#key)
-      if (plain.length === 0 && !this.#first) throw corrupt('ends with an empty chunk')
-      this.push(plain)
-      done()
-    } catch (error) {
-      done(error as Error)
-    }
-  }
-
-  async #begin(chunk: Buffer): Promise<void> {
+  /** Takes what belongs to the header. What of `chunk` does not is for `open`. */
+  async begin(chunk: Buffer): Promise<Buffer> {
     this.#start = Buffer.concat([this.#start, chunk])
     const mac = this.#start.indexOf('\n--- ')
     const end = mac < 0 ? -1 : this.#start.indexOf('\n', mac + 1)
     if (end < 0) {
       if (this.#start.length > maxHeaderBytes) throw corrupt('has no header')
-      return
+      return Buffer.alloc(0)
     }
-    if (this.#start.length < end + 1 + nonceBytes) return
+    if (this.#start.length < end + 1 + nonceBytes) return Buffer.alloc(0)
     const fileKey = await this.#fileKey(this.#start.subarray(0, end + 1))
     this.#key = payloadKey(fileKey, this.#start.subarray(end + 1, end + 1 + nonceBytes))
     const rest = this.#start.subarray(end + 1 + nonceBytes)
     this.#start = Buffer.alloc(0)
-    this.#take(rest)
+    return rest
   }
 
   async #fileKey(header: Buffer): Promise<Uint8Array> {
@@ -111,11 +119,12 @@ class AgeDecrypt extends Transform {
     }
   }
 
-  #take(chunk: Buffer): void {
+  /** What can be told of `chunk` by now. */
+  *open(chunk: Buffer): Generator<Buffer, void, undefined> {
     let at = 0
     while (at < chunk.length) {
       if (this.#pendingBytes === sealedBytes && this.#key !== undefined) {
-        this.push(this.#open(false, this.#key))
+        yield* this.#open(false, this.#key)
         this.#first = false
         this.#pendingBytes = 0
       }
@@ -125,19 +134,30 @@ class AgeDecrypt extends Transform {
     }
   }
 
+  /** The last of it. */
+  *end(): Generator<Buffer, void, undefined> {
+    if (this.#key === undefined) throw corrupt('ends inside the header')
+    if (this.#pendingBytes < tagBytes) throw corrupt('ends inside a chunk')
+    for (const plain of this.#open(true, this.#key)) {
+      if (plain.length === 0 && !this.#first) throw corrupt('ends with an empty chunk')
+      yield plain
+    }
+  }
+
   /** A chunk that stands at the wrong place is authentic all the same: it is given out, as age does, and the place is what is wrong. */
-  #open(final: boolean, key: Buffer): Buffer {
+  *#open(final: boolean, key: Buffer): Generator<Buffer, void, undefined> {
     const sealed = this.#pending.subarray(0, this.#pendingBytes)
     const nonce = this.#nonce.next(final)
-    try {
-      return openChunk(key, nonce, sealed)
-    } catch (cause) {
-      nonce[11] = final ? 0 : 1
-      const misplaced = final && this.#pendingBytes < sealedBytes ? undefined : openOrNot(key, nonce, sealed)
-      if (misplaced === undefined) throw corrupt('was changed or cut off', cause)
-      this.push(misplaced)
-      throw corrupt(final ? 'was cut off between two chunks' : 'has something behind its end', cause)
+    const plain = openOrNot(key, nonce, sealed)
+    if (plain !== undefined) {
+      yield plain
+      return
     }
+    nonce[11] = final ? 0 : 1
+    const misplaced = final && this.#pendingBytes < sealedBytes ? undefined : openOrNot(key, nonce, sealed)
+    if (misplaced === undefined) throw corrupt('was changed or cut off')
+    yield misplaced
+    throw corrupt(final ? 'was cut off between two chunks' : 'has something behind its end')
   }
 }
 

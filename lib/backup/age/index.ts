@@ -1,2 +1,2 @@
-export { decryptWith, parseIdentities } from './decrypt.ts'
+export { AgeReader, decryptWith, parseIdentities } from './decrypt.ts'
 export { encryptTo } from './encrypt.ts'
