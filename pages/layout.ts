@@ -24,8 +24,6 @@ export interface Page {
   flash?: { tone: Tone; text: string } | undefined
   /** Further elements of the head, such as the link to a feed. */
   head?: Content
-  /** Load the page again after so many seconds. */
-  refreshSeconds?: number
   /** Whether search engines may list the page. Default: no. */
   indexed?: boolean
   footer?: Content
@@ -33,7 +31,7 @@ export interface Page {
 
 /** A whole document: landmarks, skip link, one inlined stylesheet that follows the reader's light or dark scheme. No script. */
 export function document(page: Page): Html {
-  const { title, app, home, main, nav, current, user, flash, head, refreshSeconds, footer } = page
+  const { title, app, home, main, nav, current, user, flash, head, footer } = page
   return html`<!doctype html>
 <html lang="en">
 <head>
@@ -43,10 +41,6 @@ export function document(page: Page): Html {
     page.indexed !== true &&
     html`
 <meta name="robots" content="noindex">`
-  }${
-    refreshSeconds !== undefined &&
-    html`
-<meta http-equiv="refresh" content="${refreshSeconds}">`
   }
 <link rel="icon" href="data:,">
 <title>${title} · ${app}</title>${head}

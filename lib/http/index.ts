@@ -1,4 +1,5 @@
 export { keyHash } from './credentials.ts'
+export { listKeys, type OperatorKey, revokeKey } from './keys.ts'
 export { problemResponse, statusOf } from './problem.ts'
 export { type Authentication, form, json, matchPath, type RequestInput, type Route, route } from './route.ts'
 export { type Answered, type Invocation, type Observe, serveRoutes } from './serve.ts'

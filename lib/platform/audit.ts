@@ -107,3 +107,15 @@ export function canonicalJson(value: unknown): string {
     return Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
   })
 }
+
+/** The newest rows, or those before `before`, whose action begins with `action`; for pages. */
+export function listAudit(
+  db: Queryable,
+  { before, action, limit }: { before?: number; action?: string; limit: number },
+): Promise<AuditRow[]> {
+  return db.query<AuditRow & Record<string, unknown>>(
+    `select seq::float8 as seq, at, actor, action, target, detail, encode(hash, 'hex') as hash from caretaker.audit
+     where ($1::bigint is null or seq < $1::bigint) and ($2::text is null or starts_with(action, $2::text)) order by seq desc limit $3::int`,
+    [before ?? null, action ?? null, limit],
+  )
+}

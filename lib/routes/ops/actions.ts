@@ -1,0 +1,311 @@
+import * as z from 'zod/mini'
+import { silenceHours } from '../../../pages/ops/alerts.ts'
+import { admins, builders, helpers, keepers } from '../../../pages/ops/shell.ts'
+import {
+  acknowledgeIncident,
+  addNote,
+  checkItem,
+  type Incident,
+  incidentStates,
+  openIncident,
+  resolveIncident,
+  setSeverity,
+  silence,
+  unsilence,
+  updateIncident,
+} from '../../alerts/index.ts'
+import { findJob, jobs } from '../../catalog.ts'
+import { approveRequest, extendRequest, refuseRequest } from '../../gdpr/requests/decide.ts'
+import { type Route, revokeKey } from '../../http/index.ts'
+import { claimIfIdle, claimManually } from '../../jobs/index.ts'
+import type { Context } from '../../platform/context.ts'
+import { CaretakerError } from '../../platform/errors.ts'
+import { listInbox, redeliver, replayEvents } from '../../webhooks/index.ts'
+import type { Wake } from '../wake-worker.ts'
+import { action } from './page.ts'
+
+/** A field that may be left empty is then not given. */
+const optional = (most: number) =>
+  z.optional(
+    z.pipe(
+      z.string().check(z.maxLength(most)),
+      z.transform((text) => (text.trim() === '' ? undefined : text)),
+    ),
+  )
+const required = (most: number) => z.string().check(z.minLength(1, 'expected something'), z.maxLength(most))
+const longText = 20_000
+const deadAtOnce = 200
+const reason = z.strictObject({ reason: z.string().check(z.minLength(3, 'expected at least 3 characters'), z.maxLength(500)) })
+
+/** What an operator does in a browser: each a form, audited by its verb, ending at a page that says what was done. */
+export const actions = ({ wake }: { wake: Wake }): Route[] => {
+  /** Work of a job waits now; the loss of this does not matter, every tick looks there. */
+  async function soon(ctx: Context, job: string): Promise<void> {
+    if (!jobs(ctx.config).some(({ name }) => name === job)) return
+    if (await claimIfIdle({ ...ctx, actor: { type: 'system' } }, job)) await wake(ctx)
+  }
+
+  /** What `verb` does to an incident; people are told after the answer. */
+  function incident<S extends z.ZodMiniType>(
+    path: string,
+    summary: string,
+    roles: typeof helpers,
+    fields: S,
+    verb: (ctx: Context, incident: string, fields: z.infer<S>) => Promise<Incident>,
+    done: (incident: Incident) => string,
+  ): Route {
+    return action({
+      path: `/ops/incidents/:incident/${path}`,
+      summary,
+      roles,
+      fields,
+      back: (params) => `/ops/incidents/${encodeURIComponent(params.incident ?? '')}`,
+      async act(ctx, { params, fields: given, afterwards }) {
+        const changed = await verb(ctx, params.incident as string, given)
+        afterwards(soon(ctx, 'notify'))
+        return done(changed)
+      },
+    })
+  }
+
+  return [
+    action({
+      path: '/ops/jobs/:job/run',
+      summary: 'Run a job now, beside its schedule',
+      roles: builders,
+      fields: z.strictObject({ back: z.optional(z.enum(['backups', 'health'])) }),
+      back: () => '/ops/jobs',
+      async act(ctx, { params, fields, afterwards }) {
+        const { name } = findJob(jobs(ctx.config), params.job as string)
+        await claimManually(ctx, name)
+        afterwards(wake(ctx))
+        return { text: `${name} is queued; it begins within seconds.`, to: `/ops/${fields.back ?? 'jobs'}` }
+      },
+    }),
+    action({
+      path: '/ops/webhooks/events/:event/replay',
+      summary: 'Apply a dead event again',
+      roles: helpers,
+      back: () => '/ops/webhooks',
+      async act(ctx, { params, afterwards }) {
+        const [replayed] = await replayEvents(ctx, [number(params.event)])
+        afterwards(soon(ctx, 'webhooks'))
+        return `Event ${replayed?.id ?? ''} (${replayed?.type ?? ''}) is due again.`
+      },
+    }),
+    action({
+      path: '/ops/webhooks/replay-dead',
+      summary: 'Apply every dead event again',
+      roles: helpers,
+      back: () => '/ops/webhooks',
+      async act(ctx, { afterwards }) {
+        const dead = await listInbox(ctx, { state: 'dead', limit: deadAtOnce })
+        const results = { replayed: 0, refused: 0 }
+        // One by one: an event whose payload was pruned keeps none of the others back.
+        for (const { id } of dead)
+          await replayEvents(ctx, [id]).then(
+            () => results.replayed++,
+            (error: unknown) => {
+              if (!(error instanceof CaretakerError)) throw error
+              results.refused++
+            },
+          )
+        afterwards(soon(ctx, 'webhooks'))
+        return `${results.replayed} events are due again${results.refused === 0 ? '.' : `; ${results.refused} cannot be replayed.`}`
+      },
+    }),
+    action({
+      path: '/ops/webhooks/deliveries/:delivery/replay',
+      summary: 'Send a dead message again',
+      roles: helpers,
+      back: () => '/ops/webhooks',
+      async act(ctx, { params, afterwards }) {
+        const [due] = await redeliver(ctx, [number(params.delivery)])
+        afterwards(soon(ctx, 'webhooks-deliver'))
+        return `Message ${due?.id ?? ''} to ${due?.subscriber ?? ''} is due again.`
+      },
+    }),
+    action({
+      path: '/ops/gdpr/:request/approve',
+      summary: 'Let a request be carried out that waits for a review',
+      roles: keepers,
+      back: requestPage,
+      async act(ctx, { params, afterwards }) {
+        await approveRequest(ctx, params.request as string)
+        afterwards(soon(ctx, 'gdpr'))
+        return 'Approved: it is carried out now.'
+      },
+    }),
+    action({
+      path: '/ops/gdpr/:request/extend',
+      summary: 'Two months more, once, with the reason that the person is told',
+      roles: keepers,
+      fields: reason,
+      back: requestPage,
+      async act(ctx, { params, fields }) {
+        const { dueAt } = await extendRequest(ctx, params.request as string, fields.reason)
+        return `Extended: it is due on ${dueAt.toISOString().slice(0, 10)}.`
+      },
+    }),
+    action({
+      path: '/ops/gdpr/:request/refuse',
+      summary: 'End a request with the reason that the person is told',
+      roles: keepers,
+      fields: reason,
+      back: requestPage,
+      async act(ctx, { params, fields }) {
+        await refuseRequest(ctx, params.request as string, fields.reason)
+        return 'Refused. The person must be told why, and of their right to complain.'
+      },
+    }),
+    action({
+      path: '/ops/incidents',
+      summary: 'Open an incident by hand',
+      roles: builders,
+      fields: z.strictObject({ title: required(1_000), severity: required(60), component: optional(100), message: optional(longText) }),
+      back: () => '/ops/incidents',
+      async act(ctx, { fields, afterwards }) {
+        const { number: opened, id } = await openIncident(ctx, fields)
+        afterwards(soon(ctx, 'notify'))
+        return { text: `Incident ${opened} is open.`, to: `/ops/incidents/${id}` }
+      },
+    }),
+    incident(
+      'acknowledge',
+      'Take the incident on',
+      helpers,
+      z.strictObject({}),
+      (ctx, named) => acknowledgeIncident(ctx, { incident: named }),
+      ({ number: acknowledged }) => `Incident ${acknowledged} is acknowledged: no reminder and no escalation after this.`,
+    ),
+    incident(
+      'update',
+      'Move it on, and say so',
+      helpers,
+      z.strictObject({
+        state: z.enum(incidentStates.filter((one) => one !== 'resolved')),
+        message: optional(longText),
+        public: z.enum(['yes', 'no']),
+      }),
+      (ctx, named, { state, message, public: shown }) => updateIncident(ctx, { incident: named, state, message, public: shown === 'yes' }),
+      ({ number: updated, state }) => `Incident ${updated} is ${state}.`,
+    ),
+    incident(
+      'severity',
+      'Make it more or less severe',
+      builders,
+      z.strictObject({ severity: required(60), reason: optional(500) }),
+      (ctx, named, fields) => setSeverity(ctx, { incident: named, ...fields }),
+      ({ number: changed, severity }) => `Incident ${changed} has severity ${severity}.`,
+    ),
+    incident(
+      'check',
+      'Tick off an item of its checklist, or take the tick back',
+      helpers,
+      z.strictObject({ item: z.string().check(z.regex(/^[1-9]\d?$/, 'expected a number')), done: z.enum(['yes', 'no']) }),
+      (ctx, named, { item, done }) => checkItem(ctx, { incident: named, item: Number(item), done: done === 'yes' }),
+      ({ checklist }) => `${checklist.filter(({ doneAt }) => doneAt !== null).length} of ${checklist.length} items are done.`,
+    ),
+    incident(
+      'note',
+      'Add to the timeline what only operators read',
+      helpers,
+      z.strictObject({ note: required(longText) }),
+      (ctx, named, { note }) => addNote(ctx, { incident: named, note }),
+      () => 'The note is in the timeline.',
+    ),
+    incident(
+      'resolve',
+      'End it, and tell everybody who was told of it',
+      builders,
+      z.strictObject({ message: optional(longText), rootCause: optional(longText) }),
+      (ctx, named, fields) => resolveIncident(ctx, { incident: named, ...fields }),
+      ({ number: resolved }) => `Incident ${resolved} is resolved.`,
+    ),
+    action({
+      path: '/ops/silences',
+      summary: 'Keep alerts from opening incidents for a time',
+      roles: builders,
+      fields: z.strictObject({ matcher: required(500), hours: z.enum(silenceHours.map(String)), reason: required(500) }),
+      back: () => '/ops/alerts',
+      async act(ctx, { fields }) {
+        const { endsAt } = await silence(ctx, { matcher: fields.matcher, forMs: Number(fields.hours) * 3_600_000, reason: fields.reason })
+        return `Silent until ${endsAt.toISOString().slice(0, 16).replace('T', ' ')} UTC.`
+      },
+    }),
+    action({
+      path: '/ops/silences/:silence/end',
+      summary: 'End a silence before its time',
+      roles: builders,
+      back: () => '/ops/alerts',
+      async act(ctx, { params }) {
+        await unsilence(ctx, params.silence as string)
+        return 'The silence is over.'
+      },
+    }),
+    action({
+      path: '/ops/maintenance',
+      summary: 'Announce maintenance',
+      roles: builders,
+      fields: z.strictObject({
+        title: required(200),
+        body: optional(5_000),
+        startsAt: optional(20),
+        endsAt: required(20),
+        components: z.optional(z.union([z.string(), z.array(z.string()).check(z.maxLength(100))])),
+      }),
+      back: () => '/ops/maintenance',
+      async act(ctx, { fields }) {
+        const { scheduleMaintenance } = await import('../../health/index.ts')
+        const { title, body, components } = fields
+        const startsAt = fields.startsAt === undefined ? undefined : await localInstant(ctx, 'startsAt', fields.startsAt)
+        const window = await scheduleMaintenance(ctx, {
+          title,
+          endsAt: await localInstant(ctx, 'endsAt', fields.endsAt),
+          ...(body === undefined ? {} : { body }),
+          ...(startsAt === undefined ? {} : { startsAt }),
+          ...(components === undefined ? {} : { components: [components].flat() }),
+        })
+        return `“${window.title}” is announced.`
+      },
+    }),
+    action({
+      path: '/ops/maintenance/:window/end',
+      summary: 'End a maintenance window now, or call it off',
+      roles: builders,
+      back: () => '/ops/maintenance',
+      async act(ctx, { params }) {
+        const { endMaintenance } = await import('../../health/index.ts')
+        await endMaintenance(ctx, params.window as string)
+        return 'The maintenance is over.'
+      },
+    }),
+    action({
+      path: '/ops/keys/:key/revoke',
+      summary: 'Take an operator key back',
+      roles: admins,
+      back: () => '/ops/keys',
+      act: async (ctx, { params }) => `The key ${await revokeKey(ctx, params.key as string)} is revoked; its sessions are over.`,
+    }),
+  ]
+}
+
+function requestPage(params: Record<string, string>): string {
+  return `/ops/gdpr/${encodeURIComponent(params.request ?? '')}`
+}
+
+function number(text: string | undefined): string {
+  if (text === undefined || !/^\d{1,18}$/.test(text)) throw new CaretakerError('not_found', 'There is nothing under that number.')
+  return text
+}
+
+/** What a clock on the wall of the app's zone shows, as an instant. PostgreSQL computes it: it knows the zones. */
+async function localInstant(ctx: Context, field: string, text: string): Promise<Date> {
+  if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d$/.test(text) || Number.isNaN(Date.parse(`${text}Z`)))
+    throw new CaretakerError('invalid_input', `${field}: expected a date and a time such as 2026-11-21T22:00.`)
+  const [row] = await ctx.db.query<{ at: Date }>('select $1::timestamp at time zone $2::text as at', [
+    text,
+    ctx.config.app.timezone ?? 'UTC',
+  ])
+  return row?.at ?? new Date(Number.NaN)
+}

@@ -1,0 +1,138 @@
+import type { Alert, Notification, Silence } from '../../lib/alerts/index.ts'
+import { type Html, html } from '../html.ts'
+import { badge, type Tone, table } from '../parts.ts'
+import { relative } from '../time.ts'
+import { actorText } from './runs.ts'
+import { builders, field, may, postButton, postForm, type View } from './shell.ts'
+
+const tones: Record<Alert['state'], Tone> = { firing: 'bad', pending: 'warn', ok: 'ok' }
+const sent: Record<Notification['state'], Tone> = { waiting: 'none', delivered: 'ok', dead: 'bad', superseded: 'none' }
+
+/** How long a silence may be asked for, in hours. */
+export const silenceHours = [1, 2, 8, 24, 72, 168] as const
+
+export interface AlertsShown {
+  alerts: readonly Alert[]
+  silences: readonly (Silence & { matcher: string })[]
+  notifications: readonly Notification[]
+  channels: readonly string[]
+  /** What the form to silence begins with. */
+  matcher: string
+}
+
+export function alertsPage(view: View, { alerts, silences, notifications, channels, matcher }: AlertsShown): Html {
+  const { timezone, now } = view
+  const maySilence = may(view, builders)
+  return html`<h1>Alerts</h1>
+<p class="soft">An alert is a condition; people are told of its incident. ${
+    channels.length === 0 ? 'No channel is configured: nobody is told of anything.' : `Channels: ${channels.join(', ')}.`
+  }</p>
+${table({
+  caption: 'What holds now, and what was over in the last 24 hours',
+  empty: 'No condition holds.',
+  rows: alerts,
+  columns: [
+    {
+      name: 'Alert',
+      cell: ({ rule, labels, summary }) =>
+        html`${rule}${Object.entries(labels).map(([name, value]) => html` <code>${name}=${value}</code>`)}<br><span class="soft">${summary}</span>`,
+    },
+    {
+      name: 'State',
+      cell: ({ state, withheld }) => html`${badge(tones[state], state)}${withheld !== null && html` ${badge('none', withheld)}`}`,
+    },
+    { name: 'Severity', cell: ({ severity }) => severity },
+    {
+      name: 'Component',
+      cell: ({ component, root }) =>
+        html`${component}${root !== null && root !== component && html` <span class="soft">because of ${root}</span>`}`,
+    },
+    {
+      name: 'Since',
+      cell: ({ since, state, resolvedAt }) =>
+        html`${relative(since, now, timezone)}${state === 'ok' && html`, over ${relative(resolvedAt, now, timezone)}`}`,
+    },
+    ...(maySilence
+      ? [
+          {
+            name: 'Action',
+            cell: ({ rule, state }: Alert) =>
+              state !== 'ok' &&
+              html`<a href="/ops/alerts?matcher=${encodeURIComponent(`rule=${rule}`)}#silence">Silence<span class="vh"> ${rule}</span></a>`,
+          },
+        ]
+      : []),
+  ],
+})}
+<h2>Silences</h2>
+${table({
+  caption: 'Silences that hold',
+  empty: 'Nothing is silenced.',
+  rows: silences,
+  columns: [
+    { name: 'What', cell: (one) => html`<code>${one.matcher}</code>` },
+    { name: 'Why', cell: ({ reason }) => reason },
+    { name: 'Who', cell: ({ createdBy }) => actorText(createdBy) },
+    { name: 'Ends', cell: ({ endsAt }) => relative(endsAt, now, timezone) },
+    ...(maySilence
+      ? [
+          {
+            name: 'Action',
+            cell: ({ id, matcher: what }: Silence & { matcher: string }) =>
+              postButton(view, { action: `/ops/silences/${id}/end`, text: 'End', about: `the silence of ${what}`, look: 'quiet' }),
+          },
+        ]
+      : []),
+  ],
+})}
+${
+  maySilence &&
+  postForm(
+    view,
+    '/ops/silences',
+    html`<h3 id="silence">Silence</h3>${field({
+      id: 'matcher',
+      label: 'What',
+      value: matcher,
+      required: true,
+      maxLength: 500,
+      hint: 'A rule or component such as stripe, or component=stripe,severity=P3. * stands for any characters.',
+    })}${field({ id: 'hours', label: 'For', options: silenceHours.map((hours) => [String(hours), hours < 48 ? `${hours} h` : `${hours / 24} days`] as const), value: '2' })}${field(
+      {
+        id: 'reason',
+        label: 'Why',
+        required: true,
+        maxLength: 500,
+        hint: 'For whoever wonders why it is quiet.',
+      },
+    )}<button>Silence</button>`,
+    'card',
+  )
+}
+<h2>What people were told</h2>
+${notificationsTable(view, notifications)}`
+}
+
+export function notificationsTable({ now, timezone }: View, notifications: readonly Notification[]): Html {
+  return table({
+    caption: `The newest ${notifications.length} notifications`,
+    empty: 'Nobody was told of anything.',
+    rows: notifications,
+    columns: [
+      {
+        name: 'What',
+        cell: ({ kind, incident, payload }) =>
+          incident === null
+            ? html`${kind} ${payload.title}`
+            : html`${kind} <a href="/ops/incidents/${incident}">#${payload.number} ${payload.title}</a>`,
+      },
+      { name: 'Channel', cell: ({ channel }) => channel },
+      {
+        name: 'State',
+        cell: ({ state, error }) => html`${badge(sent[state], state)}${error !== null && html` <code>${error.code}</code>`}`,
+      },
+      { name: 'Attempts', numeric: true, cell: ({ attempts }) => attempts },
+      { name: 'Made', cell: ({ createdAt }) => relative(createdAt, now, timezone) },
+    ],
+  })
+}

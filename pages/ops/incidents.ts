@@ -1,0 +1,222 @@
+import type { Incident, IncidentDetail, IncidentEvent, Notification, Severity } from '../../lib/alerts/index.ts'
+import { type Html, html, safeHref } from '../html.ts'
+import { badge, facts, type Tone, table } from '../parts.ts'
+import { relative, time } from '../time.ts'
+import { notificationsTable } from './alerts.ts'
+import { actorText } from './runs.ts'
+import { builders, field, helpers, may, postButton, postForm, type View } from './shell.ts'
+
+export function stateBadge({ state, acknowledgedAt }: Pick<Incident, 'state' | 'acknowledgedAt'>): Html {
+  const tone: Tone = state === 'resolved' ? 'ok' : acknowledgedAt === null ? 'bad' : 'warn'
+  return html`${badge(tone, state)}${state !== 'resolved' && html` ${acknowledgedAt === null ? 'not acknowledged' : 'acknowledged'}`}`
+}
+
+export function incidentsTable(view: View, given: { caption: string; empty: string; rows: readonly Incident[] }): Html {
+  const { now, timezone } = view
+  return table<Incident>({
+    ...given,
+    columns: [
+      { name: 'Incident', cell: ({ number, title, id }) => html`<a href="/ops/incidents/${id}">#${number} ${title}</a>` },
+      { name: 'State', cell: stateBadge },
+      { name: 'Severity', cell: ({ severity }) => severity },
+      { name: 'Component', cell: ({ component }) => component },
+      { name: 'Opened', cell: ({ openedAt }) => relative(openedAt, now, timezone) },
+      ...(may(view, helpers)
+        ? [
+            {
+              name: 'Action',
+              cell: ({ id, number, state, acknowledgedAt }: Incident) =>
+                state !== 'resolved' &&
+                acknowledgedAt === null &&
+                postButton(view, { action: `/ops/incidents/${id}/acknowledge`, text: 'Acknowledge', about: `incident ${number}` }),
+            },
+          ]
+        : []),
+    ],
+  })
+}
+
+export function incidentsPage(
+  view: View,
+  shown: { open: readonly Incident[]; resolved: readonly Incident[]; older: number | null; severities: readonly Severity[] },
+): Html {
+  return html`<h1>Incidents</h1>
+<h2>Open</h2>
+${incidentsTable(view, { caption: 'Newest first', empty: 'Nothing is wrong that anybody knows of.', rows: shown.open })}
+<h2>Resolved</h2>
+${incidentsTable({ ...view, session: { ...view.session, role: 'viewer' } }, { caption: 'Newest first', empty: 'There was no incident yet.', rows: shown.resolved })}
+${shown.older !== null && html`<p><a href="/ops/incidents?before=${shown.older}">Older</a></p>`}
+${
+  may(view, builders) &&
+  html`<h2>Open an incident</h2>${postForm(
+    view,
+    '/ops/incidents',
+    html`${field({ id: 'title', label: 'What is wrong', hint: 'For operators.', required: true, maxLength: 200 })}
+${severityField(shown.severities, shown.severities[0]?.name ?? '')}
+${field({ id: 'component', label: 'Component', hint: 'The name of a check; its alerts then join this incident. May be empty.', maxLength: 100 })}
+${field({ id: 'message', label: 'First update for the status page', hint: 'Shown to everybody where the severity is public. May be empty.', rows: 2, maxLength: 5_000 })}
+<button>Open</button>`,
+    'card',
+  )}
+${table({
+  caption: 'Severities of the policy',
+  empty: '',
+  rows: shown.severities,
+  columns: [
+    { name: 'Severity', cell: ({ name }) => name },
+    { name: 'Meaning', cell: ({ description }) => description },
+    { name: 'Respond within', cell: ({ respondWithin }) => respondWithin ?? 'no limit' },
+    { name: 'Status page', cell: (one) => (one.public ? 'yes' : 'no') },
+  ],
+})}`
+}`
+}
+
+export interface IncidentShown extends IncidentDetail {
+  severities: readonly Severity[]
+  notifications: readonly Notification[]
+  /** An event in words. */
+  describe(event: IncidentEvent): string
+}
+
+export function incidentPage(view: View, shown: IncidentShown): Html {
+  const { incident, alerts, timeline, severities, notifications, describe } = shown
+  const { timezone, now } = view
+  const { id, number } = incident
+  const open = incident.state !== 'resolved'
+  const mayHelp = may(view, helpers)
+  const mayAll = may(view, builders)
+  const at = (verb: string) => `/ops/incidents/${id}/${verb}`
+  return html`<h1>#${number} ${incident.title}</h1>
+<p>${stateBadge(incident)}</p>
+${open && mayHelp && incident.acknowledgedAt === null && html`<div class="acts">${postButton(view, { action: at('acknowledge'), text: 'Acknowledge' })}</div>`}
+${facts([
+  ['Severity', incident.severity],
+  ['Component', incident.component ?? 'none named'],
+  ['Also affected', incident.affected.length === 0 ? 'nothing' : incident.affected.join(', ')],
+  ['Opened', html`${time(incident.openedAt, timezone)} by ${actorText(incident.openedBy)}`],
+  [
+    'Acknowledged',
+    incident.acknowledgedAt === null
+      ? 'not yet'
+      : html`${time(incident.acknowledgedAt, timezone)} by ${actorText(incident.acknowledgedBy)}`,
+  ],
+  ...(open && incident.acknowledgedAt === null
+    ? ([
+        [
+          'Respond by',
+          html`${time(incident.respondBy, timezone, 'no limit')}${incident.responseMissedAt !== null && html` ${badge('bad', 'missed')}`}`,
+        ],
+        [
+          'More are told',
+          incident.escalatedAt === null
+            ? relative(incident.escalateAt, now, timezone)
+            : html`since ${time(incident.escalatedAt, timezone)}`,
+        ],
+        ['Told again', relative(incident.nextReminderAt, now, timezone)],
+      ] as const)
+    : []),
+  ...(open ? [] : ([['Resolved', html`${time(incident.resolvedAt, timezone)} by ${actorText(incident.resolvedBy)}`]] as const)),
+  ['Root cause', incident.rootCause ?? 'not written down yet'],
+  ['Status page', incident.public ? `shown as “${incident.publicTitle ?? 'Service disruption'}”` : 'not shown'],
+])}
+<p><a href="${at('postmortem.md')}">Post-mortem as Markdown</a></p>
+<h2>Alerts</h2>
+${table({
+  caption: 'Conditions of this incident',
+  empty: 'No alert: it was opened by hand.',
+  rows: alerts,
+  columns: [
+    { name: 'Alert', cell: ({ rule, summary }) => html`${rule}<br><span class="soft">${summary}</span>` },
+    {
+      name: 'State',
+      cell: ({ clearedAt }) =>
+        clearedAt === null ? badge('bad', 'firing') : html`${badge('ok', 'clear')} since ${relative(clearedAt, now, timezone)}`,
+    },
+    { name: 'Component', cell: ({ component }) => component },
+    { name: 'Since', cell: ({ since }) => time(since, timezone) },
+    { name: 'Runbook', cell: ({ runbook, rule }) => runbookLink(runbook, rule) },
+  ],
+})}
+${
+  incident.checklist.length > 0 &&
+  html`<h2>Checklist</h2><ol class="checks">${incident.checklist.map(
+    (item, index) =>
+      html`<li><span>${item.doneAt === null ? '' : badge('ok', 'done')} ${item.text}${item.doneAt !== null && html` <span class="soft">${relative(new Date(item.doneAt), now, timezone)}</span>`}</span>${
+        mayHelp &&
+        postButton(view, {
+          action: at('check'),
+          text: item.doneAt === null ? 'Done' : 'Undo',
+          about: `item ${index + 1}`,
+          look: 'quiet',
+          fields: { item: String(index + 1), done: item.doneAt === null ? 'yes' : 'no' },
+        })
+      }</li>`,
+  )}</ol>`
+}
+<h2>Timeline</h2>
+<ol class="line">${timeline.map(
+    (event) =>
+      html`<li>${time(event.at, timezone)} ${event.public && badge('none', 'public')}<br>${describe(event)}${event.body !== null && html`<blockquote>${event.body}</blockquote>`}</li>`,
+  )}</ol>
+${
+  mayHelp &&
+  html`<div class="grid wide">${
+    open &&
+    html`<section class="card"><h2>Update</h2>${postForm(
+      view,
+      at('update'),
+      html`${field({
+        id: 'state',
+        label: 'State',
+        value: incident.state,
+        options: ['investigating', 'identified', 'monitoring'].map((one) => [one, one] as const),
+      })}${field({ id: 'message', label: 'What to tell', hint: incident.public ? 'Shown on the status page.' : 'Told to everybody who knows of it.', rows: 3, maxLength: 5_000 })}${field(
+        {
+          id: 'public',
+          label: 'Status page',
+          value: incident.public ? 'yes' : 'no',
+          options: [
+            ['yes', 'shown'],
+            ['no', 'not shown'],
+          ],
+        },
+      )}<button>Update</button>`,
+    )}</section>`
+  }<section class="card"><h2>Note</h2>${postForm(
+    view,
+    at('note'),
+    html`${field({ id: 'note', label: 'For operators', required: true, rows: 3, maxLength: 5_000 })}<button>Add</button>`,
+  )}</section>${
+    mayAll &&
+    open &&
+    html`<section class="card"><h2>Severity</h2>${postForm(
+      view,
+      at('severity'),
+      html`${severityField(severities, incident.severity)}${field({ id: 'reason', label: 'Why', maxLength: 500 })}<button>Change</button>`,
+    )}</section><section class="card"><h2>Resolve</h2>${postForm(
+      view,
+      at('resolve'),
+      html`${field({ id: 'resolve-message', name: 'message', label: 'Last update', rows: 2, maxLength: 5_000 })}${field({ id: 'rootCause', label: 'Root cause', hint: 'For operators and the post-mortem.', rows: 2, maxLength: 5_000 })}<button>Resolve</button>`,
+    )}</section>`
+  }</div>`
+}
+<h2>Who was told</h2>
+${notificationsTable(view, notifications)}`
+}
+
+function severityField(severities: readonly Severity[], value: string): Html {
+  return field({
+    id: 'severity',
+    label: 'Severity',
+    value,
+    options: severities.map(
+      ({ name, description }) => [name, description === null ? name : `${name}: ${description}`.slice(0, 80)] as const,
+    ),
+  })
+}
+
+function runbookLink(runbook: string | null, rule: string): Html | null {
+  const href = runbook === null ? null : safeHref(runbook)
+  return href === null ? null : html`<a href="${href}" rel="noreferrer">Runbook<span class="vh"> of ${rule}</span></a>`
+}

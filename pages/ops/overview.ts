@@ -1,0 +1,169 @@
+import type { Incident } from '../../lib/alerts/index.ts'
+import type { Loss } from '../../lib/backup/index.ts'
+import type { GdprRequest } from '../../lib/gdpr/index.ts'
+import type { HealthObservation, MaintenanceWindow } from '../../lib/health/index.ts'
+import { type Html, html } from '../html.ts'
+import { badge, banner, counted, type Tone, table, tile } from '../parts.ts'
+import { relative, spanText } from '../time.ts'
+import { lossSentence } from './backups.ts'
+import { daysLeft } from './gdpr.ts'
+import { statusBadge } from './health.ts'
+import { incidentsTable } from './incidents.ts'
+import { secondsText, shareText } from './metrics.ts'
+import { type JobRow, runBadge } from './runs.ts'
+import type { View } from './shell.ts'
+
+export interface OverviewShown {
+  health: readonly HealthObservation[]
+  incidents: readonly Incident[]
+  jobs: readonly JobRow[]
+  loss: Loss | null
+  requests: readonly GdprRequest[]
+  deadEvents: number
+  deadDeliveries: number
+  maintenance: readonly MaintenanceWindow[]
+  /** Of the last hour; null where nothing was measured. */
+  errorRate: number | null
+  p95: number | null
+}
+
+/** Everything at a glance; each tile leads to its page. */
+export function overviewPage(view: View, shown: OverviewShown): Html {
+  const { now, timezone } = view
+  const { health, incidents, jobs, loss, requests, deadEvents, deadDeliveries, maintenance, errorRate, p95 } = shown
+  const down = health.filter(({ status }) => status === 'down')
+  const unknown = health.filter(({ status }) => status === 'unknown')
+  const failed = jobs.filter(({ last }) => last?.state === 'failed')
+  const open = requests.filter(({ finishedAt }) => finishedAt === null).sort((a, b) => a.dueAt.getTime() - b.dueAt.getTime())
+  const [firstDue] = open
+  const days = firstDue === undefined ? null : daysLeft(firstDue, now)
+  const dead = deadEvents + deadDeliveries
+  const current = maintenance.filter(({ startsAt }) => startsAt <= now)
+  const { tone, text } = verdict({
+    down,
+    unacknowledged: incidents.filter(({ acknowledgedAt }) => acknowledgedAt === null).length,
+    incidents,
+    failed,
+    days,
+    dead,
+  })
+  return html`<h1>Overview</h1>
+${banner(tone, text)}
+<div class="grid">
+${tile({
+  title: 'Health',
+  href: '/ops/health',
+  big: `${health.filter(({ status }) => status === 'up').length} of ${health.length} up`,
+  note:
+    down.length > 0
+      ? `down: ${down.map(({ check }) => check).join(', ')}`
+      : unknown.length > 0
+        ? `${unknown.length} not configured or not looked at`
+        : 'everything was looked at',
+})}
+${tile({
+  title: 'Open incidents',
+  href: '/ops/incidents',
+  big: incidents.length,
+  note:
+    incidents.length === 0
+      ? 'nothing is wrong that anybody knows of'
+      : counted(incidents.filter(({ acknowledgedAt }) => acknowledgedAt === null).length, 'not acknowledged', 'not acknowledged'),
+})}
+${tile({
+  title: 'Jobs that failed',
+  href: '/ops/jobs',
+  big: failed.length,
+  note: failed.length === 0 ? `${jobs.length} jobs, each well the last time` : failed.map(({ name }) => name).join(', '),
+})}
+${tile({
+  title: 'Data at risk (RPO)',
+  href: '/ops/backups',
+  big: loss === null || loss.lostMs === null ? 'everything' : spanText(loss.lostMs),
+  note:
+    loss === null || loss.openAgainMs === null
+      ? 'no drill has measured a restore yet'
+      : `open again in about ${spanText(loss.openAgainMs)} (RTO)`,
+})}
+${tile({
+  title: 'Privacy requests',
+  href: '/ops/gdpr',
+  big: open.length,
+  note:
+    days === null ? 'none is open' : days < 0 ? `one is ${counted(-days, 'day')} overdue` : `the first is due in ${counted(days, 'day')}`,
+})}
+${tile({
+  title: 'Dead letters',
+  href: '/ops/webhooks',
+  big: dead,
+  note:
+    dead === 0
+      ? 'every event was applied, every message delivered'
+      : `${counted(deadEvents, 'event')}, ${counted(deadDeliveries, 'message')}`,
+})}
+${tile({
+  title: 'Response time (p95)',
+  href: '/ops/metrics',
+  big: p95 === null ? 'no data' : secondsText(p95),
+  note: errorRate === null ? 'nothing was measured in the last hour' : `${shareText(errorRate)} of the last hour’s requests failed`,
+})}
+${tile({
+  title: 'Maintenance',
+  href: '/ops/maintenance',
+  big: current.length > 0 ? 'now' : maintenance.length > 0 ? relative(maintenance[0]?.startsAt, now, timezone) : 'none',
+  note: current[0]?.title ?? maintenance[0]?.title ?? 'none is planned for the next seven days',
+})}
+</div>
+${incidents.length > 0 && html`<h2>Open incidents</h2>${incidentsTable(view, { caption: 'Newest first', empty: '', rows: incidents })}`}
+${
+  down.length > 0 &&
+  html`<h2>Down</h2>${table({
+    caption: 'Checks that fail',
+    empty: '',
+    rows: down,
+    columns: [
+      { name: 'Check', cell: ({ check }) => check },
+      { name: 'Status', cell: ({ status, cause }) => html`${statusBadge(status)}${cause !== undefined && html` <code>${cause}</code>`}` },
+      { name: 'Since', cell: ({ since }) => relative(since, now, timezone) },
+      { name: 'Critical', cell: ({ critical }) => (critical ? badge('bad', 'critical') : 'no') },
+    ],
+  })}`
+}
+${
+  failed.length > 0 &&
+  html`<h2>Jobs that failed</h2>${table({
+    caption: 'Whose last run failed',
+    empty: '',
+    rows: failed,
+    columns: [
+      { name: 'Job', cell: ({ name }) => html`<a href="/ops/runs?job=${name}">${name}</a>` },
+      { name: 'Last run', cell: ({ last }) => last !== undefined && html`${runBadge(last.state)} ${relative(last.slot, now, timezone)}` },
+      { name: 'Next run', cell: ({ next }) => relative(next, now, timezone, 'when work waits') },
+    ],
+  })}`
+}
+<h2>If the database died now</h2>
+<p>${lossSentence(loss)}</p>`
+}
+
+/** The one sentence: the worst first. */
+function verdict(of: {
+  down: readonly HealthObservation[]
+  unacknowledged: number
+  incidents: readonly Incident[]
+  failed: readonly JobRow[]
+  days: number | null
+  dead: number
+}): { tone: Tone; text: string } {
+  const critical = of.down.filter((one) => one.critical)
+  if (critical.length > 0) return { tone: 'bad', text: `Down: ${critical.map(({ check }) => check).join(', ')}.` }
+  if (of.unacknowledged > 0) return { tone: 'bad', text: `${counted(of.unacknowledged, 'incident')} that nobody has acknowledged.` }
+  if (of.days !== null && of.days < 0) return { tone: 'bad', text: 'A privacy request is overdue.' }
+  if (of.down.length > 0) return { tone: 'warn', text: `Degraded: ${of.down.map(({ check }) => check).join(', ')}.` }
+  if (of.incidents.length > 0) return { tone: 'warn', text: `${counted(of.incidents.length, 'incident')} being worked on.` }
+  const parts = [
+    ...(of.failed.length > 0 ? [`${counted(of.failed.length, 'job')} failed the last time`] : []),
+    ...(of.dead > 0 ? [counted(of.dead, 'dead letter')] : []),
+  ]
+  return parts.length > 0 ? { tone: 'warn', text: `Up, but ${parts.join(' and ')}.` } : { tone: 'ok', text: 'Everything is well.' }
+}
