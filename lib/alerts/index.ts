@@ -1,4 +1,5 @@
 export { channelNames } from './channels/names.ts'
+export { channelSecret } from './channels/open-channel.ts'
 export { enqueueNotification, type NewNotification } from './enqueue-notification.ts'
 export { type Evaluation, evaluateAlerts } from './evaluate-alerts.ts'
 export {
@@ -34,6 +35,7 @@ export {
 } from './incidents/index.ts'
 export { type Alert, listAlerts, listNotifications, type Notification } from './list-alerts.ts'
 export { type Matcher, showMatchers } from './matchers.ts'
+export { type SendingOutcome, sendNotifications } from './send-notifications.ts'
 export { listSilences, type Silence, silence, unsilence } from './silences.ts'
 export type { AlertSources, CheckObservation, Figure, FigureQuery, Maintenance } from './sources.ts'
 export type { AlertChange, NotificationKind, NotificationPayload } from './types.ts'

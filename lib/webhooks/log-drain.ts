@@ -1,7 +1,7 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError } from '../platform/errors.ts'
-import { namedSecrets } from './named-secrets.ts'
+import { namedSecrets } from '../platform/named-secrets.ts'
 import type { LogReceipt } from './receive-logs.ts'
 import type { WebhookRequest } from './source.ts'
 import { instant, isObject, type JsonObject, parseText } from './sources/json.ts'

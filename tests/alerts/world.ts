@@ -88,7 +88,7 @@ export function alertContext(
       SENDGRID_FROM_EMAIL: 'ops@shop.test',
       ...env,
     }),
-    deadline: new Date('2026-12-21T12:00:00Z'),
+    deadline: new Date('2028-01-01T00:00:00Z'),
   })
   return { ctx, minutes: (count: number) => clock.advance(count * 60_000) }
 }

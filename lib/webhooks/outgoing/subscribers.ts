@@ -2,8 +2,8 @@ import { durationMs, nearest, type Policy, type SubscriberPolicy } from '../../c
 import type { Env } from '../../platform/env.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { environmentCipher } from '../../platform/field-cipher.ts'
+import { namedSecrets } from '../../platform/named-secrets.ts'
 import { parseWebhookSecrets, type WebhookKey } from '../../platform/standard-webhooks.ts'
-import { namedSecrets } from '../named-secrets.ts'
 
 const defaultTimeoutMs = 15_000
 

@@ -1,7 +1,7 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 import type { WebhookSourcePolicy } from '../../config/index.ts'
 import { CaretakerError } from '../../platform/errors.ts'
-import { namedSecrets } from '../named-secrets.ts'
+import { namedSecrets } from '../../platform/named-secrets.ts'
 import type { WebhookSource } from '../source.ts'
 import { instant, isObject, parseJsonObject } from './json.ts'
 

@@ -1,7 +1,7 @@
 import type { WebhookSourcePolicy } from '../../config/index.ts'
 import { CaretakerError } from '../../platform/errors.ts'
+import { namedSecrets } from '../../platform/named-secrets.ts'
 import { parseWebhookSecrets, verifyWebhook } from '../../platform/standard-webhooks.ts'
-import { namedSecrets } from '../named-secrets.ts'
 import type { Verified, WebhookSource } from '../source.ts'
 import { instant, isObject, isWord, type JsonObject, parseJsonObject } from './json.ts'
 

@@ -1,4 +1,4 @@
-import { CaretakerError } from '../platform/errors.ts'
+import { CaretakerError } from './errors.ts'
 
 /**
  * The secrets of one name in a setting of the form `NAME=SECRET,OTHER=SECRET`; a name stands there once for each secret it has.
