@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto'
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import { keyHash } from '../lib/http/index.ts'
 import { systemClock } from '../lib/platform/clock.ts'
 import { type Database, openDatabase } from '../lib/platform/db.ts'
 import { CaretakerError } from '../lib/platform/errors.ts'
@@ -44,6 +45,8 @@ export interface StackOptions {
 export interface Stack {
   readonly url: string
   readonly environment: Record<string, string>
+  /** Opens the dashboard and the API here, as an admin. */
+  readonly operatorKey: string
   readonly dataDirectory: string
   readonly example: string
   /** Rows loaded just now; null when the example was there already. */
@@ -84,6 +87,7 @@ export async function startStack(
     const ground = await openGround(options)
     undo.push(() => ground.close())
     const environment = environmentOf(ground, server.url)
+    const operatorKey = await makeOperatorKey(ground)
     const supabase = createSupabase({
       db: ground.db,
       tokens: ground.tokens,
@@ -112,6 +116,7 @@ export async function startStack(
     return {
       url: server.url,
       environment,
+      operatorKey,
       dataDirectory: ground.dataDirectory,
       example: ground.example,
       rows: ground.rows,
@@ -238,6 +243,17 @@ async function openGround(options: StackOptions): Promise<Ground> {
     await close().catch(() => undefined)
     throw error
   }
+}
+
+/** The same for as long as the folder is kept, and there again where it was revoked: whoever starts the stack has its secrets. */
+async function makeOperatorKey({ db, secrets }: Ground): Promise<string> {
+  const key = `ck_${createHmac('sha256', secrets.cronSecret).update('operator key').digest('base64url')}`
+  await db.execute(
+    `insert into caretaker.api_keys (name, role, hash) values ('npm start', 'admin', $1::bytea)
+     on conflict (hash) do update set revoked_at = null, role = excluded.role`,
+    [keyHash(key)],
+  )
+  return key
 }
 
 function exampleApp({ example, secrets }: Ground): Handle {

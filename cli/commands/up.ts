@@ -199,6 +199,9 @@ function announce(out: Output, stack: Stack, runtime: Runtime, all: readonly Job
     '',
     `${colour('bold', `${runtime.policy.app.name} is being looked after`)}  (ready in ${duration(tookMs)})`,
     '',
+    `  dashboard  ${stack.url}/ops`,
+    `  sign in    ${stack.operatorKey}`,
+    `  status     ${stack.url}/status`,
     `  health     ${stack.url}/health`,
     `  paths      ${stack.url}/openapi.json`,
     `  Supabase   ${stack.url}  (auth, rest, storage)`,
@@ -233,6 +236,8 @@ function announce(out: Output, stack: Stack, runtime: Runtime, all: readonly Job
   out.result(
     {
       url: stack.url,
+      dashboard: `${stack.url}/ops`,
+      operatorKey: stack.operatorKey,
       dataDirectory: stack.dataDirectory,
       example: stack.example,
       rowsLoaded: stack.rows,
