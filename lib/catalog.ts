@@ -43,6 +43,15 @@ const builtIn: readonly BuiltIn[] = [
     plan: async (ctx) => (await import('./health/index.ts')).planHealth(ctx),
   },
   {
+    name: 'metrics',
+    description: 'Ask the gauges that are due, count what jobs and log drains told, and sum complete hours up',
+    schedule: '* * * * *',
+    on: () => true,
+    run: async (ctx, run) =>
+      (await import('./metrics/index.ts')).metricsJob(ctx, run, async (asked) => (await import('./health/index.ts')).healthNow(asked)),
+    plan: async (ctx) => (await import('./metrics/index.ts')).planMetrics(ctx),
+  },
+  {
     name: 'webhooks',
     description: 'Apply the webhook events that wait in the inbox',
     schedule: null,

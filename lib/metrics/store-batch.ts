@@ -12,6 +12,8 @@ export interface StoreOptions {
   mostSeries?: number | undefined
   /** Ids by key from earlier calls of the same process; it is added to. With it the usual batch is one statement. */
   known?: Map<string, string>
+  /** The batch says all there is of its minutes: what is stored of them is replaced. */
+  replace?: boolean
 }
 
 /**
@@ -22,7 +24,7 @@ export async function storeBatch(
   db: Queryable,
   environment: string,
   batch: Batch,
-  { now, mostSeries, known = new Map() }: StoreOptions,
+  { now, mostSeries, known = new Map(), replace = false }: StoreOptions,
 ): Promise<Map<string, number>> {
   let folded = new Map<string, number>()
   const unknown = [...batch.series].flatMap(([key, { identity }]) => (known.has(key) ? [] : [identity]))
@@ -31,7 +33,7 @@ export async function storeBatch(
     for (const [key, id] of resolved.ids) known.set(key, id)
     folded = resolved.folded
   }
-  await addPoints(db, rowsOf(batch, known, now))
+  await addPoints(db, rowsOf(batch, known, now), replace)
   return folded
 }
 
@@ -68,7 +70,7 @@ function rowsOf(batch: Batch, ids: ReadonlyMap<string, string>, now: Date): Poin
   }))
 }
 
-async function addPoints(db: Queryable, rows: readonly PointRow[]): Promise<void> {
+async function addPoints(db: Queryable, rows: readonly PointRow[], replace: boolean): Promise<void> {
   if (rows.length === 0) return
   await db.execute(
     // In one order, so that two instances cannot each wait for the other's row.
@@ -77,14 +79,19 @@ async function addPoints(db: Queryable, rows: readonly PointRow[]): Promise<void
      from jsonb_to_recordset($1::jsonb) as row(series bigint, minute bigint, count bigint, sum float8, min float8, max float8, last float8,
        buckets int[], counts bigint[])
      order by 1, 2
-     on conflict (series, at) do update set count = p.count + excluded.count, sum = p.sum + excluded.sum,
+     on conflict (series, at) do update ${replace ? replacing : adding}`,
+    [JSON.stringify(rows)],
+  )
+}
+
+const replacing = `set count = excluded.count, sum = excluded.sum, min = excluded.min, max = excluded.max, last = excluded.last
+  where (p.count, p.sum) is distinct from (excluded.count, excluded.sum)`
+
+const adding = `set count = p.count + excluded.count, sum = p.sum + excluded.sum,
        min = least(p.min, excluded.min), max = greatest(p.max, excluded.max), last = excluded.last,
        (buckets, counts) = (
          select array_agg(bucket), array_agg(count) from (
            select bucket, sum(count)::bigint as count
            from (select * from unnest(p.buckets, p.counts) union all select * from unnest(excluded.buckets, excluded.counts)) as halves(bucket, count)
            group by bucket
-         ) as merged)`,
-    [JSON.stringify(rows)],
-  )
-}
+         ) as merged)`

@@ -34,10 +34,11 @@ export async function tell(
   series: Partial<SeriesIdentity> & { name: string },
   values: readonly number[],
   time: Date,
+  now = time,
 ): Promise<void> {
   const batch = new Batch()
   for (const value of values) batch.add({ labels: {}, kind: 'counter', source: 'caretaker', ...series }, value, time)
-  await storeBatch(ctx.db, ctx.environment, batch, { now: new Date(Math.max(time.getTime(), ctx.clock.now().getTime())) })
+  await storeBatch(ctx.db, ctx.environment, batch, { now })
 }
 
 export const request = (status: number | string, labels: Record<string, string> = {}) => ({
