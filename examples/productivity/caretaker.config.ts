@@ -87,6 +87,46 @@ export default defineConfig({
     },
   },
 
+  alerts: {
+    channels: {
+      slack: {},
+      pagerduty: {},
+      'team-lead': { kind: 'email', to: ['lead@example.org'] },
+    },
+  },
+
+  // Nobody carries a pager for what can wait: who is told, and how fast, goes by what is broken.
+  incidents: {
+    severities: {
+      P1_Critical: {
+        description: 'Complete service outage',
+        respondWithin: '15 minutes',
+        notify: ['slack'],
+        escalateAfter: 'immediately',
+        escalateTo: ['pagerduty'],
+        public: true,
+      },
+      P2_High: {
+        description: 'Major feature broken',
+        respondWithin: '1 hour',
+        notify: ['slack'],
+        escalateAfter: 'immediately',
+        escalateTo: ['team-lead'],
+        public: true,
+      },
+      P3_Medium: { description: 'Minor feature issue', respondWithin: '4 hours', notify: ['slack'] },
+      // It is in the list of incidents, which is the backlog.
+      P4_Low: { description: 'Cosmetic issue', respondWithin: 'next business day', notify: [] },
+    },
+    checklist: [
+      'Detect: alert, report of a user, or found by hand',
+      'Triage: severity, affected users, scope',
+      'Respond: mitigate, communicate, investigate',
+      'Resolve: deploy the fix, verify it, watch it stay',
+      'Post-mortem: timeline, root cause, prevention',
+    ],
+  },
+
   gdpr: {
     subject: { table: 'users', id: 'id', email: 'email' },
     tables: {

@@ -92,6 +92,59 @@ export default defineConfig({
   // Recipients are not named here: the public keys come from the environment, so that each deployment has its own.
   backup: { keep: { daily: 30, config: '90 days' }, increments: {} },
 
+  alerts: {
+    channels: {
+      slack: {},
+      pagerduty: {},
+      cto: { kind: 'email', to: ['cto@example.org'] },
+    },
+  },
+
+  incidents: {
+    severities: {
+      P0: {
+        description: 'Critical: complete outage, data breach, security incident',
+        respondWithin: '15 minutes',
+        notify: ['slack', 'pagerduty'],
+        escalateAfter: 'immediately',
+        escalateTo: ['cto'],
+        public: true,
+      },
+      P1: {
+        description: 'High: partial outage, performance degradation of more than half',
+        respondWithin: '30 minutes',
+        notify: ['slack', 'pagerduty'],
+        escalateAfter: '1 hour',
+        escalateTo: ['cto'],
+        public: true,
+      },
+      P2: {
+        description: 'Medium: a feature is unavailable, performance degradation of less than half',
+        respondWithin: '2 hours',
+        notify: ['slack'],
+        escalateAfter: '4 hours',
+        escalateTo: ['pagerduty'],
+      },
+      P3: {
+        description: 'Low: minor issues, cosmetic bugs',
+        respondWithin: '24 hours',
+        notify: ['slack'],
+        escalateAfter: '48 hours',
+        escalateTo: ['pagerduty'],
+      },
+    },
+    checklist: [
+      'Acknowledge alert',
+      'Create incident channel (#incident-YYYY-MM-DD-description)',
+      'Assess impact and severity',
+      'Implement immediate mitigation',
+      'Update status page',
+      'Begin root cause analysis',
+      'Deploy fix',
+      'Write postmortem',
+    ],
+  },
+
   gdpr: {
     subject: { table: 'auth.users', id: 'id', email: 'email' },
     // Who else holds data of the people, asked where there is a key for it.
