@@ -3,17 +3,19 @@ import { type Html, html } from './html.ts'
 export type DayState = 'up' | 'partial' | 'down' | 'maintenance' | 'unknown'
 
 /**
- * A bar for each day, oldest first, as one SVG. A run of equal days is one line whose dashes are the days, so that ninety
- * days weigh some hundred bytes. `summary` says in words what the bars show: it is what a screen reader reads.
+ * A bar for each day, oldest first, as one SVG. A run of equal days is one line whose dashes are the days, and the most
+ * frequent state one line below all others, so that ninety days weigh some hundred bytes. `summary` says in words what the bars show: it is what a screen reader reads.
  */
 export function dayBars(given: { days: readonly DayState[]; summary: string }): Html {
   const { days, summary } = given
-  const runs = new Map<DayState, string>()
+  const count = (state: DayState | undefined) => days.filter((one) => one === state).length
+  const base = [...new Set(days)].reduce<DayState | undefined>((most, one) => (count(one) > count(most) ? one : most), undefined)
+  const runs = new Map<DayState, string>(base === undefined ? [] : [[base, `M0 5h${days.length}`]])
   for (let from = 0; from < days.length; ) {
     const state = days[from] as DayState
     let to = from + 1
     while (to < days.length && days[to] === state) to++
-    runs.set(state, `${runs.get(state) ?? ''}M${from} 5h${to - from}`)
+    if (state !== base) runs.set(state, `${runs.get(state) ?? ''}M${from} 5h${to - from}`)
     from = to
   }
   return html`<svg class="days" viewBox="0 0 ${days.length} 10" preserveAspectRatio="none" role="img" aria-label="${summary}">${[

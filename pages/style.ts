@@ -93,6 +93,8 @@ ol.line li{margin:0 0 .8rem}
 .d-down{stroke:var(--bad)}
 .d-maintenance{stroke:var(--accent)}
 .d-unknown{stroke:var(--line)}
+.comp{display:flex;flex-wrap:wrap;justify-content:space-between;align-items:baseline;gap:.25rem 1rem}
+.comp h3{margin:.5rem 0 .3rem}
 .ends{display:flex;justify-content:space-between;color:var(--soft);font-size:.8125rem}
 .vh{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 footer{border-top:1px solid var(--line);color:var(--soft);font-size:.875rem;padding-block:1rem 2rem}

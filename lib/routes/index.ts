@@ -4,6 +4,7 @@ import { gdpr } from './gdpr.ts'
 import { health } from './health.ts'
 import { openapi } from './openapi.ts'
 import { ops } from './ops.ts'
+import { status } from './status.ts'
 import type { Wake } from './wake-worker.ts'
 import { webhooks } from './webhooks.ts'
 import { worker } from './worker.ts'
@@ -14,6 +15,7 @@ import { worker } from './worker.ts'
  */
 export const functions = {
   health,
+  status,
   webhooks,
   gdpr,
   cron,

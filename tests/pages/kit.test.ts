@@ -53,7 +53,7 @@ describe('bars of days', () => {
   it('writes a run of equal days once', () => {
     const days = [...Array(50).fill('up'), 'down', ...Array(39).fill('up')] as ('up' | 'down')[]
     const { markup } = dayBars({ days, summary: '1 day with an outage' })
-    expect(markup).toContain('<path class="d-up" d="M0 5h50M51 5h39"/>')
+    expect(markup).toContain('<path class="d-up" d="M0 5h90"/>')
     expect(markup).toContain('<path class="d-down" d="M50 5h1"/>')
     expect(markup.length).toBeLessThan(300)
   })

@@ -1,5 +1,6 @@
 import type { Context } from '../../platform/context.ts'
 import { databaseTime, environmentOf } from '../environment.ts'
+import { startOfDay } from './status-history.ts'
 
 const everyMs = 5 * 60_000
 /** Yesterday must be whole when it is computed for the last time. */
@@ -26,11 +27,6 @@ export async function rollUpHealth(ctx: Context): Promise<number> {
   const rows = await computeDays(ctx, environment, from, now)
   await prune(ctx, now)
   return rows
-}
-
-/** Midnight UTC. */
-export function startOfDay(at: Date): Date {
-  return new Date(Math.floor(at.getTime() / 86_400_000) * 86_400_000)
 }
 
 function computeDays(ctx: Context, environment: string, from: Date, now: Date): Promise<number> {

@@ -78,7 +78,7 @@ export async function statusHistory(ctx: Context, { days }: { days: number }): P
   const history = (check: string, kind: string, critical: boolean) => historyOf(stored.get(check), { check, kind, critical }, now, days)
   return {
     now,
-    from: new Date(Math.floor(now.getTime() / 86_400_000) * 86_400_000 - (days - 1) * 86_400_000),
+    from: new Date(startOfDay(now).getTime() - (days - 1) * 86_400_000),
     whole: history(whole, 'whole', true),
     checks: policyChecks(ctx.config, ctx.env).map((check) =>
       history(canonicalName(check.name), canonicalName(check.policy.kind ?? check.name), check.critical),
@@ -109,8 +109,13 @@ function historyOf(
   }
 }
 
+/** Midnight UTC. */
+export function startOfDay(at: Date): Date {
+  return new Date(Math.floor(at.getTime() / 86_400_000) * 86_400_000)
+}
+
 /** Of whole days or parts of them; null where nothing was watched. Rounded so that no outage is rounded away. */
-export function uptimeOf(days: readonly (HealthDay | null)[]): Uptime | null {
+function uptimeOf(days: readonly (HealthDay | null)[]): Uptime | null {
   let [up, down, unknown] = [0, 0, 0]
   for (const day of days) {
     up += day?.up ?? 0

@@ -14,6 +14,8 @@ export interface MaintenanceWindow {
   components: readonly string[] | 'all'
   startsAt: Date
   endsAt: Date
+  /** When it was announced; null for one of the policy. */
+  createdAt: Date | null
   /** Comes from the policy. */
   recurring: boolean
 }
@@ -32,7 +34,7 @@ export async function listMaintenance(
   const byHand = await db.query<
     Omit<MaintenanceWindow, 'components' | 'recurring'> & { components: string[] | null } & Record<string, unknown>
   >(
-    `select id, title, body, components, starts_at as "startsAt", ends_at as "endsAt" from caretaker.maintenance_windows
+    `select id, title, body, components, starts_at as "startsAt", ends_at as "endsAt", created_at as "createdAt" from caretaker.maintenance_windows
      where environment = $1::text and cancelled_at is null and starts_at < $3::timestamptz and ends_at > $2::timestamptz`,
     [environmentOf(ctx), from, to],
   )
@@ -55,6 +57,7 @@ export async function recurringMaintenance(policy: Policy, from: Date, to: Date)
         body: null,
         components: window.components?.map(canonicalName) ?? 'all',
         ...span,
+        createdAt: null,
         recurring: true,
       })
   return windows

@@ -38,9 +38,9 @@ export async function scheduleMaintenance(ctx: Context, input: MaintenanceInput)
   const components = input.components === undefined ? null : [...new Set(input.components.map((name) => known(ctx, name)))]
   if (components?.length === 0) throw invalid('components', 'an empty list', 'checks, or nothing at all for every one')
   return ctx.db.transaction(async (tx) => {
-    const [row] = await tx.query<{ id: string }>(
+    const [row] = await tx.query<{ id: string; createdAt: Date }>(
       `insert into caretaker.maintenance_windows (environment, title, body, components, starts_at, ends_at, created_by)
-       values ($1::text, $2::text, $3::text, $4::text[], $5::timestamptz, $6::timestamptz, $7::jsonb) returning id`,
+       values ($1::text, $2::text, $3::text, $4::text[], $5::timestamptz, $6::timestamptz, $7::jsonb) returning id, created_at as "createdAt"`,
       [environmentOf(ctx), title, body, components, startsAt, endsAt, JSON.stringify(ctx.actor)],
     )
     const id = row?.id ?? ''
@@ -49,7 +49,7 @@ export async function scheduleMaintenance(ctx: Context, input: MaintenanceInput)
       target: id,
       detail: { startsAt: startsAt.toISOString(), endsAt: endsAt.toISOString(), components: components ?? 'all' },
     })
-    return { id, title, body, components: components ?? 'all', startsAt, endsAt, recurring: false }
+    return { id, title, body, components: components ?? 'all', startsAt, endsAt, createdAt: row?.createdAt ?? now, recurring: false }
   })
 }
 

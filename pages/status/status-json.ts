@@ -1,0 +1,33 @@
+import type { PublicStatus } from './model.ts'
+
+/** `/status.json`: what the page shows, for programs. Days are those of UTC, oldest first; null where nothing is known. */
+export function statusJson(status: PublicStatus): Record<string, unknown> {
+  return {
+    title: status.title,
+    url: `${status.base}/status`,
+    updatedAt: status.now.toISOString(),
+    status: { indicator: status.indicator, description: status.description },
+    uptime: status.uptime,
+    components: status.components.map(({ id, check, name, group, status: state, cause, since, uptime, responseMs, days }) => ({
+      id,
+      check,
+      name,
+      group,
+      status: state,
+      cause,
+      since: since?.toISOString() ?? null,
+      responseMs,
+      uptime,
+      days: { from: status.from.toISOString().slice(0, 10), list: days },
+    })),
+    incidents: status.incidents,
+    maintenance: status.maintenance.map(({ id, title, body, components, startsAt, endsAt }) => ({
+      id,
+      title,
+      body,
+      components,
+      startsAt: startsAt.toISOString(),
+      endsAt: endsAt.toISOString(),
+    })),
+  }
+}

@@ -1,0 +1,152 @@
+import type { PublicIncident } from '../../lib/alerts/index.ts'
+import type { MaintenanceWindow } from '../../lib/health/index.ts'
+import { type Html, html, safeHref } from '../html.ts'
+import { document } from '../layout.ts'
+import { badge, banner, type Tone } from '../parts.ts'
+import { dayBars, linePlot } from '../plot.ts'
+import { dayText, time } from '../time.ts'
+import { componentName, type PublicComponent, type PublicStatus } from './model.ts'
+import { dayWords, indicatorTones, millisecondsText, secondsText, statusWords, uptimeText } from './words.ts'
+
+/** Past incidents on the page; the feed has more. */
+const pastShown = 10
+
+/** The public status page: one document, no script. */
+export function statusPage(status: PublicStatus): Html {
+  const open = status.incidents.filter(({ resolvedAt }) => resolvedAt === null)
+  const past = status.incidents.filter(({ resolvedAt }) => resolvedAt !== null)
+  return framed(
+    status,
+    'Status',
+    html`<h1 class="vh">Status of ${status.title}</h1>
+${banner(indicatorTones[status.indicator], status.description)}
+${!status.complete && html`<p>The history cannot be read at the moment. What follows was looked at just now.</p>`}
+${open.length > 0 && html`<section aria-labelledby="open"><h2 id="open">Now</h2>${open.map((one) => incidentCard(status, one))}</section>`}
+${status.maintenance.length > 0 && html`<section aria-labelledby="plan"><h2 id="plan">Maintenance</h2>${status.maintenance.map((one) => windowCard(status, one))}</section>`}
+${status.groups.map((group, index) => {
+  const members = status.components.filter((component) => component.group === group)
+  return html`<section aria-labelledby="g${index}"><h2 id="g${index}">${group ?? (status.groups.length > 1 ? 'General' : 'Systems')}</h2><div class="card">${members.map((one) => componentRow(status, one))}</div></section>`
+})}
+${status.components.length === 0 && html`<p class="soft">Nothing is watched yet.</p>`}
+${status.complete && responseTimes(status, status.plots)}
+<section aria-labelledby="past"><h2 id="past">Past incidents</h2>${
+      past.length === 0
+        ? html`<p class="soft">None in the last ${status.components[0]?.days.length ?? 90} days.</p>`
+        : past.slice(0, pastShown).map((one) => incidentCard(status, one))
+    }${past.length > pastShown && html`<p><a href="/status/feed.atom">${past.length - pastShown} more in the feed</a></p>`}</section>`,
+  )
+}
+
+/** One component: its days, its response times, and every day on which something was wrong. */
+export function componentPage(status: PublicStatus, component: PublicComponent): Html {
+  const days = component.days.map((day, index) => ({ day, state: component.states[index] ?? 'unknown', at: dayAt(status, index) }))
+  const troubled = days.filter(({ day }) => day !== null && (day.down > 0 || day.maintenance > 0)).reverse()
+  return framed(
+    status,
+    component.name,
+    html`<p><a href="/status">All systems</a></p>
+<h1>${component.name}</h1>
+<div class="card">${componentRow(status, component, false)}</div>
+${responseTimes(status, [component], true)}
+<h2>Days with an outage or maintenance</h2>
+${
+  troubled.length === 0
+    ? html`<p class="soft">None in ${days.length} days.</p>`
+    : html`<table><caption>Days are those of UTC</caption><thead><tr><th scope="col">Day</th><th scope="col">What</th><th scope="col" class="num">Down</th><th scope="col" class="num">Maintenance</th></tr></thead><tbody>${troubled.map(
+        ({ day, state, at }) =>
+          html`<tr><th scope="row">${dayText(at, 'UTC')}</th><td>${dayWords[state]}</td><td class="num">${secondsText(day?.down ?? 0)}</td><td class="num">${secondsText(day?.maintenance ?? 0)}</td></tr>`,
+      )}</tbody></table>`
+}`,
+  )
+}
+
+/** What stands there where there is nothing of that name, or the page cannot be made. */
+export function statusProblem(title: string, words: string): Html {
+  return document({ title: words, app: title, home: '/status', main: html`<h1>${words}</h1><p><a href="/status">Status</a></p>` })
+}
+
+function framed(status: PublicStatus, title: string, main: Html): Html {
+  const support = status.support === null ? null : safeHref(status.support)
+  return document({
+    title,
+    app: status.title,
+    home: '/status',
+    indexed: true,
+    head: html`<link rel="alternate" type="application/atom+xml" title="Incidents" href="/status/feed.atom">`,
+    main,
+    footer: html`<p>As of ${time(status.now, status.timezone)}. <a href="/status/feed.atom">Feed</a> · <a href="/status.json">JSON</a>${support !== null && html` · <a href="${support}">Support</a>`}</p>`,
+  })
+}
+
+function componentRow(status: PublicStatus, component: PublicComponent, link = true): Html {
+  const { name, check, days, states, uptime, cause } = component
+  const { tone, text } = statusWords[component.status]
+  const title = link ? html`<a href="/status/${check}">${name}</a>` : name
+  return html`<div class="comp"><h3>${title}</h3>${badge(tone, cause === null ? text : `${text}: ${cause}`)}</div>${
+    status.complete &&
+    html`${dayBars({ days: states, summary: summaryOf(component) })}<p class="ends"><span>${days.length} days ago</span><span>${uptimeText(uptime)}</span><span>today</span></p>`
+  }`
+}
+
+/** What the bars show, in words: it is all that a screen reader reads of them. */
+function summaryOf({ states, uptime }: PublicComponent): string {
+  const count = (state: string) => states.filter((one) => one === state).length
+  const parts = (['down', 'partial', 'maintenance', 'unknown'] as const).flatMap((state) =>
+    count(state) === 0 ? [] : [`${count(state)} with ${dayWords[state]}`],
+  )
+  return `${states.length} days: ${uptimeText(uptime)}${parts.length === 0 ? '' : `; ${parts.join(', ')}`}`
+}
+
+function responseTimes(status: PublicStatus, components: readonly PublicComponent[], both = false): Html | false {
+  if (components.length === 0) return false
+  const points = (component: PublicComponent, which: 'p50' | 'p95') =>
+    component.days.map((day, index) => ({ at: dayAt(status, index), value: day?.[which] ?? null }))
+  return linePlot({
+    title: 'Response time',
+    description: `of each day, ${both ? 'half and 95 % of the answers were faster' : 'half of the answers were faster'}`,
+    series: components.flatMap((component) =>
+      both
+        ? [
+            { name: 'half were faster than', points: points(component, 'p50') },
+            { name: '95 % were faster than', points: points(component, 'p95') },
+          ]
+        : [{ name: component.name, points: points(component, 'p50') }],
+    ),
+    from: status.from,
+    to: dayAt(status, (components[0]?.days.length ?? 1) - 1),
+    format: millisecondsText,
+    formatTime: (at) => dayText(at, 'UTC'),
+    empty: 'Nothing was measured yet.',
+  })
+}
+
+const impactTones: Record<PublicIncident['impact'], Tone> = { none: 'none', minor: 'warn', major: 'bad', critical: 'bad' }
+const stateWords: Record<PublicIncident['state'], string> = {
+  investigating: 'Investigating',
+  identified: 'Identified',
+  monitoring: 'Monitoring',
+  resolved: 'Resolved',
+}
+
+function incidentCard(status: PublicStatus, incident: PublicIncident): Html {
+  const { title, impact, state, startedAt, resolvedAt, updates } = incident
+  const named = namesOf(status, incident.components)
+  return html`<article class="card" id="i${incident.id.slice(0, 8)}"><div class="comp"><h3>${title}</h3>${badge(resolvedAt === null ? impactTones[impact] : 'ok', stateWords[state])}</div>
+<p class="soft">${time(startedAt, status.timezone)}${resolvedAt !== null && html` to ${time(resolvedAt, status.timezone)}`}${named !== '' && ` · ${named}`}</p>
+${updates.length > 0 && html`<ol class="line">${updates.map((update) => html`<li><strong>${stateWords[update.state]}</strong> <small>${time(update.at, status.timezone)}</small><br>${update.body}</li>`)}</ol>`}</article>`
+}
+
+function windowCard(status: PublicStatus, window: MaintenanceWindow): Html {
+  const { title, body, components, startsAt, endsAt } = window
+  const named = components === 'all' ? 'All systems' : namesOf(status, components)
+  return html`<article class="card"><div class="comp"><h3>${title}</h3>${startsAt <= status.now ? badge('warn', 'In progress') : badge('none', 'Planned')}</div>
+<p class="soft">${time(startsAt, status.timezone)} to ${time(endsAt, status.timezone)}${named !== '' && ` · ${named}`}</p>${body !== null && html`<p>${body}</p>`}</article>`
+}
+
+function namesOf(status: PublicStatus, checks: readonly string[]): string {
+  return checks.flatMap((check) => componentName(status, check) ?? []).join(', ')
+}
+
+function dayAt(status: PublicStatus, index: number): Date {
+  return new Date(status.from.getTime() + index * 86_400_000)
+}
