@@ -26,7 +26,7 @@ export interface Column<Row> {
  */
 export function table<Row>(given: {
   caption: string
-  columns: readonly [Column<Row>, ...Column<Row>[]]
+  columns: readonly [Column<NoInfer<Row>>, ...Column<NoInfer<Row>>[]]
   rows: readonly Row[]
   empty: string
 }): Html {

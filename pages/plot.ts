@@ -59,7 +59,7 @@ export function linePlot(plot: LinePlot): Html {
   const values = series.flatMap(({ points }) => points.flatMap(({ value }) => (value === null ? [] : [value])))
   if (values.length === 0)
     return html`<figure class="plot"><figcaption><h3>${plot.title}</h3></figcaption><p class="soft">${plot.empty}</p></figure>`
-  const highest = niceCeiling(Math.max(...values, plot.limit === undefined ? 0 : Math.min(plot.limit.value, Math.max(...values) * 3)))
+  const highest = niceCeiling(Math.max(...values, plot.limit?.value ?? 0))
   const x = (at: Date) => left + ((at.getTime() - from.getTime()) / (to.getTime() - from.getTime())) * (width - left - 8)
   const y = (value: number) => top + (1 - value / highest) * (height - top - bottom)
   const rows = [0, 0.5, 1].map((part) => {
@@ -73,7 +73,6 @@ export function linePlot(plot: LinePlot): Html {
   })
   const limit =
     plot.limit !== undefined &&
-    plot.limit.value <= highest &&
     html`<path class="ln d-down" stroke-dasharray="3 3" d="M${left} ${short(y(plot.limit.value))}H${width - 8}"/><text x="${width - 8}" y="${short(y(plot.limit.value) - 4)}" text-anchor="end">${plot.limit.name}</text>`
   return html`<figure class="plot"><figcaption><h3>${plot.title}</h3></figcaption>
 <svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${plot.title}: ${plot.description}">${rows}${times}${limit}${series.map(

@@ -14,7 +14,7 @@ a{color:var(--accent)}
 :focus-visible{outline:3px solid var(--accent);outline-offset:2px;border-radius:3px}
 .skip{position:absolute;left:-99rem}
 .skip:focus{left:1rem;top:.5rem;background:var(--card);padding:.5rem 1rem;z-index:2}
-.in{max-width:72rem;margin:0 auto;padding:0 1rem}
+.in{max-width:72rem;margin:0 auto;padding-inline:1rem}
 .top{background:var(--card);border-bottom:1px solid var(--line)}
 .top .in{display:flex;flex-wrap:wrap;gap:.25rem 1.5rem;align-items:center;padding-block:.6rem}
 .brand{font-weight:650;margin-right:auto;color:inherit;text-decoration:none}
@@ -24,12 +24,12 @@ nav.main{width:100%}
 nav.main a{display:block;padding:.25rem .6rem;border-radius:.4rem;color:var(--soft);text-decoration:none;font-size:.925rem}
 nav.main a:hover{background:var(--nonebg)}
 nav.main a[aria-current]{background:var(--nonebg);color:var(--text);font-weight:600}
-main{padding-block:1.5rem 3rem;display:block}
+main.in{padding-block:1.5rem 3rem;display:block}
 h1{font-size:1.6rem;line-height:1.25;margin:0 0 .35rem}
 h2{font-size:1.15rem;margin:2rem 0 .6rem}
 h3{font-size:1rem;margin:1.25rem 0 .35rem}
 p{margin:.4rem 0;max-width:70ch}
-.soft,small{color:var(--soft);font-size:.875rem}
+.soft,small{color:var(--soft);font-size:.875rem;font-weight:400}
 .num{font-variant-numeric:tabular-nums;text-align:right}
 code,pre{font:.875em/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 pre{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.75rem;white-space:pre-wrap;margin:.5rem 0}
@@ -38,9 +38,13 @@ pre{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padd
 .card>:last-child{margin-bottom:0}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(15rem,100%),1fr));gap:1rem;margin:1rem 0}
 .grid .card{margin:0}
+nav.range{margin:.75rem 0}
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(28rem,100%),1fr));gap:1rem;margin:1rem 0}
+.plots .card{margin:0}
+.wide{grid-template-columns:repeat(auto-fit,minmax(min(22rem,100%),1fr))}
 .tile h2{font-size:.875rem;font-weight:500;color:var(--soft);margin:0}
 .tile .big{font-size:1.5rem;font-weight:650;line-height:1.3;margin:.1rem 0}
-.banner{border-radius:.6rem;padding:.9rem 1.1rem;margin:0 0 1.25rem;border:1px solid;font-weight:600}
+.banner{max-width:none;border-radius:.6rem;padding:.9rem 1.1rem;margin:0 0 1.25rem;border:1px solid;font-weight:600}
 .badge{display:inline-flex;align-items:center;gap:.35em;white-space:nowrap;font-size:.8125rem;font-weight:600;border-radius:1rem;padding:.05rem .6rem}
 .badge i{width:.55em;height:.55em;border-radius:50%;background:currentColor}
 .ok{color:var(--ok);background:var(--okbg)}
@@ -50,24 +54,34 @@ pre{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padd
 .bad i{border-radius:0}
 .none{color:var(--soft);background:var(--nonebg)}
 .none i{background:none;border:.12em solid}
-table{width:100%;border-collapse:collapse;background:var(--card);border:1px solid var(--line);border-radius:.6rem;margin:.5rem 0 1rem;font-size:.925rem}
-caption{text-align:left;color:var(--soft);font-size:.875rem;padding:0 0 .35rem}
+table{width:100%;border-collapse:separate;border-spacing:0;background:var(--card);border:1px solid var(--line);border-radius:.6rem;margin:.5rem 0 1rem;font-size:.925rem}
+caption{text-align:left;background:var(--bg);color:var(--soft);font-size:.875rem;padding:0 0 .35rem}
 th,td{text-align:left;padding:.5rem .75rem;border-top:1px solid var(--line);vertical-align:top}
 thead th{border-top:0;color:var(--soft);font-weight:600;font-size:.8125rem}
 tbody th{font-weight:600}
 dl.facts{display:grid;grid-template-columns:minmax(8rem,max-content) 1fr;gap:.3rem 1.25rem;margin:.5rem 0}
 dl.facts dt{color:var(--soft)}
 dl.facts dd{margin:0}
-form.row,.acts{display:flex;flex-wrap:wrap;gap:.5rem .75rem;align-items:end;margin:.25rem 0}
+form.row,div.row,.acts{display:flex;flex-wrap:wrap;gap:.75rem;align-items:end;margin:.5rem 0}
 .acts form{margin:0}
 label{display:block;font-size:.875rem;font-weight:600}
 .field{margin:0 0 .75rem;max-width:32rem;flex:1 1 12rem}
 .row .field{margin:0}
-.hint{color:var(--soft);font-weight:400;font-size:.8125rem}
+.hint{display:block;color:var(--soft);font-weight:400;font-size:.8125rem;margin:.15rem 0 0}
+fieldset{border:1px solid var(--line);border-radius:.5rem;padding:.5rem 1rem .75rem;margin:1rem 0}
+legend{font-size:.875rem;font-weight:600;padding:0 .35rem}
+.ticks{display:grid;grid-template-columns:repeat(auto-fill,minmax(9rem,1fr));gap:.15rem 1rem;margin:.35rem 0 0}
+.ticks label{font-weight:400}
+blockquote{margin:.25rem 0;padding:.1rem 0 .1rem .75rem;border-left:3px solid var(--line);white-space:pre-wrap}
+ol.checks{padding-left:1.25rem}
+ol.checks li{margin:0 0 .5rem}
+ol.checks form{display:inline-block;margin-left:.5rem}
+ol.checks button{padding:.05rem .6rem;font-size:.8125rem}
 input,select,textarea,button,.button{font:inherit;color:inherit}
 input:not([type=checkbox],[type=radio]),select,textarea{width:100%;padding:.4rem .6rem;background:var(--card);border:1px solid var(--none);border-radius:.4rem}
 button,.button{display:inline-block;padding:.35rem .9rem;border-radius:.4rem;border:1px solid var(--accent);background:var(--accent);color:var(--on);font-weight:600;cursor:pointer;text-decoration:none;white-space:nowrap}
 button.quiet,.button.quiet{background:none;color:var(--accent)}
+.button[aria-current]{background:var(--nonebg);color:var(--text);border-color:var(--none)}
 td button,td .button{padding:.15rem .6rem;font-size:.875rem}
 button.link{border:0;background:none;color:var(--accent);padding:0;font-weight:400;text-decoration:underline}
 .flash{border:1px solid;border-radius:.5rem;padding:.6rem 1rem;margin:0 0 1rem}
@@ -106,7 +120,7 @@ footer{border-top:1px solid var(--line);color:var(--soft);font-size:.875rem;padd
 .stack td,.stack tbody th{border:0;padding:.15rem .75rem;text-align:left}
 .stack td[data-of]{display:grid;grid-template-columns:7.5rem 1fr;gap:.5rem}
 .stack td[data-of]::before{content:attr(data-of);color:var(--soft);font-size:.8125rem}
-.stack td:empty{display:none}
+.stack td:has(>span:empty){display:none}
 dl.facts{grid-template-columns:1fr;gap:0}
 dl.facts dd{margin:0 0 .5rem}
 }

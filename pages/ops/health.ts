@@ -6,14 +6,20 @@ import { builders, field, may, postButton, postForm, type View } from './shell.t
 
 const tones: Record<HistoryStatus, Tone> = { up: 'ok', down: 'bad', maintenance: 'warn', unknown: 'none' }
 
-export function statusBadge(status: HistoryStatus): Html {
-  return badge(tones[status], status)
+/** How a check stands, and why. */
+export function statusOf({ status, cause }: { status: HistoryStatus; cause?: string | null | undefined }): Html {
+  if (cause === 'not_configured') return badge('none', 'not configured')
+  return html`${badge(tones[status], status)}${typeof cause === 'string' && html` <code>${cause}</code>`}`
+}
+
+/** What needs somebody first, what nobody set up last. */
+function rank({ status, cause }: HealthObservation): number {
+  return cause === 'not_configured' ? 4 : ['down', 'maintenance', 'unknown', 'up'].indexOf(status)
 }
 
 export function healthPage(view: View, shown: { now: readonly HealthObservation[]; changes: readonly HealthChange[] }): Html {
   const { timezone, now } = view
-  const worst: HistoryStatus[] = ['down', 'maintenance', 'unknown', 'up']
-  const rows = [...shown.now].sort((a, b) => worst.indexOf(a.status) - worst.indexOf(b.status))
+  const rows = [...shown.now].sort((a, b) => rank(a) - rank(b))
   return html`<h1>Health</h1>
 <p class="soft">As the job <code>health</code> found it, which looks twice before it believes a failure. <a href="/ops/health/now">Every measure, looked at now</a></p>
 ${may(view, builders) && postButton(view, { action: '/ops/jobs/health/run', text: 'Look now', look: 'quiet', fields: { back: 'health' } })}
@@ -23,7 +29,7 @@ ${table({
   rows,
   columns: [
     { name: 'Check', cell: ({ check, critical }) => html`${check}${critical && html` <span class="soft">critical</span>`}` },
-    { name: 'Status', cell: ({ status, cause }) => html`${statusBadge(status)}${cause !== undefined && html` <code>${cause}</code>`}` },
+    { name: 'Status', cell: statusOf },
     { name: 'Since', cell: ({ since, status }) => (status === 'unknown' ? '' : relative(since, now, timezone)) },
     { name: 'Took', numeric: true, cell: ({ durationMs }) => (durationMs === null ? '' : spanText(durationMs)) },
     { name: 'Last look', cell: ({ at, durationMs }) => (durationMs === null ? 'never' : relative(at, now, timezone)) },
@@ -37,7 +43,7 @@ ${table({
   rows: shown.changes,
   columns: [
     { name: 'Check', cell: ({ check }) => check },
-    { name: 'Became', cell: ({ status, cause }) => html`${statusBadge(status)}${cause !== null && html` <code>${cause}</code>`}` },
+    { name: 'Became', cell: statusOf },
     { name: 'When', cell: ({ at }) => time(at, timezone) },
   ],
 })}`

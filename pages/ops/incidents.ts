@@ -13,7 +13,7 @@ export function stateBadge({ state, acknowledgedAt }: Pick<Incident, 'state' | '
 
 export function incidentsTable(view: View, given: { caption: string; empty: string; rows: readonly Incident[] }): Html {
   const { now, timezone } = view
-  return table<Incident>({
+  return table({
     ...given,
     columns: [
       { name: 'Incident', cell: ({ number, title, id }) => html`<a href="/ops/incidents/${id}">#${number} ${title}</a>` },

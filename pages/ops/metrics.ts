@@ -44,11 +44,11 @@ export function metricsPage({ timezone }: View, { range, from, to, series, route
   const last = (points: readonly MeasuredAt[]) => points.findLast(({ value }) => value !== null)?.value ?? null
   const said = (value: number | null, format: (value: number) => string) => (value === null ? 'not measured' : format(value))
   return html`<h1>Metrics</h1>
-<nav aria-label="Range"><ul>${Object.entries(ranges).map(
+<nav class="range" aria-label="Range"><ul>${Object.entries(ranges).map(
     ([name, { text }]) =>
       html`<li><a class="button quiet" href="/ops/metrics?range=${name}"${name === range && html` aria-current="true"`}>${text}</a></li>`,
   )}</ul></nav>
-<div class="card">${linePlot({
+<div class="plots"><div class="card">${linePlot({
     ...common,
     title: 'Response times',
     description: `the latest are p50 ${said(last(series.p50), secondsText)}, p95 ${said(last(series.p95), secondsText)}, p99 ${said(last(series.p99), secondsText)}`,
@@ -73,7 +73,7 @@ export function metricsPage({ timezone }: View, { range, from, to, series, route
     description: `requests a second, the latest ${said(last(series.rate), (value) => value.toPrecision(2))}`,
     series: [{ name: 'requests a second', points: series.rate }],
     format: (value) => `${Number(value.toPrecision(2))}/s`,
-  })}</div>
+  })}</div></div>
 <h2>By route</h2>
 ${table({
   caption: `${ranges[range].text}, the busiest first`,

@@ -7,7 +7,7 @@ import { badge, banner, counted, type Tone, table, tile } from '../parts.ts'
 import { relative, spanText } from '../time.ts'
 import { lossSentence } from './backups.ts'
 import { daysLeft } from './gdpr.ts'
-import { statusBadge } from './health.ts'
+import { statusOf } from './health.ts'
 import { incidentsTable } from './incidents.ts'
 import { secondsText, shareText } from './metrics.ts'
 import { type JobRow, runBadge } from './runs.ts'
@@ -32,7 +32,8 @@ export function overviewPage(view: View, shown: OverviewShown): Html {
   const { now, timezone } = view
   const { health, incidents, jobs, loss, requests, deadEvents, deadDeliveries, maintenance, errorRate, p95 } = shown
   const down = health.filter(({ status }) => status === 'down')
-  const unknown = health.filter(({ status }) => status === 'unknown')
+  const off = health.filter(({ cause }) => cause === 'not_configured').length
+  const unseen = health.filter(({ status, cause }) => status === 'unknown' && cause !== 'not_configured').length
   const failed = jobs.filter(({ last }) => last?.state === 'failed')
   const open = requests.filter(({ finishedAt }) => finishedAt === null).sort((a, b) => a.dueAt.getTime() - b.dueAt.getTime())
   const [firstDue] = open
@@ -53,13 +54,12 @@ ${banner(tone, text)}
 ${tile({
   title: 'Health',
   href: '/ops/health',
-  big: `${health.filter(({ status }) => status === 'up').length} of ${health.length} up`,
+  big: `${health.filter(({ status }) => status === 'up').length} of ${health.length - off} up`,
   note:
     down.length > 0
       ? `down: ${down.map(({ check }) => check).join(', ')}`
-      : unknown.length > 0
-        ? `${unknown.length} not configured or not looked at`
-        : 'everything was looked at',
+      : [...(unseen > 0 ? [`${unseen} not looked at`] : []), ...(off > 0 ? [`${off} not configured`] : [])].join(', ') ||
+        'every check passes',
 })}
 ${tile({
   title: 'Open incidents',
@@ -123,7 +123,7 @@ ${
     rows: down,
     columns: [
       { name: 'Check', cell: ({ check }) => check },
-      { name: 'Status', cell: ({ status, cause }) => html`${statusBadge(status)}${cause !== undefined && html` <code>${cause}</code>`}` },
+      { name: 'Status', cell: statusOf },
       { name: 'Since', cell: ({ since }) => relative(since, now, timezone) },
       { name: 'Critical', cell: ({ critical }) => (critical ? badge('bad', 'critical') : 'no') },
     ],
@@ -142,7 +142,7 @@ ${
     ],
   })}`
 }
-<h2>If the database died now</h2>
+<h2>Recovery</h2>
 <p>${lossSentence(loss)}</p>`
 }
 

@@ -18,7 +18,7 @@ export function signInPage(given: {
     flash,
     main: html`<h1>Sign in</h1>
 <p class="soft">The dashboard is for operators. A session lasts eight hours, and ends with its key or account.</p>
-<div class="grid">
+<div class="grid wide">
 <section class="card" aria-labelledby="with-key"><h2 id="with-key">With an operator key</h2>
 <form method="post" action="/ops/sign-in">${target}${field({
       id: 'key',
