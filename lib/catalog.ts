@@ -1,7 +1,8 @@
+import type { AlertSources, PrunableAlerts } from './alerts/index.ts'
 import type { JobStep, Policy, Schedule } from './config/index.ts'
 import { nearest } from './config/index.ts'
 import type { Elsewhere } from './gdpr/index.ts'
-import { claimIfIdle, housekeepingJob, type Job, type Pruning, planHousekeeping, resolveSchedule } from './jobs/index.ts'
+import { claimIfIdle, housekeepingJob, type Job, lastDone, type Pruning, planHousekeeping, resolveSchedule } from './jobs/index.ts'
 import { CaretakerError } from './platform/errors.ts'
 import type { Prunable } from './webhooks/index.ts'
 
@@ -39,7 +40,12 @@ const builtIn: readonly BuiltIn[] = [
     description: 'Check every dependency and note how it stands',
     schedule: '* * * * *',
     on: () => true,
-    run: async (ctx, run) => (await import('./health/index.ts')).healthJob(ctx, run),
+    run: async (ctx, run) => {
+      const outcome = await (await import('./health/index.ts')).healthJob(ctx, run)
+      // What it has found is judged now rather than with the next tick.
+      if (outcome.status === 'done') await claimIfIdle(ctx, 'alerts')
+      return outcome
+    },
     plan: async (ctx) => (await import('./health/index.ts')).planHealth(ctx),
   },
   {
@@ -50,6 +56,30 @@ const builtIn: readonly BuiltIn[] = [
     run: async (ctx, run) =>
       (await import('./metrics/index.ts')).metricsJob(ctx, run, async (asked) => (await import('./health/index.ts')).healthNow(asked)),
     plan: async (ctx) => (await import('./metrics/index.ts')).planMetrics(ctx),
+  },
+  {
+    name: 'alerts',
+    description: 'Look at every rule, check and event, and open and end incidents',
+    // After each look at health, and when something happened.
+    schedule: null,
+    on: () => true,
+    run: async (ctx) => {
+      const { alertsJob, notifyWaits } = await import('./alerts/index.ts')
+      const outcome = await alertsJob(ctx, alertSources)
+      if (await notifyWaits(ctx)) await claimIfIdle(ctx, 'notify')
+      return outcome
+    },
+    plan: async (ctx) => (await import('./alerts/index.ts')).planAlerts(ctx, (await import('./metrics/index.ts')).knownMetrics(ctx.config)),
+    pending: async (ctx) => (await import('./alerts/index.ts')).alertsWait(ctx),
+  },
+  {
+    name: 'notify',
+    description: 'Tell people of incidents',
+    schedule: null,
+    on: () => true,
+    run: async (ctx) => (await import('./alerts/index.ts')).notifyJob(ctx),
+    plan: async (ctx) => (await import('./alerts/index.ts')).planNotify(ctx),
+    pending: async (ctx) => (await import('./alerts/index.ts')).notifyWaits(ctx),
   },
   {
     name: 'webhooks',
@@ -201,6 +231,22 @@ const builtIn: readonly BuiltIn[] = [
   },
 ]
 
+/** What alerts look at: health, metrics and the ledger, which are other domains. */
+export const alertSources: AlertSources = {
+  health: async (ctx) =>
+    (await (await import('./health/index.ts')).healthNow(ctx)).map(({ cause, ...observed }) => ({ ...observed, cause: cause ?? null })),
+  measure: async (ctx, query, at) => (await import('./metrics/index.ts')).measure(ctx, query, at),
+  measureSeries: async (ctx, query, span) => (await import('./metrics/index.ts')).measureSeries(ctx, query, span),
+  healthChanges: async (ctx, span) => (await import('./health/index.ts')).healthChanges(ctx, span),
+  maintenanceAt: async (ctx, at) => (await import('./health/index.ts')).maintenanceAt(ctx, at),
+  dependencyTree: async (policy) => (await import('./health/index.ts')).dependencyTree(policy),
+  jobsDone: (ctx, names) => lastDone(ctx, names),
+  words: async (cause) => {
+    const { causes } = await import('./health/index.ts')
+    return Object.hasOwn(causes, cause) ? causes[cause as keyof typeof causes].words : cause
+  },
+}
+
 /** Names that jobs of the app cannot have. */
 export const builtInNames: readonly string[] = builtIn.map((job) => job.name)
 
@@ -212,8 +258,20 @@ const prunings: readonly Pruning[] = [
   webhookPruning('messages', 'messages to subscribers', 'caretaker.messages'),
   webhookPruning('logCounts', 'minutely counts of log drains', 'caretaker.log_counts'),
   webhookPruning('logBatches', 'batches of log drains that were counted', 'caretaker.log_batches'),
+  alertPruning('notifications', 'what people were told'),
+  alertPruning('silences', 'silences that are over'),
+  alertPruning('alerts', 'alerts of conditions that are well'),
   webhookPruning('counts', 'hourly counts of webhooks', 'caretaker.webhook_counts'),
 ]
+
+function alertPruning(what: PrunableAlerts, name: string): Pruning {
+  return {
+    name,
+    target: `caretaker.${what}`,
+    count: async (ctx) => (await import('./alerts/index.ts')).countPrunableAlerts(ctx, what),
+    prune: async (ctx, limit) => (await import('./alerts/index.ts')).pruneAlerts(ctx, what, limit),
+  }
+}
 
 function webhookPruning(what: Prunable, name: string, target: string): Pruning {
   return {

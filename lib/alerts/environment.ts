@@ -1,6 +1,20 @@
+import { type Clock, systemClock } from '../platform/clock.ts'
 import type { Context } from '../platform/context.ts'
 
 /** Under what alerts are kept: a preview deployment that shares the database must not page for production. */
 export function environmentOf(ctx: Pick<Context, 'env'>): string {
   return ctx.env.CARETAKER_ENVIRONMENT ?? 'development'
+}
+
+/**
+ * The context by the database's clock, so that hosts whose clocks differ agree on how long something holds and when something is
+ * due. A clock that was put in the place of the system's is believed.
+ */
+export async function byDatabaseClock(ctx: Context): Promise<Context> {
+  if (ctx.clock !== systemClock) return ctx
+  const [row] = await ctx.db.query<{ now: Date }>('select clock_timestamp() as now')
+  const ahead = row === undefined ? 0 : row.now.getTime() - ctx.clock.now().getTime()
+  const clock: Clock = { now: () => new Date(systemClock.now().getTime() + ahead), monotonicMs: () => systemClock.monotonicMs() }
+  // The invocation ends when the host says so, by the host's clock.
+  return { ...ctx, clock, deadline: new Date(ctx.deadline.getTime() + ahead) }
 }

@@ -6,7 +6,7 @@ import { channelNames } from './channels/names.ts'
 import type { Condition } from './conditions.ts'
 import { severityAt } from './default-severity.ts'
 import { enqueueNotification } from './enqueue-notification.ts'
-import { environmentOf } from './environment.ts'
+import { byDatabaseClock, environmentOf } from './environment.ts'
 import { type EventAlert, isOver, meaningOf } from './events.ts'
 import { applyToIncidents, tickIncidents } from './incidents/index.ts'
 import { look, type Seen } from './look.ts'
@@ -51,12 +51,14 @@ const gapMs = { machines: 150_000, people: 15 * 60_000 }
  * the same transaction. Two at once: the second finds the lock taken and leaves. A kill at any instant leaves all of it or nothing.
  * @throws {CaretakerError} `database_unavailable`
  */
-export async function evaluateAlerts(ctx: Context, sources: AlertSources): Promise<Evaluation> {
-  const environment = environmentOf(ctx)
-  return ctx.db.transaction(async (tx) => {
+export async function evaluateAlerts(given: Context, sources: AlertSources): Promise<Evaluation> {
+  const environment = environmentOf(given)
+  return given.db.transaction(async (tx) => {
     if (!(await takeEvaluation(tx, environment)))
       return { evaluated: false, firing: 0, pending: 0, withheld: 0, fired: [], resolved: [], events: 0 }
-    const now = ctx.clock.now()
+    const now = (await byDatabaseClock(given)).clock.now()
+    // One moment for the whole of it.
+    const ctx: Context = { ...given, clock: { ...given.clock, now: () => now } }
     const seen = await look(ctx, sources, now, await failingChannels(ctx.db, environment))
     const rows = await readAlerts(tx, environment, seen.conditions)
     const alerts = new Map(rows.map((row) => [keyOf(row), carriedOn(row)]))
@@ -68,7 +70,7 @@ export async function evaluateAlerts(ctx: Context, sources: AlertSources): Promi
     const standing = [...alerts.values()]
     const verdicts = withhold(
       standing.map((alert) => ({ ...alert, status: alert.state.status })),
-      { tree: sources.dependencyTree(ctx.config), silences: await silencesAt(tx, environment, now), maintenance: seen.maintenance },
+      { tree: await sources.dependencyTree(ctx.config), silences: await silencesAt(tx, environment, now), maintenance: seen.maintenance },
     )
     const affected = Map.groupBy(
       standing.flatMap(({ component, state }, index) => {

@@ -33,8 +33,10 @@ export {
   showIncident,
   updateIncident,
 } from './incidents/index.ts'
+export { alertsJob, alertsWait, notifyJob, notifyWaits, planAlerts, planNotify } from './jobs.ts'
 export { type Alert, listAlerts, listNotifications, type Notification } from './list-alerts.ts'
 export { type Matcher, showMatchers } from './matchers.ts'
+export { countPrunableAlerts, type PrunableAlerts, pruneAlerts } from './prune.ts'
 export { type SendingOutcome, sendNotifications } from './send-notifications.ts'
 export { listSilences, type Silence, silence, unsilence } from './silences.ts'
 export type { AlertSources, CheckObservation, Figure, FigureQuery, Maintenance } from './sources.ts'

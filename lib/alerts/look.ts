@@ -36,7 +36,10 @@ export async function look(ctx: Context, sources: AlertSources, now: Date, faili
   const rules = activeRules(ctx.config)
   const observations = await apart('health', () => sources.health(ctx))
   const maintenance = (await apart('maintenance windows', () => sources.maintenanceAt(ctx, now))) ?? []
-  const conditions: Condition[] = observations === null ? [] : checkConditions(ctx.config, observations, sources.words)
+  const causes = [...new Set((observations ?? []).flatMap(({ cause }) => cause ?? []))]
+  const words = new Map(await Promise.all(causes.map(async (cause) => [cause, await sources.words(cause)] as const)))
+  const conditions: Condition[] =
+    observations === null ? [] : checkConditions(ctx.config, observations, (cause) => words.get(cause) ?? cause)
   // One after the other: a policy of fifty rules must not take every connection.
   for (const rule of rules) {
     const figures = await apart(`rule ${rule.name}`, () => sources.measure(ctx, figureQuery(rule), now))

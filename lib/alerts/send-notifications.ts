@@ -5,7 +5,7 @@ import { emitEvent } from '../platform/outbox.ts'
 import type { Channel, Message, Outcome } from './channels/channel.ts'
 import { channelNames } from './channels/names.ts'
 import { openChannel } from './channels/open-channel.ts'
-import { environmentOf } from './environment.ts'
+import { byDatabaseClock, environmentOf } from './environment.ts'
 import { severityMatrix, severityOf } from './incidents/severities.ts'
 import { incidentLink, watcherKey } from './links.ts'
 import {
@@ -55,7 +55,8 @@ const attemptMs = 12_000
  * at the pace the channel takes. A channel that fails is left alone for a while, longer each time; what it was to take waits.
  * @throws {CaretakerError} `database_unavailable`
  */
-export async function sendNotifications(ctx: Context, input: SendInput = {}): Promise<SendingOutcome> {
+export async function sendNotifications(given: Context, input: SendInput = {}): Promise<SendingOutcome> {
+  const ctx = await byDatabaseClock(given)
   const environment = environmentOf(ctx)
   const names = channelNames(ctx)
   const dead = await endUnlisted(ctx.db, environment, names, ctx.clock.now())

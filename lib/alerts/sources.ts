@@ -44,9 +44,20 @@ export interface AlertSources {
   measure(ctx: Context, query: FigureQuery, at: Date): Promise<readonly Figure[]>
   maintenanceAt(ctx: Context, at: Date): Promise<readonly Maintenance[]>
   /** What each component stands on, nearest and farthest. */
-  dependencyTree(policy: Policy): ReadonlyMap<string, readonly string[]>
+  dependencyTree(policy: Policy): Promise<ReadonlyMap<string, readonly string[]>>
   /** When a run of each of these jobs last ended well. */
   jobsDone(ctx: Context, jobs: readonly string[]): Promise<ReadonlyMap<string, Date>>
   /** What a cause of a check means, in words. */
-  words(cause: string): string
+  words(cause: string): Promise<string>
+  /** What a figure was at each step of a time that is past, oldest first. */
+  measureSeries(
+    ctx: Context,
+    query: Omit<FigureQuery, 'by'>,
+    span: { from: Date; to: Date; stepSeconds: number },
+  ): Promise<readonly { at: Date; value: number | null; samples: number; resolution: 'minute' | 'hour' }[]>
+  /** How checks went in a time that is past, oldest first; the first of each is how it stood before. */
+  healthChanges(
+    ctx: Context,
+    span: { from: Date; to: Date },
+  ): Promise<readonly { check: string; at: Date; status: CheckObservation['status']; cause: string | null }[]>
 }

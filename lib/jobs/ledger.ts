@@ -124,6 +124,17 @@ export async function lastRuns(ctx: Context, jobs: readonly string[]): Promise<M
   return new Map(rows.map((row) => [row.job, row]))
 }
 
+/** When a run of each of these jobs last ended well. */
+export async function lastDone(ctx: Context, jobs: readonly string[]): Promise<Map<string, Date>> {
+  const rows = await ledger(() =>
+    ctx.db.query<{ job: string; at: Date }>(
+      `select job, max(finished_at) as at from caretaker.runs where job = any($1::text[]) and state = 'done' group by job`,
+      [jobs],
+    ),
+  )
+  return new Map(rows.map(({ job, at }) => [job, at]))
+}
+
 /** The newest runs first. */
 export async function listRuns(ctx: Context, filter: { job?: string; state?: RunState; limit: number }): Promise<Run[]> {
   return ledger(() =>

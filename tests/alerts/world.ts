@@ -20,6 +20,9 @@ export interface World {
   maintenance: { title: string; components: readonly string[] | 'all' }[]
   tree: Map<string, readonly string[]>
   done: Map<string, Date>
+  /** What figures and checks were, for a replay. */
+  past: Awaited<ReturnType<AlertSources['measureSeries']>>
+  changes: Awaited<ReturnType<AlertSources['healthChanges']>>
   /** Health itself cannot be told. */
   blind: boolean
 }
@@ -38,6 +41,8 @@ export function newWorld(checks: string[] = ['database', 'supabase', 'supabase-a
       ['backup', ['database']],
     ]),
     done: new Map(),
+    past: [],
+    changes: [],
     blind: false,
   }
 }
@@ -60,9 +65,11 @@ export function sourcesOf(world: World): AlertSources {
       return figures instanceof Error ? Promise.reject(figures) : Promise.resolve(figures ?? [])
     },
     maintenanceAt: () => Promise.resolve(world.maintenance),
-    dependencyTree: () => world.tree,
+    dependencyTree: () => Promise.resolve(world.tree),
     jobsDone: (_ctx, jobs) => Promise.resolve(new Map([...world.done].filter(([job]) => jobs.includes(job)))),
-    words: (cause) => `is in trouble (${cause})`,
+    words: (cause) => Promise.resolve(`is in trouble (${cause})`),
+    measureSeries: () => Promise.resolve(world.past),
+    healthChanges: () => Promise.resolve(world.changes),
   }
 }
 
