@@ -27,7 +27,7 @@ ${status.groups.map((group, index) => {
   const members = status.components.filter((component) => component.group === group)
   return html`<section aria-labelledby="g${index}"><h2 id="g${index}">${group ?? (status.groups.length > 1 ? 'General' : 'Systems')}</h2><div class="card">${members.map((one) => componentRow(status, one))}</div></section>`
 })}
-${status.components.length === 0 && html`<p class="soft">Nothing is watched yet.</p>`}
+${status.components.length === 0 ? html`<p class="soft">Nothing is watched yet.</p>` : status.complete && dayKey}
 ${status.complete && responseTimes(status, status.plots)}
 <section aria-labelledby="past"><h2 id="past">Past incidents</h2>${
       past.length === 0
@@ -45,8 +45,8 @@ export function componentPage(status: PublicStatus, component: PublicComponent):
     status,
     component.name,
     html`<p><a href="/status">All systems</a></p>
-<h1>${component.name}</h1>
-<div class="card">${componentRow(status, component, false)}</div>
+<div class="comp"><h1>${component.name}</h1>${statusBadge(component)}</div>
+${status.complete && html`<h2>${days.length} days</h2><div class="card">${bars(component)}</div>${dayKey}`}
 ${responseTimes(status, [component], true)}
 <h2>Days with an outage or maintenance</h2>
 ${
@@ -78,15 +78,26 @@ function framed(status: PublicStatus, title: string, main: Html): Html {
   })
 }
 
-function componentRow(status: PublicStatus, component: PublicComponent, link = true): Html {
-  const { name, check, days, states, uptime, cause } = component
-  const { tone, text } = statusWords[component.status]
-  const title = link ? html`<a href="/status/${check}">${name}</a>` : name
-  return html`<div class="comp"><h3>${title}</h3>${badge(tone, cause === null ? text : `${text}: ${cause}`)}</div>${
-    status.complete &&
-    html`${dayBars({ days: states, summary: summaryOf(component) })}<p class="ends"><span>${days.length} days ago</span><span>${uptimeText(uptime)}</span><span>today</span></p>`
-  }`
+function componentRow(status: PublicStatus, component: PublicComponent): Html {
+  const { name, check } = component
+  return html`<div class="comp"><h3><a href="/status/${check}">${name}</a></h3>${statusBadge(component)}</div>${status.complete && bars(component)}`
 }
+
+function statusBadge({ status, cause }: PublicComponent): Html {
+  const { tone, text } = statusWords[status]
+  return badge(tone, cause === null ? text : `${text}: ${cause}`)
+}
+
+function bars(component: PublicComponent): Html {
+  const { days, states, uptime } = component
+  return html`${dayBars({ days: states, summary: summaryOf(component) })}<div class="ends"><span>${days.length} days ago</span><span>${uptimeText(uptime)}</span><span>today</span></div>`
+}
+
+/** What the colours mean; who cannot see them has the summary of each row. */
+const dayKey = html`<ul class="key" aria-hidden="true">${(['up', 'partial', 'down', 'maintenance', 'unknown'] as const).map(
+  (state) =>
+    html`<li><svg class="days" viewBox="0 0 3 10" preserveAspectRatio="none"><path class="d-${state}" d="M0 5h3"/></svg>${dayWords[state]}</li>`,
+)}</ul>`
 
 /** What the bars show, in words: it is all that a screen reader reads of them. */
 function summaryOf({ states, uptime }: PublicComponent): string {
