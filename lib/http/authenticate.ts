@@ -31,6 +31,10 @@ export async function authenticate(ctx: Context, auth: Authentication, request: 
     return { actor: { type: 'system', job: 'cron' } }
   }
   if (token === null) throw new CaretakerError('unauthorized', 'Present an operator key or a Supabase access token as a bearer token.')
+  if ('key' in auth && auth.key !== undefined) {
+    const secret = ctx.env[auth.key]
+    if (secret !== undefined && sameSecret(token, secret)) return { actor: { type: 'provider', source: 'metrics' } }
+  }
   const actor = token.startsWith('ck_') ? await operatorByKey(ctx, token) : await actorByToken(ctx, token)
   if (actor.type === 'operator') {
     if (auth.operator.includes(actor.role)) return { actor }

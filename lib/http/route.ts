@@ -7,13 +7,14 @@ export type Method = 'GET' | 'POST' | 'DELETE'
 
 /**
  * Who may call: anyone; a provider whose signature the verb checks; a host that presents CRON_SECRET; an operator with
- * one of the roles; the person the data is about (or an operator with one of the roles); a browser whose operator has signed in.
+ * one of the roles (or, where `key` names it, whoever presents that secret of the environment); the person the data is about (or an
+ * operator with one of the roles); a browser whose operator has signed in.
  */
 export type Authentication =
   | 'public'
   | 'signature'
   | 'cron'
-  | { operator: readonly Role[] }
+  | { operator: readonly Role[]; key?: 'METRICS_KEY' }
   | { subject: true; operator: readonly Role[] }
   | { session: readonly Role[] }
 

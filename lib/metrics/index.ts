@@ -1,4 +1,8 @@
+export { type MetricsDashboard, metricsDashboard } from './dashboard.ts'
+export { type Ingested, type IngestInput, ingestBody, ingestMetrics } from './ingest.ts'
 export { metricsJob, planMetrics } from './job.ts'
 export { measure, measureOne } from './measure.ts'
 export { type MeasuredAt, measureSeries } from './measure-series.ts'
 export { knownMetrics, type Measure, type MetricQuery, type MetricStat, metricStats, namedMetrics } from './metric-query.ts'
+export { type PerformanceReport, performanceReport, type RoutePerformance } from './performance-report.ts'
+export { prometheusContentType, prometheusText } from './prometheus.ts'

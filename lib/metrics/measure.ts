@@ -72,7 +72,7 @@ async function measureSide(ctx: MeasureContext, selection: Selection, { by, stat
 }
 
 /** The minutes that lie between, and for what is longer ago or very long the hours. */
-async function readSums(ctx: MeasureContext, { groups }: FoundSeries, from: number, at: Date): Promise<(BinFigures | undefined)[]> {
+export async function readSums(ctx: MeasureContext, { groups }: FoundSeries, from: number, at: Date): Promise<(BinFigures | undefined)[]> {
   const long = at.getTime() - from > longMs || from < ctx.clock.now().getTime() - longMs
   const rolled = long ? await markOf(ctx, 'rolled') : null
   const border = rolled === null ? from : Math.min(Math.max(from, rolled.getTime()), at.getTime())

@@ -72,6 +72,11 @@ export const variables = {
     'What hosts present to /api/cron and /api/worker. Unset means closed. At least 16 characters.',
     secret(16),
   ),
+  METRICS_KEY: variable(
+    'Caretaker',
+    'What Prometheus presents to /metrics and the app to /metrics/ingest, where it shall not be an operator key. At least 16 characters.',
+    secret(16),
+  ),
   APP_WEBHOOK_SECRET: variable(
     'Caretaker',
     'Signs the calls of jobs to the app (Standard Webhooks): whsec_ and the base64 of 32 random bytes; several, separated by commas, while one is rotated.',
@@ -103,6 +108,7 @@ export const variables = {
       aliases: ['VERCEL_GIT_COMMIT_SHA', 'COMMIT_REF'],
     },
   ),
+  AWS_LAMBDA_FUNCTION_MEMORY_SIZE: variable('Caretaker', 'Set by the hosts: MB of memory that a function has.', text()),
   LOG_LEVEL: variable('Caretaker', 'trace, debug, info, warn, error, fatal or silent.', level(), { example: 'info' }),
 
   BACKUP_STORE: variable('Backups', 'file:///DIR, s3://BUCKET/PREFIX or supabase://BUCKET. Default: backup.store of the policy.', text()),
@@ -133,6 +139,7 @@ export const variables = {
   MEMBERSTACK_SECRET_KEY: variable('Providers', 'Memberstack, for its health check and erasures.', secret()),
   GDPR_PROCESSOR_SECRET: variable('Providers', 'whsec_…: signs the calls to processors that the policy names by URL.', secret()),
   MAKE_COM_WEBHOOK_URL: variable('Providers', 'Make.com scenario.', httpUrl()),
+  MAKE_API_TOKEN: variable('Providers', 'Make.com API token (scope user:read), for its health check.', secret()),
   N8N_WEBHOOK_URL: variable('Providers', 'n8n workflow.', httpUrl()),
   TASKMASTER_WEBHOOK_URL: variable('Providers', 'TaskMaster.', httpUrl()),
   WEBHOOK_SECRETS: variable(
@@ -147,6 +154,10 @@ export const variables = {
   ),
   GOOGLE_CLIENT_ID: variable('Providers', 'Google OAuth client, for its health check.', text()),
   GOOGLE_CLIENT_SECRET: variable('Providers', 'Google OAuth secret.', secret()),
+
+  STACK_PROJECT_ID: variable('Providers', 'Stack Auth project, for its health check.', text()),
+  STACK_SECRET_SERVER_KEY: variable('Providers', "Stack Auth: the project's secret server key, with it.", secret()),
+  WEBFLOW_API_TOKEN: variable('Providers', 'Webflow site or workspace token, for its health check.', secret()),
 
   SENTRY_DSN: variable('Observability', 'Errors are sent there; without it the Sentry client is never loaded.', sentryDsn()),
   SENTRY_CRONS: variable('Observability', 'on or off: check-ins of jobs at Sentry Crons, where SENTRY_DSN is set. Default on.', onOff()),

@@ -2,6 +2,7 @@ import type { Route } from '../http/index.ts'
 import { cron } from './cron.ts'
 import { gdpr } from './gdpr.ts'
 import { health } from './health.ts'
+import { metrics } from './metrics.ts'
 import { openapi } from './openapi.ts'
 import { ops } from './ops.ts'
 import { status } from './status.ts'
@@ -16,6 +17,7 @@ import { worker } from './worker.ts'
 export const functions = {
   health,
   status,
+  metrics,
   webhooks,
   gdpr,
   cron,
