@@ -1,12 +1,20 @@
 import type { Queryable, Row, Transaction } from '../platform/db.ts'
 import type { NotificationKind, NotificationPayload } from './types.ts'
 
+/*
+ * A clock that was set back leaves times that lie further ahead than anybody waits: a lease is a minute, the longest patience an hour, and
+ * after a success a channel rests for its pace alone. Such a time holds nothing up.
+ */
+const free = (now: string) => `(c.busy_until is null or c.busy_until <= ${now} or c.busy_until > ${now} + interval '5 minutes')
+         and (c.next_at is null or c.next_at <= ${now} or c.next_at > ${now} + case when c.failures = 0 then interval '1 minute' else interval '65 minutes' end)`
+const due = (now: string) => `(n.attempts = 0 or n.next_attempt_at <= ${now} or n.next_attempt_at > ${now} + interval '65 minutes')`
+
 /** One sender at a time for a channel, and none before its time. @returns whether it is this one */
 export async function takeChannel(db: Queryable, environment: string, name: string, now: Date, until: Date): Promise<boolean> {
   const taken = await db.execute(
     `insert into caretaker.alert_channels as c (environment, name, busy_until) values ($1, $2, $4::timestamptz)
      on conflict (environment, name) do update set busy_until = excluded.busy_until
-     where (c.busy_until is null or c.busy_until <= $3::timestamptz) and (c.next_at is null or c.next_at <= $3::timestamptz)`,
+     where ${free('$3::timestamptz')}`,
     [environment, name, now, until],
   )
   return taken === 1
@@ -94,7 +102,7 @@ export async function takeNotification(
   const [row] = await db.query<TakenNotification>(
     `with next as (
        select n.id from caretaker.notifications n
-       where n.environment = $1 and n.channel = $2 and n.state = 'waiting' and n.next_attempt_at <= $3::timestamptz
+       where n.environment = $1 and n.channel = $2 and n.state = 'waiting' and ${due('$3::timestamptz')}
          and not exists (
            select from caretaker.notifications before where before.environment = $1 and before.channel = $2 and before.state = 'waiting'
              and before.incident is not distinct from n.incident and before.id < n.id)
@@ -157,8 +165,8 @@ export async function sendingWaits(db: Queryable, environment: string, now: Date
   const [row] = await db.query<{ waits: boolean }>(
     `select exists (
        select from caretaker.notifications n left join caretaker.alert_channels c on c.environment = n.environment and c.name = n.channel
-       where n.environment = $1 and n.state = 'waiting' and n.next_attempt_at <= $2::timestamptz
-         and (c.busy_until is null or c.busy_until <= $2::timestamptz) and (c.next_at is null or c.next_at <= $2::timestamptz)) as waits`,
+       where n.environment = $1 and n.state = 'waiting' and ${due('$2::timestamptz')}
+         and (c.name is null or ${free('$2::timestamptz')})) as waits`,
     [environment, now],
   )
   return row?.waits === true
