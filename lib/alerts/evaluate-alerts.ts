@@ -88,7 +88,8 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
       if (alert.state.status !== 'firing') {
         if (alert.announced) changes.push({ alert, change: 'resolved' })
         alert.announced = false
-      } else if (alert.withheld === null) {
+      } else if (alert.withheld === null && (alert.announced || alert.state.wellSince === null)) {
+        // What was held back, and is well again though not yet for long enough to be over, is not told of any more.
         const more = [...new Set([...alert.affected, ...suffering])].sort()
         const news =
           !alert.announced ||

@@ -118,14 +118,33 @@ describe('a cause', () => {
     expect(pagerDuty.incidents).toMatchObject([{ state: 'resolved' }])
   })
 
-  it('that is over leaves nobody thinking that what suffered from it is broken', async () => {
-    const { said, minutes } = await wellOperations()
-    await dependency.set('failing')
-    await minutes(3)
-    // The one below recovers a minute later than the cause.
-    await dependency.set('well')
-    await minutes(15)
-    expect(await said()).toEqual(['opened app', 'resolved app'])
+  it('that is over leaves nobody thinking that what suffered from it, and was well again a little later, is broken', async () => {
+    const below = await startDependency()
+    try {
+      const { said, minutes } = await wellOperations({
+        health: {
+          checks: {
+            app: { kind: 'url', url: dependency.url, timeoutMs: 250 },
+            checkout: { kind: 'url', url: below.url, timeoutMs: 250, dependsOn: ['app'] },
+          },
+        },
+      })
+      await Promise.all([dependency.set('failing'), below.set('failing')])
+      await minutes(3)
+      await dependency.set('well')
+      await minutes()
+      await below.set('well')
+      await minutes(15)
+      expect(await said()).toEqual(['opened app', 'resolved app'])
+      // One that stays broken is told of by itself.
+      await Promise.all([dependency.set('failing'), below.set('failing')])
+      await minutes(3)
+      await dependency.set('well')
+      await minutes(30)
+      expect((await said()).slice(2)).toEqual(['again app', 'opened checkout', 'resolved app'])
+    } finally {
+      await below.close()
+    }
   })
 
   it('beside another is an incident of its own', async () => {
