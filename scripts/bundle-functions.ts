@@ -47,6 +47,9 @@ const describesOnly: Plugin = {
 export async function bundleFunctions(host: Host, output = join(root, '.caretaker/functions', host)): Promise<Bundle[]> {
   await rm(output, { recursive: true, force: true })
   const names = (await readdir(join(root, entryFolder[host]))).filter((file) => file.endsWith('.ts')).map((file) => basename(file, '.ts'))
+  const migrations = (await readdir(join(root, 'supabase/migrations')))
+    .filter((file) => file.endsWith('.sql'))
+    .map((file) => file.slice(0, 14))
   const bundles: Bundle[] = []
   for (const name of names.sort()) {
     const entry = join(root, entryFolder[host], `${name}.ts`)
@@ -55,6 +58,8 @@ export async function bundleFunctions(host: Host, output = join(root, '.caretake
       input: entry,
       cwd: root,
       platform: 'node',
+      // What lib/platform/migrations.ts compares the database with, where its files are not at hand.
+      transform: { define: { CARETAKER_MIGRATIONS: JSON.stringify(migrations.sort()) } },
       // pg's optional parts, which are not installed.
       external: ['pg-native', 'pg-cloudflare'],
       plugins: name === 'worker' ? [] : name === 'openapi' ? [leftToTheWorker, describesOnly] : [leftToTheWorker],

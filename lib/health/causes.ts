@@ -47,6 +47,15 @@ export const causes = {
   job_failed: { words: 'the last run of a job failed', advice: 'Run `caretaker jobs history`: it says which, and why.' },
   queue_stuck: { words: 'what is queued is not taken', advice: 'See that the worker is called: CRON_SECRET, PUBLIC_URL and the tick.' },
   dead_letters: { words: 'events could not be applied', advice: 'Run `caretaker webhooks list`, mend the cause, and replay them.' },
+  webhooks_silent: {
+    words: 'a provider sends nothing though it usually does',
+    advice: 'Run `caretaker webhooks list`; look at the provider whether it has switched the endpoint off.',
+  },
+  migrations_pending: {
+    words: 'migrations of this release are not applied',
+    advice: 'Run `caretaker db migrate`.',
+  },
+  memory_high: { words: 'holds more memory than it should', advice: 'Give the function more memory, or look for what grows.' },
   gdpr_overdue: {
     words: 'a request of a person is overdue',
     advice: 'Run `caretaker gdpr requests`; tell the person, and carry the request out.',

@@ -60,7 +60,8 @@ export async function checkInAtSentry(env: Env, fetch: Fetch, checkIn: SentryChe
   })
 }
 
-function envelopeUrl(dsn: string): URL {
+/** Where Sentry takes envelopes for a DSN. */
+export function envelopeUrl(dsn: string): URL {
   const { protocol, host, username, pathname } = new URL(dsn)
   const [, prefix = '', project = ''] = /^(.*\/)(\d+)$/.exec(pathname) ?? []
   const url = new URL(`${protocol}//${host}${prefix}api/${project}/envelope/`)

@@ -23,6 +23,15 @@ export async function listMigrations(): Promise<Migration[]> {
   )
 }
 
+/** Set by scripts/bundle-functions.ts: the hosts' bundles carry the versions, and none of the files. */
+declare const CARETAKER_MIGRATIONS: readonly string[] | undefined
+
+/** The versions of this release, oldest first. */
+export async function migrationVersions(): Promise<readonly string[]> {
+  if (typeof CARETAKER_MIGRATIONS !== 'undefined') return CARETAKER_MIGRATIONS
+  return (await listMigrations()).map(({ version }) => version)
+}
+
 /**
  * Applies what is pending, each file in one transaction, and records it where the Supabase CLI does
  * (`supabase_migrations.schema_migrations`), so that either tool sees what the other has done.

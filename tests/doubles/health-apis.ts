@@ -19,6 +19,15 @@ export const healthKeys = {
   GOOGLE_CLIENT_ID: 'client-of-the-test',
   UPSTASH_REDIS_REST_URL: 'https://redis.upstash.test',
   UPSTASH_REDIS_REST_TOKEN: 'upstash-token-of-the-test',
+  MAKE_API_TOKEN: 'make-token-of-the-test',
+  MAKE_COM_WEBHOOK_URL: 'https://hook.eu9.make.com/abc',
+  N8N_WEBHOOK_URL: 'https://n8n.test/webhook/abc',
+  STACK_PROJECT_ID: 'b0a1-of-the-project',
+  STACK_SECRET_SERVER_KEY: 'ssk_of_the_test',
+  WEBFLOW_API_TOKEN: 'webflow-token-of-the-test',
+  SENTRY_DSN: 'https://publickeyofthetest@sentry.test/7',
+  SUPABASE_URL: 'https://project.supabase.test',
+  SUPABASE_SERVICE_ROLE_KEY: 'service-key-of-the-test',
 }
 
 export function healthApis(state: HealthApisState) {
@@ -50,9 +59,50 @@ export function healthApis(state: HealthApisState) {
       'https://accounts.google.com/.well-known/openid-configuration',
       guarded(() => true),
     ),
+    http.get('https://eu9.make.com/api/v2/users/me', guarded(header('authorization', `Token ${healthKeys.MAKE_API_TOKEN}`))),
+    http.get(
+      'https://n8n.test/healthz/readiness',
+      guarded(() => true),
+    ),
+    http.get(
+      'https://api.stack-auth.com/api/v1/projects/current',
+      guarded(
+        (request) =>
+          header('x-stack-access-type', 'server')(request) &&
+          header('x-stack-project-id', healthKeys.STACK_PROJECT_ID)(request) &&
+          header('x-stack-secret-server-key', healthKeys.STACK_SECRET_SERVER_KEY)(request),
+      ),
+    ),
+    http.get('https://api.webflow.com/v2/token/introspect', guarded(header('authorization', `Bearer ${healthKeys.WEBFLOW_API_TOKEN}`))),
+    http.post('https://sentry.test/api/7/envelope/', guarded(isClientReport)),
+    http.post('https://project.supabase.test/realtime/v1/api/broadcast', guarded(isBroadcast)),
     http.get(
       'https://redis.upstash.test/ping',
       guarded(header('authorization', `Bearer ${healthKeys.UPSTASH_REDIS_REST_TOKEN}`), () => ({ result: state.pong })),
     ),
   ]
+}
+
+/** An envelope with one client report of nothing: what becomes no event. */
+async function isClientReport(request: Request): Promise<boolean> {
+  const key = new URL(request.url).searchParams.get('sentry_key')
+  const [envelope, item, report] = (await request.text()).split('\n').map((line) => JSON.parse(line) as Record<string, unknown>)
+  return (
+    key === 'publickeyofthetest' &&
+    request.headers.get('content-type') === 'application/x-sentry-envelope' &&
+    envelope !== undefined &&
+    item?.type === 'client_report' &&
+    typeof report?.timestamp === 'number' &&
+    JSON.stringify(report.discarded_events) === '[]'
+  )
+}
+
+async function isBroadcast(request: Request): Promise<boolean> {
+  const { messages } = (await request.json()) as { messages?: { topic: string; event: string; payload: object }[] }
+  return (
+    request.headers.get('apikey') === healthKeys.SUPABASE_SERVICE_ROLE_KEY &&
+    messages?.length === 1 &&
+    JSON.stringify(messages[0]?.payload) === '{}' &&
+    messages[0]?.topic !== 'realtime'
+  )
 }

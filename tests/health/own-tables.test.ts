@@ -79,6 +79,54 @@ describe('webhooks', () => {
   })
 })
 
+describe('a silent provider', () => {
+  it('fails the webhooks, and is named to operators', async () => {
+    await test.db.execute(`insert into caretaker.webhook_sources (source, silent_since) values ('stripe', now()), ('sms', null)`)
+    expect(await check('webhooks')).toMatchObject({ status: 'unhealthy', cause: 'webhooks_silent', measures: { silent: ['stripe'] } })
+    await test.db.execute('delete from caretaker.webhook_sources')
+    expect(await check('webhooks')).toMatchObject({ status: 'healthy' })
+  })
+})
+
+describe('migrations', () => {
+  it('are pending where this release has more of them than the database', async () => {
+    expect(await check('migrations')).toMatchObject({ status: 'healthy', measures: { pending: 0 } })
+    const [last] = await test.db.query<{ version: string }>(
+      'delete from supabase_migrations.schema_migrations where version = (select max(version) from supabase_migrations.schema_migrations) returning version',
+    )
+    expect(await check('migrations')).toMatchObject({
+      status: 'unhealthy',
+      cause: 'migrations_pending',
+      measures: { pending: 1, versions: [last?.version] },
+    })
+    await test.db.execute('alter table supabase_migrations.schema_migrations rename to elsewhere')
+    expect(await check('migrations')).toMatchObject({ cause: 'migrations_pending' })
+    await test.db.execute('alter table supabase_migrations.elsewhere rename to schema_migrations')
+  })
+})
+
+describe('memory', () => {
+  const memory = (policy: object, env = {}) => runCheck(healthContext(test.db, { env }), resolveCheck('memory', policy))
+  it('is held against what the policy says, else against what there is', async () => {
+    expect(await memory({ atMost: '1 MB' })).toMatchObject({
+      status: 'unhealthy',
+      cause: 'memory_high',
+      measures: { limitBytes: 1_048_576 },
+    })
+    expect(await memory({ atMost: '64 GB' })).toMatchObject({ status: 'healthy' })
+    expect(await memory({})).toMatchObject({ status: 'healthy', measures: { rssBytes: expect.any(Number) } })
+    expect(await memory({}, { AWS_LAMBDA_FUNCTION_MEMORY_SIZE: '10' })).toMatchObject({ cause: 'memory_high' })
+  })
+})
+
+describe('the pooler', () => {
+  it('is asked where there is one', async () => {
+    expect(await check('pooler')).toMatchObject({ status: 'not_configured' })
+    const ctx = healthContext(test.db, { env: { DATABASE_URL: test.url, DATABASE_POOLED_URL: `${test.url}?pooled` } })
+    expect(await runCheck(ctx, resolveCheck('pooler', {}))).toMatchObject({ status: 'healthy' })
+  })
+})
+
 describe('activity', () => {
   it('measures the database, and fails where no connection is left', async () => {
     expect(await check('activity')).toMatchObject({

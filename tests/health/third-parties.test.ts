@@ -19,17 +19,37 @@ const state = (over: Partial<HealthApisState> = {}): HealthApisState => ({
   ...over,
 })
 const check = (ctx: Context, name: string, policy: { url?: string } = {}) => runCheck(ctx, resolveCheck(name, policy))
-const names = ['openai', 'hume', 'memberstack', 'posthog', 'twilio', 'sendgrid', 'google', 'redis']
+const names = [
+  'openai',
+  'hume',
+  'memberstack',
+  'posthog',
+  'twilio',
+  'sendgrid',
+  'google',
+  'redis',
+  'make',
+  'n8n',
+  'stack-auth',
+  'webflow',
+  'sentry',
+  'supabase-realtime',
+]
+/** Nothing is presented to them that could be wrong. */
+const keyless = ['google', 'n8n']
+
+function rotatedValue(variable: string, value: string): string {
+  if (variable === 'SENTRY_DSN') return value.replace('publickey', 'rotatedkey')
+  return /URL|SID|CLIENT_ID|PROJECT_ID/.test(variable) ? value : `${value}-rotated`
+}
 
 describe.each(names)('%s', (name) => {
   it('answers, is refused, breaks, and is not configured', async () => {
     doubles.use(...healthApis(state()))
     const ctx = healthContext(test.db, { env: healthKeys })
     expect(await check(ctx, name)).toMatchObject({ status: 'healthy' })
-    const rotated = Object.fromEntries(
-      Object.entries(healthKeys).map(([variable, value]) => [variable, /URL|SID|CLIENT_ID/.test(variable) ? value : `${value}-rotated`]),
-    )
-    if (name !== 'google')
+    const rotated = Object.fromEntries(Object.entries(healthKeys).map(([variable, value]) => [variable, rotatedValue(variable, value)]))
+    if (!keyless.includes(name))
       expect(await check(healthContext(test.db, { env: rotated }), name)).toMatchObject({ status: 'unhealthy', cause: 'unauthorized' })
     doubles.use(...healthApis(state({ failWith: 503 })))
     expect(await check(ctx, name)).toMatchObject({ status: 'unhealthy', cause: 'http_5xx' })
@@ -45,6 +65,15 @@ it.each([
 ])('%s that answers, and yet cannot be used (%j), is unhealthy', async (name, over, cause) => {
   doubles.use(...healthApis(state(over)))
   expect(await check(healthContext(test.db, { env: healthKeys }), name)).toMatchObject({ status: 'unhealthy', cause })
+})
+
+it('Make and n8n are asked where the policy says', async () => {
+  doubles.use(...healthApis(state()))
+  const { MAKE_COM_WEBHOOK_URL: _make, N8N_WEBHOOK_URL: _n8n, ...env } = healthKeys
+  const ctx = healthContext(test.db, { env })
+  expect(await check(ctx, 'make')).toMatchObject({ status: 'not_configured' })
+  expect(await check(ctx, 'make', { url: 'https://eu9.make.com' })).toMatchObject({ status: 'healthy' })
+  expect(await check(ctx, 'n8n', { url: 'https://n8n.test' })).toMatchObject({ status: 'healthy' })
 })
 
 describe('a certificate', () => {

@@ -10,17 +10,25 @@ import { gdpr } from './gdpr.ts'
 import { google } from './google.ts'
 import { hume } from './hume.ts'
 import { jobs } from './jobs.ts'
+import { make } from './make.ts'
 import { memberstack } from './memberstack.ts'
+import { memory } from './memory.ts'
+import { migrations } from './migrations.ts'
+import { n8n } from './n8n.ts'
 import { objectStore } from './object-store.ts'
 import { openai } from './openai.ts'
+import { pooler } from './pooler.ts'
 import { posthog } from './posthog.ts'
 import { redis } from './redis.ts'
 import { rls } from './rls.ts'
 import { sendgrid } from './sendgrid.ts'
+import { sentry } from './sentry.ts'
+import { stackAuth } from './stack-auth.ts'
 import { stripe } from './stripe.ts'
-import { supabase, supabaseAuth, supabaseRest, supabaseStorage } from './supabase.ts'
+import { supabase, supabaseAuth, supabaseRealtime, supabaseRest, supabaseStorage } from './supabase.ts'
 import { twilio } from './twilio.ts'
 import { url } from './url.ts'
+import { webflow } from './webflow.ts'
 import { webhooks } from './webhooks.ts'
 
 const thirdParty = { critical: false, timeoutMs: 3_000 }
@@ -34,6 +42,7 @@ export const checkerKinds: ReadonlyMap<string, CheckerKind> = new Map<string, Ch
   ['supabase-auth', { check: supabaseAuth, ...thirdParty }],
   ['supabase-storage', { check: supabaseStorage, ...thirdParty }],
   ['supabase-rest', { check: supabaseRest, ...thirdParty }],
+  ['supabase-realtime', { check: supabaseRealtime, ...thirdParty }],
   ['object-store', { check: objectStore, critical: false, timeoutMs: 5_000 }],
   ['stripe', { check: stripe, ...thirdParty }],
   ['url', { check: url, ...thirdParty }],
@@ -43,6 +52,9 @@ export const checkerKinds: ReadonlyMap<string, CheckerKind> = new Map<string, Ch
   ['jobs', { check: jobs, ...own }],
   ['webhooks', { check: webhooks, ...own }],
   ['gdpr', { check: gdpr, ...own }],
+  ['migrations', { check: migrations, ...own }],
+  ['memory', { check: memory, ...own }],
+  ['pooler', { check: pooler, ...own }],
   ['redis', { check: redis, ...thirdParty }],
   ['openai', { check: openai, ...thirdParty }],
   ['hume', { check: hume, ...thirdParty }],
@@ -51,6 +63,11 @@ export const checkerKinds: ReadonlyMap<string, CheckerKind> = new Map<string, Ch
   ['twilio', { check: twilio, ...thirdParty }],
   ['sendgrid', { check: sendgrid, ...thirdParty }],
   ['google', { check: google, ...thirdParty }],
+  ['sentry', { check: sentry, ...thirdParty }],
+  ['make', { check: make, ...thirdParty }],
+  ['n8n', { check: n8n, ...thirdParty }],
+  ['stack-auth', { check: stackAuth, ...thirdParty }],
+  ['webflow', { check: webflow, ...thirdParty }],
   ['certificate', { check: certificate, critical: false, timeoutMs: 5_000 }],
   ['dns', { check: dns, ...thirdParty }],
   ['rls', { check: rls, critical: false, timeoutMs: 3_000 }],

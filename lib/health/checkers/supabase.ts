@@ -2,7 +2,7 @@ import type { Context } from '../../platform/context.ts'
 import { causeOf } from '../causes.ts'
 import { type Checker, type Finding, judgeStatus, notConfigured } from '../checker.ts'
 
-// Plain fetch: the supabase-js client costs 49 ms of a cold start and adds nothing to three GETs.
+// Plain fetch: the supabase-js client costs 49 ms of a cold start and adds nothing to a few calls.
 
 /** Auth (GoTrue) answers. */
 export const supabaseAuth: Checker = (ctx, _check, signal) => ask(ctx, '/auth/v1/health', signal)
@@ -12,6 +12,15 @@ export const supabaseStorage: Checker = (ctx, _check, signal) => ask(ctx, '/stor
 
 /** The REST API (PostgREST) answers with its schema. */
 export const supabaseRest: Checker = (ctx, _check, signal) => ask(ctx, '/rest/v1/', signal)
+
+/**
+ * Realtime takes a message: one of no content, on a topic that nobody listens to.
+ * https://supabase.com/docs/guides/realtime/broadcast
+ */
+export const supabaseRealtime: Checker = (ctx, _check, signal) =>
+  ask(ctx, '/realtime/v1/api/broadcast', signal, {
+    messages: [{ topic: 'caretaker-health', event: 'health', payload: {}, private: false }],
+  })
 
 /** Auth, storage and REST at once: the first that fails gives the cause. */
 export const supabase: Checker = async (ctx, check, signal) => {
@@ -30,11 +39,12 @@ export const supabase: Checker = async (ctx, check, signal) => {
   return { ...(failed ?? { status: 'healthy' }), measures }
 }
 
-async function ask(ctx: Context, path: string, signal: AbortSignal): Promise<Finding> {
+async function ask(ctx: Context, path: string, signal: AbortSignal, body?: object): Promise<Finding> {
   const { SUPABASE_URL: url, SUPABASE_SERVICE_ROLE_KEY: key } = ctx.env
   if (url === undefined || key === undefined) return notConfigured
   const response = await ctx.fetch(`${url.replace(/\/+$/, '')}${path}`, {
-    headers: { apikey: key, authorization: `Bearer ${key}` },
+    headers: { apikey: key, authorization: `Bearer ${key}`, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+    ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
     // The key must not follow a redirect to wherever.
     redirect: 'manual',
     signal,
