@@ -6,6 +6,7 @@ import {
   type Incident,
   incidentStates,
   listIncidents,
+  notifyWaits,
   openIncident,
   postmortem,
   resolveIncident,
@@ -167,7 +168,7 @@ export const opsIncidents = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route
   ]
 }
 
-/** Wakes the sender of notifications; its loss does not matter, every tick looks there. */
+/** Wakes the sender where something is to be told; its loss does not matter, every tick looks there. */
 async function notifySoon(ctx: Context, wake: Wake): Promise<void> {
-  if (await claimIfIdle({ ...ctx, actor: { type: 'system' } }, 'notify')) await wake(ctx)
+  if ((await notifyWaits(ctx)) && (await claimIfIdle({ ...ctx, actor: { type: 'system' } }, 'notify'))) await wake(ctx)
 }
