@@ -31,6 +31,8 @@ export interface Series {
 
 export interface LinePlot {
   title: string
+  /** Of the title, in the order of the page's headings. Default h3. */
+  heading?: 'h2' | 'h3'
   /** What is to be seen in it, in a sentence; read out in place of the picture. */
   description: string
   /** At most three. */
@@ -56,9 +58,9 @@ const top = 10
 /** Lines over time with a key, and the same figures as a table for who cannot see them. */
 export function linePlot(plot: LinePlot): Html {
   const { series, from, to } = plot
+  const title = plot.heading === 'h2' ? html`<h2>${plot.title}</h2>` : html`<h3>${plot.title}</h3>`
   const values = series.flatMap(({ points }) => points.flatMap(({ value }) => (value === null ? [] : [value])))
-  if (values.length === 0)
-    return html`<figure class="plot"><figcaption><h3>${plot.title}</h3></figcaption><p class="soft">${plot.empty}</p></figure>`
+  if (values.length === 0) return html`<figure class="plot"><figcaption>${title}</figcaption><p class="soft">${plot.empty}</p></figure>`
   const highest = niceCeiling(Math.max(...values, plot.limit?.value ?? 0))
   const x = (at: Date) => left + ((at.getTime() - from.getTime()) / (to.getTime() - from.getTime())) * (width - left - 8)
   const y = (value: number) => top + (1 - value / highest) * (height - top - bottom)
@@ -74,7 +76,7 @@ export function linePlot(plot: LinePlot): Html {
   const limit =
     plot.limit !== undefined &&
     html`<path class="ln d-down" stroke-dasharray="3 3" d="M${left} ${short(y(plot.limit.value))}H${width - 8}"/><text x="${width - 8}" y="${short(y(plot.limit.value) - 4)}" text-anchor="end">${plot.limit.name}</text>`
-  return html`<figure class="plot"><figcaption><h3>${plot.title}</h3></figcaption>
+  return html`<figure class="plot"><figcaption>${title}</figcaption>
 <svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${plot.title}: ${plot.description}">${rows}${times}${limit}${series.map(
     ({ points }, index) => html`<path class="ln s${index + 1}" d="${line(points, x, y)}"/>`,
   )}</svg>

@@ -24,7 +24,7 @@ nav.main{width:100%}
 nav.main a{display:block;padding:.25rem .6rem;border-radius:.4rem;color:var(--soft);text-decoration:none;font-size:.925rem}
 nav.main a:hover{background:var(--nonebg)}
 nav.main a[aria-current]{background:var(--nonebg);color:var(--text);font-weight:600}
-main.in{padding-block:1.5rem 3rem;display:block}
+main{padding-block:1.5rem 3rem;display:block}
 h1{font-size:1.6rem;line-height:1.25;margin:0 0 .35rem}
 h2{font-size:1.15rem;margin:2rem 0 .6rem}
 h3{font-size:1rem;margin:1.25rem 0 .35rem}
@@ -89,6 +89,7 @@ details>summary{cursor:pointer;color:var(--accent);font-size:.875rem}
 ol.line{list-style:none;margin:.5rem 0;padding:0 0 0 1rem;border-left:2px solid var(--line)}
 ol.line li{margin:0 0 .8rem}
 .plot{margin:0}
+.plot h2,.plot h3{font-size:1rem;margin:0 0 .5rem}
 .plot svg{display:block;width:100%;height:auto;overflow:visible}
 .plot text{fill:var(--soft);font-size:11px}
 .plot .gl{stroke:var(--line);stroke-width:1}

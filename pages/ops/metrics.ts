@@ -40,7 +40,7 @@ export function shareText(share: number): string {
 export function metricsPage({ timezone }: View, { range, from, to, series, routes }: MetricsShown): Html {
   const formatTime = (at: Date) =>
     range === 'week' ? `${dayText(at, timezone).slice(5)} ${clockText(at, timezone)}` : clockText(at, timezone)
-  const common = { from, to, formatTime, empty: 'Nothing was measured in this time.' }
+  const common = { heading: 'h2' as const, from, to, formatTime, empty: 'Nothing was measured in this time.' }
   const last = (points: readonly MeasuredAt[]) => points.findLast(({ value }) => value !== null)?.value ?? null
   const said = (value: number | null, format: (value: number) => string) => (value === null ? 'not measured' : format(value))
   return html`<h1>Metrics</h1>

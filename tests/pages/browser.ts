@@ -1,0 +1,107 @@
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+/*
+ * Chromium for the tests of pages: the machine's own, driven by playwright-core out of .ci, whose types the project does without.
+ */
+
+const fromCi = createRequire(new URL('../../.ci/package.json', import.meta.url))
+const executables = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
+
+interface Locator {
+  click(): Promise<void>
+  fill(text: string): Promise<void>
+  count(): Promise<number>
+  first(): Locator
+  textContent(): Promise<string | null>
+  focus(): Promise<void>
+  selectOption(value: string): Promise<unknown>
+}
+
+export interface Page {
+  goto(url: string): Promise<{ status(): number; headers(): Record<string, string> } | null>
+  url(): string
+  title(): Promise<string>
+  locator(selector: string): Locator
+  getByRole(role: string, options: { name?: string | RegExp; exact?: boolean }): Locator
+  getByLabel(text: string, options?: { exact?: boolean }): Locator
+  getByText(text: string | RegExp): Locator
+  keyboard: { press(key: string): Promise<void> }
+  evaluate<T, A = undefined>(script: string | ((argument: A) => T | Promise<T>), argument?: A): Promise<T>
+  screenshot(options: { path: string; fullPage: boolean }): Promise<unknown>
+  waitForURL(url: string | RegExp): Promise<void>
+  on(event: 'console', listen: (message: { type(): string; text(): string }) => void): void
+  on(event: 'pageerror', listen: (error: Error) => void): void
+  on(event: 'requestfailed', listen: (request: { url(): string }) => void): void
+}
+
+export interface View {
+  colorScheme?: 'light' | 'dark'
+  viewport?: { width: number; height: number }
+  javaScriptEnabled?: boolean
+}
+
+interface BrowserContext {
+  newPage(): Promise<Page>
+  close(): Promise<void>
+}
+
+export interface Browser {
+  newContext(options: View & { bypassCSP?: boolean }): Promise<BrowserContext>
+  close(): Promise<void>
+}
+
+/** Chromium with an empty profile. `close` leaves nothing behind. */
+export async function openBrowser(): Promise<Browser> {
+  const executablePath = executables.find((path) => existsSync(path))
+  if (executablePath === undefined) throw new Error(`No Chromium: expected one of ${executables.join(', ')}. .ci/run installs it.`)
+  const { chromium } = fromCi('playwright-core') as {
+    chromium: {
+      launchPersistentContext(directory: string, options: object): Promise<{ browser(): Browser | null; close(): Promise<void> }>
+    } & {
+      launch(options: object): Promise<Browser>
+    }
+  }
+  const home = await mkdtemp(join(tmpdir(), 'caretaker-browser-'))
+  const browser = await chromium.launch({
+    executablePath,
+    headless: true,
+    env: { ...process.env, HOME: home, XDG_CONFIG_HOME: home, XDG_CACHE_HOME: home },
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+    ],
+  })
+  return {
+    newContext: (options) => browser.newContext(options),
+    close: async () => {
+      await browser.close()
+      await rm(home, { recursive: true, force: true, maxRetries: 5 })
+    },
+  }
+}
+
+export interface Violation {
+  id: string
+  impact: string
+  help: string
+  nodes: string[]
+}
+
+const axeSource = fromCi.resolve('axe-core/axe.min.js')
+
+/** What axe-core objects to on the page, by WCAG 2.2 AA and its own best practices. The page itself lets no script in: `bypassCSP`. */
+export async function violationsOf(page: Page): Promise<Violation[]> {
+  const { readFile } = await import('node:fs/promises')
+  await page.evaluate(await readFile(axeSource, 'utf8'))
+  return page.evaluate<Violation[]>(`axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>
+    violations.map(({ id, impact, help, nodes }) => ({ id, impact, help, nodes: nodes.slice(0, 5).map((node) => node.html.slice(0, 160) + ' | ' + (node.any[0]?.message ?? '')) })))`)
+}

@@ -1,0 +1,341 @@
+import { beforeAll, describe, expect, it } from 'vitest'
+import type { Role } from '../../lib/platform/actor.ts'
+import { ops } from '../../lib/routes/ops.ts'
+import { testContext } from '../support/context.ts'
+import { useTestDatabase } from '../support/database.ts'
+import { testServer } from '../support/serve.ts'
+import { badDay, hostile, keyOf, type Operations, pagesOf, policy } from './operations.ts'
+
+const test = useTestDatabase()
+let day: Operations
+let woken = 0
+
+const server = () =>
+  testServer(
+    ops({
+      wake: async () => {
+        woken++
+      },
+    }),
+    testContext(test.db, { config: policy }),
+  )
+
+const ownPage = { origin: 'http://localhost', 'sec-fetch-site': 'same-origin' }
+
+function signIn(fields: Record<string, string>, headers: Record<string, string> = ownPage) {
+  return server().request('/ops/sign-in', { method: 'POST', body: new URLSearchParams(fields), headers })
+}
+
+const cookieOf = (response: Response, name: string) =>
+  response.headers
+    .getSetCookie()
+    .map((one) => one.split(';')[0] as string)
+    .find((one) => one.startsWith(`caretaker-${name}=`))
+
+/** A browser that is signed in as the role: reads pages, sends their forms, and follows to where they end. */
+async function browser(role: Role) {
+  const session = cookieOf(await signIn({ key: keyOf(role) }), 'session') ?? ''
+  const { request, settled } = server()
+  const get = (path: string, cookie = session) => request(path, { headers: { cookie, 'sec-fetch-site': 'same-origin' } })
+  const csrf = /name="csrf" value="([\w-]+)"/.exec(await (await get('/ops')).text())?.[1] ?? ''
+  const send = (path: string, fields: Record<string, string> = {}) =>
+    request(path, { method: 'POST', body: new URLSearchParams({ csrf, ...fields }), headers: { cookie: session, ...ownPage } })
+  /** What the page after the form says. */
+  const act = async (path: string, fields: Record<string, string> = {}) => {
+    const response = await send(path, fields)
+    expect([path, response.status]).toEqual([path, 303])
+    const to = response.headers.get('location') ?? ''
+    await settled()
+    const page = await get(to, `${session}; ${cookieOf(response, 'flash')}`)
+    const text = await page.text()
+    return { to, status: page.status, said: unescaped(/<p class="flash (?:ok|bad)">([^<]*)<\/p>/.exec(text)?.[1] ?? ''), text }
+  }
+  return { get, send, act, session }
+}
+
+function unescaped(text: string): string {
+  return text.replaceAll('&lt;', '<').replaceAll('&gt;', '>').replaceAll('&quot;', '"').replaceAll('&#39;', "'").replaceAll('&amp;', '&')
+}
+
+beforeAll(async () => {
+  day = await badDay(testContext(test.db, { config: policy }))
+})
+
+describe('pages', () => {
+  it('show everything to an admin, and let nothing of others become markup', async () => {
+    const { get } = await browser('admin')
+    for (const path of pagesOf(day)) {
+      const response = await get(path)
+      const text = await response.text()
+      expect([path, response.status]).toEqual([path, 200])
+      expect([path, text.includes('<script')]).toEqual([path, false])
+      expect([path, text.includes('&lt;script&gt;')]).toEqual([path, true])
+      // An id twice, or a label without its field, is lost on who cannot see the page.
+      const ids = [...text.matchAll(/ id="([^"]+)"/g)].map(([, id]) => id)
+      expect([path, ids.filter((id, index) => ids.indexOf(id) !== index)]).toEqual([path, []])
+      for (const [, id] of text.matchAll(/<label for="([^"]+)"/g)) expect([path, ids]).toEqual([path, expect.arrayContaining([id])])
+      expect(response.headers.get('cache-control')).toBe('no-store')
+      expect(response.headers.get('content-security-policy')).toMatch(/^default-src 'none'; style-src 'sha256-/)
+    }
+  })
+
+  it('say what matters: what is down, who waits, what would be lost', async () => {
+    const { get } = await browser('viewer')
+    const text = await (await get('/ops')).text()
+    for (const said of [
+      'nobody has acknowledged',
+      'stripe',
+      '47 minutes',
+      '8 minutes',
+      'the first is due in 3 days',
+      '1 event, 1 message',
+      'backup',
+    ])
+      expect(text).toContain(said)
+  })
+
+  it('lead whoever is not signed in there and back', async () => {
+    const response = await server().request('/ops/jobs?x=1')
+    expect(response.status).toBe(303)
+    expect(response.headers.get('location')).toBe('/ops/sign-in?to=%2Fops%2Fjobs%3Fx%3D1')
+  })
+
+  it('open from a link elsewhere, with which a strict cookie does not come', async () => {
+    const response = await server().request(`/ops/incidents/${day.incident}`, { headers: { 'sec-fetch-site': 'cross-site' } })
+    expect(response.status).toBe(200)
+    expect(await response.text()).toContain(`<meta http-equiv="refresh" content="0;url=/ops/incidents/${day.incident}">`)
+  })
+
+  it.each([
+    '/ops/nothing',
+    '/ops/runs/nothing',
+    '/ops/runs/00000000-0000-0000-0000-000000000000',
+    '/ops/incidents/99999',
+    '/ops/gdpr/nothing',
+  ])('are not there: %s, said in words', async (path) => {
+    const response = await (await browser('admin')).get(path)
+    expect(response.status).toBe(404)
+    expect(response.headers.get('content-type')).toContain('text/html')
+    expect(await response.text()).toContain('There is no')
+  })
+
+  it.each([
+    ['/ops/audit', 'support'],
+    ['/ops/keys', 'developer'],
+  ] as const)('%s is not for %s', async (path, role) => {
+    const { get } = await browser(role)
+    expect((await get(path)).status).toBe(403)
+    expect(await (await get('/ops')).text()).not.toContain(`href="${path}"`)
+  })
+
+  it('offer a viewer nothing to do', async () => {
+    const { get } = await browser('viewer')
+    for (const path of pagesOf(day).filter((one) => !['/ops/audit', '/ops/keys'].includes(one))) {
+      const posts = [...(await (await get(path)).text()).matchAll(/<form method="post" action="([^"]+)"/g)].map(([, to]) => to)
+      expect([path, posts]).toEqual([path, ['/ops/sign-out']])
+    }
+  })
+
+  it('page through the audit trail', async () => {
+    const { get } = await browser('developer')
+    const text = await (await get('/ops/audit?action=incident.')).text()
+    expect(text).toContain('incident.opened')
+    expect(text).not.toContain('>session.opened<')
+    expect(await (await get('/ops/audit?before=2')).text()).toContain('<th role="rowheader" scope="row">1</th>')
+  })
+
+  it('give a post-mortem as a file', async () => {
+    const response = await (await browser('viewer')).get(`/ops/incidents/${day.resolved}/postmortem.md`)
+    expect(response.headers.get('content-disposition')).toBe('attachment; filename="postmortem.md"')
+    expect(await response.text()).toContain('Slow pages')
+  })
+})
+
+describe('signing in', () => {
+  it('leads to where one was going, on this site alone', async () => {
+    const to = async (wanted: string) => (await signIn({ key: keyOf('viewer'), to: wanted })).headers.get('location')
+    expect(await to('/ops/incidents/12?x=1')).toBe('/ops/incidents/12?x=1')
+    for (const elsewhere of [
+      'https://evil.example/ops',
+      '//evil.example/ops',
+      '/\\evil.example',
+      '/ops/../../evil',
+      '/opsx',
+      'ops',
+      '/ops//evil.example',
+      '',
+    ])
+      expect([elsewhere, await to(elsewhere)]).toEqual([elsewhere, '/ops'])
+  })
+
+  it.each([
+    ['a wrong key', { key: `ck_${'y'.repeat(43)}` }, 401],
+    ['nothing', {}, 400],
+    ['an account where there is no Supabase', { email: 'a@example.com', password: 'secret' }, 503],
+    ['a field that is none', { key: 'x', role: 'admin' }, 422],
+  ])('with %s says so on the page', async (_what, fields, status) => {
+    const response = await signIn(fields)
+    expect(response.status).toBe(status)
+    expect(response.headers.getSetCookie()).toEqual([])
+    expect(await response.text()).toMatch(/<p class="flash bad">[^<]+<\/p>/)
+  })
+
+  it('from another site is refused', async () => {
+    const response = await signIn({ key: keyOf('viewer') }, { origin: 'https://evil.example', 'sec-fetch-site': 'cross-site' })
+    expect(response.status).toBe(403)
+    expect(response.headers.getSetCookie()).toEqual([])
+  })
+
+  it('out ends the session', async () => {
+    const { get, act } = await browser('viewer')
+    expect((await act('/ops/sign-out')).to).toBe('/ops/sign-in')
+    expect((await get('/ops')).status).toBe(303)
+  })
+})
+
+describe('actions', () => {
+  it('run a job, and say so', async () => {
+    const before = woken
+    const { act } = await browser('developer')
+    const { to, said } = await act('/ops/jobs/sweep/run')
+    expect([to, said]).toEqual(['/ops/jobs', 'sweep is queued; it begins within seconds.'])
+    expect(woken).toBe(before + 1)
+    expect((await act('/ops/jobs/sweep/run', { back: 'backups' })).to).toBe('/ops/backups')
+    expect((await act('/ops/jobs/nothing/run')).said).toContain('There is no job "nothing"')
+  })
+
+  it('take an incident from acknowledged to its end', async () => {
+    const { act } = await browser('developer')
+    const at = (verb: string) => `/ops/incidents/${day.incident}/${verb}`
+    expect((await act(at('acknowledge'))).said).toContain('is acknowledged')
+    expect((await act(at('update'), { state: 'identified', message: hostile, public: 'yes' })).said).toContain('is identified')
+    expect((await act(at('check'), { item: '1', done: 'yes' })).said).toMatch(/^1 of \d+ items are done\.$/)
+    expect((await act(at('check'), { item: '99', done: 'yes' })).said).toContain('item: found 99')
+    expect((await act(at('note'), { note: 'Seen.' })).text).toContain('Seen.')
+    expect((await act(at('severity'), { severity: 'P1', reason: 'Half of it works.' })).said).toContain('severity P1')
+    expect((await act(at('severity'), { severity: 'nope' })).said).toContain('expected one of P0')
+    expect((await act(at('resolve'), { message: '', rootCause: 'Theirs.' })).said).toContain('is resolved')
+    expect((await act(at('acknowledge'))).said).toContain('is resolved')
+    const { to, said } = await act('/ops/incidents', { title: 'By hand', severity: 'P3', component: '', message: '' })
+    expect(to).toMatch(/^\/ops\/incidents\/[0-9a-f-]{36}$/)
+    expect(said).toContain('is open')
+  })
+
+  it('replay dead letters', async () => {
+    const { act } = await browser('support')
+    expect((await act(`/ops/webhooks/events/${day.event}/replay`)).said).toContain(
+      `Event ${day.event} (invoice.paid ${hostile}) is due again.`,
+    )
+    expect((await act(`/ops/webhooks/deliveries/${day.delivery}/replay`)).said).toContain('to partner is due again.')
+    expect((await act('/ops/webhooks/events/999999/replay')).said).toContain('There is no webhook event')
+    await test.db.execute(`update caretaker.inbox set state = 'dead'`)
+    expect((await act('/ops/webhooks/replay-dead')).said).toBe('1 events are due again.')
+  })
+
+  it('decide a privacy request', async () => {
+    const { act } = await browser('support')
+    const at = (verb: string) => `/ops/gdpr/${day.request}/${verb}`
+    expect((await act(at('approve'))).said).toContain('Approved')
+    expect((await act(at('approve'))).said).toContain('not waiting for a review')
+    expect((await act(at('extend'), { reason: 'Many tables to look through.' })).said).toMatch(/^Extended: it is due on \d{4}-\d\d-\d\d\.$/)
+    expect((await act(at('refuse'), { reason: '' })).said).toContain('reason')
+    expect((await act(at('refuse'), { reason: 'Who asks is not the person.' })).said).toContain('Refused.')
+  })
+
+  it('silence, and end a silence', async () => {
+    const { act } = await browser('developer')
+    expect((await act('/ops/silences', { matcher: 'stripe', hours: '2', reason: 'Known.' })).said).toMatch(/^Silent until .* UTC\.$/)
+    expect((await act('/ops/silences', { matcher: '=', hours: '2', reason: 'Known.' })).said).toContain('matcher: found "="')
+    expect((await act(`/ops/silences/${day.silence}/end`)).said).toBe('The silence is over.')
+    expect((await act(`/ops/silences/${day.silence}/end`)).said).toContain('is over already')
+  })
+
+  it("announce maintenance in the app's own time, and call it off", async () => {
+    const { act } = await browser('developer')
+    const { said } = await act('/ops/maintenance', {
+      title: 'Upgrade',
+      body: '',
+      startsAt: '2030-07-01T22:00',
+      endsAt: '2030-07-01T23:00',
+      components: 'database',
+    })
+    expect(said).toBe('“Upgrade” is announced.')
+    const [row] = await test.db.query(`select starts_at, components from caretaker.maintenance_windows where title = 'Upgrade'`)
+    // Berlin is two hours ahead in summer.
+    expect(row).toEqual({ starts_at: new Date('2030-07-01T20:00:00Z'), components: ['database'] })
+    expect((await act('/ops/maintenance', { title: 'No', startsAt: 'tomorrow', endsAt: '2030-07-01T23:00' })).said).toContain('startsAt')
+    expect((await act(`/ops/maintenance/${day.window}/end`)).said).toBe('The maintenance is over.')
+  })
+
+  it('revoke a key, which ends its sessions at once', async () => {
+    const support = await browser('support')
+    const { act, get } = await browser('admin')
+    const [key] = await test.db.query<{ id: string }>(`select id::text from caretaker.api_keys where role = 'support'`)
+    expect((await act(`/ops/keys/${key?.id}/revoke`)).said).toContain('support is revoked')
+    expect((await support.get('/ops')).status).toBe(303)
+    expect((await act(`/ops/keys/${key?.id}/revoke`)).said).toBe('The key was revoked before.')
+    expect(await (await get('/ops/keys')).text()).toContain('revoked')
+    await test.db.execute(`update caretaker.api_keys set revoked_at = null where role = 'support'`)
+  })
+
+  it('are audited with the key that did them', async () => {
+    const rows = await test.db.query<{ action: string }>(
+      `select distinct action from caretaker.audit where actor ->> 'type' = 'operator' order by action`,
+    )
+    const actions = rows.map(({ action }) => action)
+    for (const action of [
+      'job.requested',
+      'webhooks.replayed',
+      'webhooks.redelivered',
+      'gdpr.approved',
+      'alerts.silenced',
+      'key.revoked',
+      'incident.resolved',
+    ])
+      expect(actions).toContain(action)
+  })
+
+  const refusals: [Role, string][] = [
+    ['viewer', '/ops/jobs/sweep/run'],
+    ['support', '/ops/jobs/sweep/run'],
+    ['viewer', '/ops/incidents/1/acknowledge'],
+    ['support', '/ops/incidents/1/resolve'],
+    ['support', '/ops/incidents'],
+    ['viewer', '/ops/webhooks/events/1/replay'],
+    ['viewer', '/ops/webhooks/replay-dead'],
+    ['developer', '/ops/gdpr/1/approve'],
+    ['viewer', '/ops/gdpr/1/refuse'],
+    ['support', '/ops/silences'],
+    ['support', '/ops/maintenance'],
+    ['developer', '/ops/keys/1/revoke'],
+  ]
+  it.each(refusals)('refuse a %s at %s, in words', async (role, path) => {
+    const response = await (await browser(role)).send(path)
+    expect(response.status).toBe(403)
+    expect(await response.text()).toContain(`The role &quot;${role}&quot; may not do this`)
+  })
+
+  it('of every kind refuse a form that is not theirs', async () => {
+    const { session } = await browser('admin')
+    const posts = ops().filter(({ path, methods }) => path.startsWith('/ops/') && methods.includes('POST') && path !== '/ops/sign-in')
+    expect(posts.length).toBeGreaterThan(15)
+    const before = await test.db.query('select count(*) from caretaker.audit')
+    for (const { path } of posts) {
+      const to = path.replaceAll(/:\w+/g, '1')
+      const forged = await server().request(to, {
+        method: 'POST',
+        body: new URLSearchParams({ csrf: 'x'.repeat(43) }),
+        headers: { cookie: session, ...ownPage },
+      })
+      const foreign = await server().request(to, {
+        method: 'POST',
+        body: new URLSearchParams(),
+        headers: { cookie: session, origin: 'https://evil.example' },
+      })
+      // Who is not let sign out is led to the way in.
+      const refused = path === '/ops/sign-out' ? 303 : 403
+      expect([path, forged.status, foreign.status]).toEqual([path, refused, refused])
+    }
+    expect(await test.db.query('select count(*) from caretaker.audit')).toEqual(before)
+  })
+})
