@@ -23,6 +23,8 @@ const groups: Record<string, () => Promise<{ commands: Command[] }>> = {
   keys: () => import('./commands/keys.ts'),
   security: () => import('./commands/security.ts'),
   report: () => import('./commands/report.ts'),
+  metrics: () => import('./commands/metrics.ts'),
+  logs: () => import('./commands/logs.ts'),
 }
 
 const common = {

@@ -2,10 +2,13 @@ import { randomBytes } from 'node:crypto'
 import { type FileHandle, link, open, rename, rm, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { keepReportOf, reportDatabase, showReport, writeReport } from '../../lib/maintenance/index.ts'
+import { usageReport } from '../../lib/metrics/index.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { Command } from '../command.ts'
 import { bytes, table } from '../output.ts'
 import { databaseSections } from '../report-database.ts'
+import { usageText } from '../report-usage.ts'
+import { sinceTime } from '../since.ts'
 
 const list: Command = {
   name: 'report list',
@@ -101,7 +104,20 @@ const database: Command = {
   },
 }
 
-export const commands: Command[] = [list, run, database]
+const usage: Command = {
+  name: 'report usage',
+  usage: '[--since 30d]',
+  summary: 'How much the app and Caretaker were used: people, counters and gauges against the period before, jobs, webhooks',
+  options: { since: { type: 'string', value: 'TIME', about: 'a duration back from now or an ISO 8601 time; 30d unless given' } },
+  async run({ flags, context, out }) {
+    const ctx = await context()
+    const to = ctx.clock.now()
+    const report = await usageReport(ctx, { from: sinceTime(flags.since, to, '30 days'), to })
+    out.result(report, usageText(report))
+  },
+}
+
+export const commands: Command[] = [list, run, database, usage]
 
 function moment(value: unknown): Date | undefined {
   if (value === undefined) return undefined

@@ -4,6 +4,7 @@ import { type FoundSeries, findSeries } from './find-series.ts'
 import { apart, combineGauges, gaugeBinSeconds, gaugeWindow, holdsMs } from './gauge-window.ts'
 import { markOf } from './marks.ts'
 import { type Measure, type MetricQuery, type MetricStat, resolveQuery, type Selection } from './metric-query.ts'
+import { minutesKeptMs } from './prune.ts'
 import { type BinFigures, joinBins, readBins } from './read-bins.ts'
 
 type MeasureContext = Pick<Context, 'db' | 'env' | 'clock'>
@@ -72,9 +73,13 @@ async function measureSide(ctx: MeasureContext, selection: Selection, { by, stat
 }
 
 /** The minutes that lie between, and for what is longer ago or very long the hours. */
-export async function readSums(ctx: MeasureContext, { groups }: FoundSeries, from: number, at: Date): Promise<(BinFigures | undefined)[]> {
-  const long = at.getTime() - from > longMs || from < ctx.clock.now().getTime() - longMs
-  const rolled = long ? await markOf(ctx, 'rolled') : null
+export async function readSums(
+  ctx: MeasureContext,
+  { groups }: Pick<FoundSeries, 'groups'>,
+  from: number,
+  at: Date,
+): Promise<(BinFigures | undefined)[]> {
+  const rolled = needsHours(ctx, from, at) ? await markOf(ctx, 'rolled') : null
   const border = rolled === null ? from : Math.min(Math.max(from, rolled.getTime()), at.getTime())
   const whole = (at.getTime() - from) / 1_000 + 3_600
   const read = (table: 'metric_points' | 'metric_hours', since: number, to: number) =>
@@ -84,8 +89,18 @@ export async function readSums(ctx: MeasureContext, { groups }: FoundSeries, fro
   return groups.map((_group, index) => joinBins(hours[index]?.get(0), minutes[index]?.get(0)))
 }
 
+/** The stretch is long, or so long ago that its minutes are gone. */
+function needsHours(ctx: MeasureContext, from: number, at: Date): boolean {
+  return at.getTime() - from > longMs || from < ctx.clock.now().getTime() - minutesKeptMs + hourMs
+}
+
 /** Each gauge's looks within the time asked for, or its last one before that. */
 async function readGauges(ctx: MeasureContext, { groups }: FoundSeries, from: number, at: Date): Promise<(BinFigures | undefined)[]> {
+  if (needsHours(ctx, from, at)) {
+    const series = apart(groups)
+    const sums = await readSums(ctx, { groups: series }, from, at)
+    return groups.map(({ ids }) => combineGauges(sums.filter((_figures, index) => ids.includes(series[index]?.ids[0] ?? ''))))
+  }
   const holds = holdsMs(Math.max(60, ...groups.map((group) => group.everySeconds)))
   const origin = Math.floor(Math.min(from, at.getTime() - holds) / minuteMs) * minuteMs
   const series = apart(groups)
