@@ -82,14 +82,14 @@ function* references({ checks, maintenance = [] }: Referring): Generator<{ path:
   const unknown = (wanted: string) => {
     if (checks === undefined || parents.has(canonicalName(wanted))) return undefined
     const near = nearest(wanted, names)
-    return `found "${wanted}", expected a check of "health.checks"${near === undefined ? '' : `; did you mean "${near}"?`}`
+    return `expected a check of "health.checks"${near === undefined ? '' : `; did you mean "${near}"?`}`
   }
   for (const [key, { dependsOn = [] }] of Object.entries(checks ?? {}))
     for (const [index, parent] of dependsOn.entries()) {
       const message =
         unknown(parent) ??
         (reaches(parents, canonicalName(parent), canonicalName(key))
-          ? `found "${parent}", which depends on "${key}" itself: expected no circle`
+          ? `expected no circle: "${parent}" depends on "${key}" itself`
           : undefined)
       if (message !== undefined) yield { path: ['checks', key, 'dependsOn', index], message }
     }
@@ -97,7 +97,7 @@ function* references({ checks, maintenance = [] }: Referring): Generator<{ path:
     if (maintenance.findIndex(({ name: other }) => other === window.name) !== index)
       yield {
         path: ['maintenance', index, 'name'],
-        message: `found "${window.name}" a second time, expected each window to have a name of its own`,
+        message: 'expected a name of its own for each window',
       }
     for (const [position, component] of (window.components ?? []).entries()) {
       const message = unknown(component)

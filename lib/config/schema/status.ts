@@ -49,7 +49,7 @@ export function* referencesOfStatus(policy: Referring): Generator<{ path: Proper
     const near = nearest(found, names)
     yield {
       path: ['status', ...path],
-      message: `found "${found}", expected a check of "health.checks"${near === undefined ? '' : `; did you mean "${near}"?`}`,
+      message: `expected a check of "health.checks"${near === undefined ? '' : `; did you mean "${near}"?`}`,
       input: policy,
     }
   }

@@ -22,7 +22,8 @@ export async function occurrences(window: MaintenancePolicy, defaultZone: string
     if (!days.includes(weekdays[weekdayOf(day)] as (typeof weekdays)[number])) continue
     // An hour that the clocks show twice lies within the window both times.
     const span = { startsAt: instantOf(zone, day, begins, 'first'), endsAt: instantOf(zone, ends > begins ? day : day + 1, ends, 'second') }
-    if (span.startsAt < to && span.endsAt > from) spans.push(span)
+    // One that lies within the hour that the clocks leave out does not happen.
+    if (span.startsAt < to && span.endsAt > from && span.endsAt > span.startsAt) spans.push(span)
   }
   return spans
 }
