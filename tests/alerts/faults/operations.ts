@@ -9,7 +9,7 @@ import { readEnv } from '../../../lib/platform/env.ts'
 import type { JobRun } from '../../../lib/platform/job.ts'
 import { type PagerDutyState, pagerDutyApi, pagerDutyState } from '../../doubles/pagerduty.ts'
 import { type SlackState, slackApi, slackState } from '../../doubles/slack.ts'
-import { testContext, testEncryptionKey } from '../../support/context.ts'
+import { testContext } from '../../support/context.ts'
 
 /*
  * What happens every minute, as the jobs do it: look at everything, judge it, tell people. The clock is the test's.
@@ -40,15 +40,15 @@ export interface Operations {
   said(): Promise<string[]>
 }
 
-let made = 0
-
-/** An operation of its own: environment, clock and channels; over a database that may be shared. */
-export function operations(db: Database, policy: Omit<PolicyInput, 'app'>, overrides: Partial<Context> = {}): Operations {
-  const clock = fixedClock('2026-11-23T10:00:00Z')
-  const slack = slackState()
-  const pagerDuty = pagerDutyState()
-  const ctx = testContext(db, {
-    clock,
+/** The context of an operation; its clock and what it reaches are the caller's. */
+export function operationsContext(
+  db: Database,
+  environment: string,
+  routingKey: string,
+  policy: Omit<PolicyInput, 'app'>,
+  overrides: Partial<Context> = {},
+): Context {
+  return testContext(db, {
     config: defineConfig({
       app: { name: 'Shop' },
       alerts: { channels: { slack: {}, pagerduty: {} } },
@@ -56,15 +56,25 @@ export function operations(db: Database, policy: Omit<PolicyInput, 'app'>, overr
       health: { confirmAfterMs: 0, ...policy.health },
     }),
     env: readEnv({
-      ENCRYPTION_KEY: testEncryptionKey,
-      CARETAKER_ENVIRONMENT: `faults-${++made}`,
+      ENCRYPTION_KEY: 'ab'.repeat(32),
+      CARETAKER_ENVIRONMENT: environment,
       PUBLIC_URL: 'https://ops.shop.test',
-      SLACK_WEBHOOK_URL: `https://hooks.slack.com${slack.path}`,
-      PAGERDUTY_ROUTING_KEY: pagerDuty.routingKey,
+      SLACK_WEBHOOK_URL: `https://hooks.slack.com${slackState().path}`,
+      PAGERDUTY_ROUTING_KEY: routingKey,
     }),
     deadline: new Date('2028-01-01T00:00:00Z'),
     ...overrides,
   })
+}
+
+let made = 0
+
+/** An operation of its own: environment, clock and channels; over a database that may be shared. */
+export function operations(db: Database, policy: Omit<PolicyInput, 'app'>, overrides: Partial<Context> = {}): Operations {
+  const clock = fixedClock('2026-11-23T10:00:00Z')
+  const slack = slackState()
+  const pagerDuty = pagerDutyState()
+  const ctx = operationsContext(db, `faults-${++made}`, pagerDuty.routingKey, policy, { clock, ...overrides })
   return {
     ctx,
     clock,
