@@ -60,6 +60,33 @@ export default defineConfig({
     },
   },
 
+  metrics: {
+    gauges: {
+      // The app writes down how long it took: Caretaker asks for the slow end of it.
+      session_p95_seconds: {
+        sql: `select percentile_disc(0.95) within group (order by response_time_ms) / 1000.0 from session_logs where created_at > now() - interval '15 minutes'`,
+        unit: 'seconds',
+        help: 'p95 of what people waited for an answer, in the last quarter of an hour.',
+      },
+      app_errors_last_5_minutes: {
+        sql: `select count(*) from error_logs where severity in ('error', 'critical') and created_at > now() - interval '5 minutes'`,
+        every: '1 minute',
+        help: 'Errors that the app wrote down.',
+      },
+      trust_delta_average: {
+        sql: `select avg(trust_delta) from session_logs where created_at > now() - interval '1 day'`,
+        every: '1 hour',
+        help: 'How much more people trusted a plan of theirs, on average of a day.',
+      },
+    },
+    dashboard: {
+      activeUsers: { daily: { sql: `select count(distinct user_id) from session_logs where created_at > now() - interval '1 day'` } },
+    },
+    errors: { sql: 'select created_at as at, error_type as what, message from error_logs where created_at >= :since' },
+    // Every look at the app's health is an event there.
+    posthog: true,
+  },
+
   jobs: {
     'daily-cleanup': {
       description: 'Expired cache entries go, old errors are archived, and the tables they leave are vacuumed.',

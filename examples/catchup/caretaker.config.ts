@@ -38,6 +38,26 @@ export default defineConfig({
     { name: 'audit_logs', table: 'audit_logs', column: 'created_at', olderThan: '24 months', action: 'purge' },
   ],
 
+  // The app tells http_requests_total, http_request_duration_seconds and suggestions_generated_total itself: POST /metrics/ingest.
+  metrics: {
+    gauges: {
+      suggestions_pending: {
+        sql: `select trigger_type, count(*) as value from suggestions where status = 'pending' group by trigger_type`,
+        help: 'Suggestions that wait for an answer, by what they were made of.',
+      },
+      voice_notes_failed: {
+        sql: `select count(*) from voice_notes where status = 'failed' and created_at > now() - interval '1 day'`,
+        help: 'Voice notes of the last day that could not be transcribed.',
+      },
+      notifications_failed_ratio: {
+        sql: `select count(*) filter (where status in ('bounced', 'failed'))::numeric / nullif(count(*), 0) from notifications where sent_at > now() - interval '1 day'`,
+        every: '15 minutes',
+        unit: 'ratio',
+        help: 'Share of the messages of the last day that did not arrive.',
+      },
+    },
+  },
+
   jobs: {
     'daily-cleanup': {
       description: 'What has served its time goes, and the tables that are written most are vacuumed.',

@@ -72,6 +72,33 @@ export default defineConfig({
     },
   },
 
+  metrics: {
+    gauges: {
+      error_ratio: {
+        sql: `select count(*) filter (where status >= 500)::numeric / nullif(count(*), 0) from request_logs where created_at > now() - interval '5 minutes'`,
+        every: '1 minute',
+        unit: 'ratio',
+        help: 'Share of the answers that were errors, in the last five minutes.',
+      },
+      response_p95_seconds: {
+        sql: `select route, percentile_disc(0.95) within group (order by duration_ms) / 1000.0 as value from request_logs
+              where created_at > now() - interval '15 minutes' group by route order by count(*) desc limit 20`,
+        unit: 'seconds',
+        help: 'p95 of the answers by route, in the last quarter of an hour.',
+      },
+      app_errors_last_5_minutes: {
+        sql: `select count(*) from error_events where created_at > now() - interval '5 minutes'`,
+        every: '1 minute',
+        help: 'Errors that the app wrote down.',
+      },
+      workflow_failures_last_hour: {
+        sql: `select workflow, count(*) filter (where status = 'failed') as value from workflow_runs where started_at > now() - interval '1 hour' group by workflow`,
+        help: 'Runs of workflows that failed, by workflow.',
+      },
+    },
+    errors: { sql: 'select created_at as at, message from error_events where created_at >= :since' },
+  },
+
   jobs: {
     'storage-cleanup': {
       description: 'What is older than it may be goes or is made anonymous, and the dashboard is made anew.',

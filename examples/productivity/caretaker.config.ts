@@ -50,6 +50,55 @@ export default defineConfig({
     },
   },
 
+  metrics: {
+    gauges: {
+      task_completion_ratio: {
+        sql: `select count(completed_at)::numeric / nullif(count(*), 0) from tasks where created_at > now() - interval '1 day'`,
+        every: '15 minutes',
+        unit: 'ratio',
+        help: 'Of the tasks of the last day, how many are done.',
+      },
+      storage_used_ratio: {
+        sql: 'select pg_database_size(current_database()) / (8 * 1024 ^ 3)',
+        every: '15 minutes',
+        unit: 'ratio',
+        help: 'Size of the database, of the 8 GB that the plan has.',
+      },
+      sync_failures_last_hour: {
+        sql: `select count(*) from sync_log where status = 'failed' and synced_at > now() - interval '1 hour'`,
+        help: 'Syncs of devices that failed.',
+      },
+      ai_timeout_ratio: {
+        sql: `select count(*) filter (where timed_out)::numeric / nullif(count(*), 0) from ai_requests where created_at > now() - interval '1 hour'`,
+        unit: 'ratio',
+        help: 'Share of the requests to the model that it did not answer in time.',
+      },
+    },
+    dashboard: {
+      activeUsers: {
+        daily: { sql: `select count(distinct user_id) from app_sessions where started_at > now() - interval '1 day'` },
+        weekly: { sql: `select count(distinct user_id) from app_sessions where started_at > now() - interval '7 days'` },
+        monthly: { sql: `select count(distinct user_id) from app_sessions where started_at > now() - interval '30 days'` },
+      },
+      usage: {
+        tasks_created: { sql: `select count(*) from tasks where created_at > now() - interval '1 day'` },
+        tasks_completed: { sql: `select count(*) from tasks where completed_at > now() - interval '1 day'` },
+        completion_rate: { metric: 'task_completion_ratio', over: '15 minutes' },
+        avg_session_duration: {
+          sql: `select extract(epoch from avg(ended_at - started_at)) from app_sessions where started_at > now() - interval '1 day'`,
+        },
+      },
+      ai: {
+        inference_time: { sql: `select avg(inference_ms) from ai_requests where created_at > now() - interval '1 day'` },
+        parse_accuracy: {
+          sql: `select avg(accepted::int) from ai_requests where kind = 'parse' and created_at > now() - interval '1 day'`,
+        },
+        cache_hit_rate: { sql: `select avg(cache_hit::int) from ai_requests where created_at > now() - interval '1 day'` },
+        fallback_rate: { sql: `select avg(fallback::int) from ai_requests where created_at > now() - interval '1 day'` },
+      },
+    },
+  },
+
   jobs: {
     'daily-cleanup': {
       description: 'Deleted tasks are archived after 90 days and sync logs go after 30; then tables and statistics are put in order.',

@@ -59,6 +59,42 @@ export default defineConfig({
     },
   },
 
+  metrics: {
+    gauges: {
+      error_ratio: {
+        sql: `select count(*) filter (where status >= 500)::numeric / nullif(count(*), 0) from request_logs where created_at > now() - interval '5 minutes'`,
+        every: '1 minute',
+        unit: 'ratio',
+        help: 'Share of the functions’ answers that were errors, in the last five minutes.',
+      },
+      response_p95_seconds: {
+        sql: `select percentile_disc(0.95) within group (order by duration_ms) / 1000.0 from request_logs where created_at > now() - interval '5 minutes'`,
+        every: '1 minute',
+        unit: 'seconds',
+        help: 'p95 of the functions’ answers, in the last five minutes.',
+      },
+      token_usage_ratio: {
+        sql: `select max(used.tokens::numeric / s.token_limit) from subscriptions s
+              join (select user_id, sum(prompt_tokens + completion_tokens) as tokens from token_usage
+                    where created_at >= date_trunc('month', now()) group by user_id) used using (user_id)
+              where s.status = 'active'`,
+        unit: 'ratio',
+        help: 'Of the tokens of a month, as far as whoever is nearest to their limit has used them.',
+      },
+      failed_sign_ins: {
+        sql: `select count(*) from auth_attempts where not succeeded and created_at > now() - interval '5 minutes'`,
+        every: '1 minute',
+        help: 'Attempts to sign in that failed, in the last five minutes.',
+      },
+      disk_used_ratio: {
+        sql: 'select pg_database_size(current_database()) / (8 * 1024 ^ 3)',
+        unit: 'ratio',
+        help: 'Size of the database, of the 8 GB that the plan has.',
+      },
+    },
+    errors: { sql: 'select created_at as at, severity as what, message from error_logs where created_at >= :since' },
+  },
+
   jobs: {
     'scheduled-maintenance': {
       description:
