@@ -50,7 +50,7 @@ const increment: Command = {
   async run({ args, flags, out, context }) {
     refuseMore(args, 0, 'backup increment')
     const ctx = await context()
-    const { backupDatabase, pruneIncrements, stopIncrements, takeIncrement } = await import('../lib/backup/index.ts')
+    const { backupDatabase, noteLoss, pruneIncrements, stopIncrements, takeIncrement } = await import('../lib/backup/index.ts')
     if (flags.stop === true) {
       const stopped = await stopIncrements(ctx)
       const what = stopped.dropped.length === 0 ? 'There was no slot of this store.' : `Dropped ${stopped.dropped.join(', ')}.`
@@ -62,6 +62,7 @@ const increment: Command = {
     const needed = report.status === 'stored' && report.fullNeeded !== null
     const full = needed ? (await backupDatabase(ctx, { onProgress })).id : null
     const pruned = await pruneIncrements(ctx)
+    if (flags.store === undefined) await noteLoss(ctx)
     out.result({ ...report, full, pruned }, describe(report, full))
     if (report.status !== 'stored') process.exitCode = 1
   },

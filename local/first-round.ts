@@ -71,8 +71,9 @@ export async function firstRound({ stack, runtime, signal, onStep }: FirstRoundO
       'back up',
       async () => {
         // Not as a job: one that was killed keeps the next waiting until it is known to be dead.
-        const { backupDatabase } = await import('../lib/backup/index.ts')
+        const { backupDatabase, noteLoss } = await import('../lib/backup/index.ts')
         const report = await backupDatabase(ctx)
+        await noteLoss(ctx)
         backup = report.id
         return backupSentence(report)
       },

@@ -12,10 +12,10 @@ import { bytes, duration } from '../output.ts'
 const run: Command = {
   name: 'backup run',
   summary: 'Back the database up: schema, rows, sequences and large objects in one snapshot',
-  async run({ out, context, args }) {
+  async run({ out, context, args, flags }) {
     refuseMore(args, 0, 'backup run')
     const ctx = await context()
-    const { backupDatabase, openIncrements, versionConfig } = await import('../../lib/backup/index.ts')
+    const { backupDatabase, noteLoss, openIncrements, versionConfig } = await import('../../lib/backup/index.ts')
     const { deploymentOf } = await import('../../lib/catalog.ts')
     const increments = await openIncrements(ctx)
     if (!increments.on && ctx.config.backup?.increments !== undefined) out.line(`No increments: ${increments.reason}`)
@@ -25,6 +25,8 @@ const run: Command = {
       out.line(`The configuration was not stored with the backup: ${error instanceof CaretakerError ? error.detail : String(error)}`)
       return null
     })
+    // A store that is named here for once is not the one that would be restored from.
+    if (flags.store === undefined) await noteLoss(ctx)
     const left = report.leftOut.map((one) => `  left out: ${one.what}. ${one.why}`)
     out.result(
       { ...report, config: config?.id ?? null },
