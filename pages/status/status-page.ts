@@ -25,7 +25,7 @@ ${open.length > 0 && html`<section aria-labelledby="open"><h2 id="open">Now</h2>
 ${status.maintenance.length > 0 && html`<section aria-labelledby="plan"><h2 id="plan">Maintenance</h2>${status.maintenance.map((one) => windowCard(status, one))}</section>`}
 ${status.groups.map((group, index) => {
   const members = status.components.filter((component) => component.group === group)
-  return html`<section aria-labelledby="g${index}"><h2 id="g${index}">${group ?? (status.groups.length > 1 ? 'General' : 'Systems')}</h2><div class="card">${members.map((one) => componentRow(status, one))}</div></section>`
+  return html`<section aria-labelledby="g${index}"><h2 id="g${index}">${group ?? (status.groups.length > 1 ? 'General' : 'Systems')}</h2><div class="card">${members.map((one) => componentRow(status, one))}${status.complete && ends(members[0])}</div></section>`
 })}
 ${status.components.length === 0 ? html`<p class="soft">Nothing is watched yet.</p>` : status.complete && dayKey}
 ${status.complete && responseTimes(status, status.plots)}
@@ -46,7 +46,7 @@ export function componentPage(status: PublicStatus, component: PublicComponent):
     component.name,
     html`<p><a href="/status">All systems</a></p>
 <div class="comp"><h1>${component.name}</h1>${statusBadge(component)}</div>
-${status.complete && html`<h2>${days.length} days</h2><div class="card">${bars(component)}</div>${dayKey}`}
+${status.complete && html`<h2>${days.length} days</h2><div class="card"><p>${uptimeText(component.uptime)}</p>${bars(component)}${ends(component)}</div>${dayKey}`}
 ${responseTimes(status, [component], true)}
 <h2>Days with an outage or maintenance</h2>
 ${
@@ -79,8 +79,9 @@ function framed(status: PublicStatus, title: string, main: Html): Html {
 }
 
 function componentRow(status: PublicStatus, component: PublicComponent): Html {
-  const { name, check } = component
-  return html`<div class="comp"><h3><a href="/status/${check}">${name}</a></h3>${statusBadge(component)}</div>${status.complete && bars(component)}`
+  const { name, check, uptime } = component
+  const share = status.complete && html` <small>${uptimeText(uptime)}</small>`
+  return html`<div class="comp"><h3><a href="/status/${check}">${name}</a>${share}</h3>${statusBadge(component)}</div>${status.complete && bars(component)}`
 }
 
 function statusBadge({ status, cause }: PublicComponent): Html {
@@ -89,8 +90,12 @@ function statusBadge({ status, cause }: PublicComponent): Html {
 }
 
 function bars(component: PublicComponent): Html {
-  const { days, states, uptime } = component
-  return html`${dayBars({ days: states, summary: summaryOf(component) })}<div class="ends"><span>${days.length} days ago</span><span>${uptimeText(uptime)}</span><span>today</span></div>`
+  return dayBars({ days: component.states, summary: summaryOf(component) })
+}
+
+/** Below the bars: where they begin and end. */
+function ends(component: PublicComponent | undefined): Html | false {
+  return component !== undefined && html`<div class="ends"><span>${component.days.length} days ago</span><span>today</span></div>`
 }
 
 /** What the colours mean; who cannot see them has the summary of each row. */

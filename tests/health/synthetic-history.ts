@@ -25,3 +25,18 @@ export async function insertSyntheticYear(db: Queryable, environment: string, ch
     [environment, checks, until],
   )
 }
+
+/** A look every minute for the two days before `until`. */
+export async function insertSyntheticLooks(db: Queryable, environment: string, checks: readonly string[], until: Date): Promise<void> {
+  await db.execute(
+    `insert into caretaker.health_samples (environment, check_name, at, status, duration_ms)
+     select $1::text, name, $3::timestamptz - n * interval '1 minute', 'up', 20 + abs(hashtextextended(name || n, 0)) % 180
+     from unnest($2::text[]) as name, generate_series(1, 2880) as n`,
+    [environment, checks, until],
+  )
+  await db.execute(
+    `insert into caretaker.health_changes (environment, check_name, at, status)
+     select $1::text, name, $3::timestamptz - interval '365 days', 'up' from unnest($2::text[]) as name`,
+    [environment, checks, until],
+  )
+}

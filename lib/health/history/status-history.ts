@@ -65,8 +65,9 @@ export async function statusHistory(ctx: Context, { days }: { days: number }): P
   const rows = await ctx.db.query<Stored>(
     `with clock as (select coalesce($3::timestamptz, clock_timestamp()) as now)
      select clock.now, s.check_name as "check", s.status, s.cause, s.since, s.valid_until as "validUntil", s.duration_ms as "durationMs",
-       (select jsonb_agg(jsonb_build_array((clock.now at time zone 'UTC')::date - d.day, round(d.up_s), round(d.down_s),
-           round(d.maintenance_s), round(d.unknown_s), d.p50_ms, d.p95_ms))
+       -- json, not jsonb: nothing looks inside of it here, and it is made in half the time.
+       (select json_agg(json_build_array((clock.now at time zone 'UTC')::date - d.day, d.up_s::int, d.down_s::int,
+           d.maintenance_s::int, d.unknown_s::int, d.p50_ms, d.p95_ms))
         from caretaker.health_days d
         where d.environment = s.environment and d.check_name = s.check_name
           and d.day > (clock.now at time zone 'UTC')::date - $2::int and d.day <= (clock.now at time zone 'UTC')::date) as days
