@@ -57,8 +57,9 @@ nav.range{margin:.75rem 0}
 table{width:100%;border-collapse:separate;border-spacing:0;background:var(--card);border:1px solid var(--line);border-radius:.6rem;margin:.5rem 0 1rem;font-size:.925rem}
 caption{text-align:left;background:var(--bg);color:var(--soft);font-size:.875rem;padding:0 0 .35rem}
 th,td{text-align:left;padding:.5rem .75rem;border-top:1px solid var(--line);vertical-align:top}
-thead th{border-top:0;color:var(--soft);font-weight:600;font-size:.8125rem}
+thead th{border-top:0;white-space:nowrap;color:var(--soft);font-weight:600;font-size:.8125rem}
 tbody th{font-weight:600}
+time{white-space:nowrap}
 dl.facts{display:grid;grid-template-columns:minmax(8rem,max-content) 1fr;gap:.3rem 1.25rem;margin:.5rem 0}
 dl.facts dt{color:var(--soft)}
 dl.facts dd{margin:0}
@@ -90,8 +91,8 @@ ol.line{list-style:none;margin:.5rem 0;padding:0 0 0 1rem;border-left:2px solid 
 ol.line li{margin:0 0 .8rem}
 .plot{margin:0}
 .plot h2,.plot h3{font-size:1rem;margin:0 0 .5rem}
-.plot svg{display:block;width:100%;height:auto;overflow:visible}
-.plot text{fill:var(--soft);font-size:11px}
+.plot svg{display:block;width:100%;max-width:44rem;height:auto;overflow:visible}
+.plot text{fill:var(--soft);font-size:13px}
 .plot .gl{stroke:var(--line);stroke-width:1}
 .plot .ln{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
 .s1{stroke:var(--accent);fill:var(--accent)}
@@ -116,6 +117,11 @@ footer{border-top:1px solid var(--line);color:var(--soft);font-size:.875rem;padd
 @media(max-width:40rem){
 .stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 .stack,.stack tbody,.stack tr,.stack td,.stack th,.stack caption{display:block}
+.stack{border:0;background:none}
+.stack tbody{background:var(--card);border:1px solid var(--line);border-radius:.6rem}
+.tiles{grid-template-columns:1fr 1fr;gap:.75rem}
+.tiles .card{padding:.75rem .85rem}
+.tile .big{font-size:1.25rem}
 .stack tr{padding:.5rem 0;border-top:1px solid var(--line)}
 .stack tbody tr:first-child{border-top:0}
 .stack td,.stack tbody th{border:0;padding:.15rem .75rem;text-align:left}

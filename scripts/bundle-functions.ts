@@ -36,11 +36,17 @@ const leftToTheWorker: Plugin = {
 const describesOnly: Plugin = {
   name: 'describes-only',
   resolveId(source, importer, { kind }) {
+    // Pages are for people: none of the dashboard's routes is described.
+    if (source === './ops/index.ts' && importer === join(root, 'lib/routes/ops.ts')) return '\0no-dashboard'
     const verb = importer !== undefined && /\/lib\/(gdpr|webhooks|health|jobs)\//.test(importer)
     return kind === 'dynamic-import' && verb ? `\0other:${source}` : null
   },
   load: (id) =>
-    id.startsWith('\0other:') ? `throw new Error('This function describes the routes and runs none of them: ${id.slice(7)}.')` : null,
+    id === '\0no-dashboard'
+      ? 'export const dashboard = () => []'
+      : id.startsWith('\0other:')
+        ? `throw new Error('This function describes the routes and runs none of them: ${id.slice(7)}.')`
+        : null,
 }
 
 /** Bundles every entry of `host` into a folder of its own under `output`; returns them by name. */
@@ -69,8 +75,8 @@ export async function bundleFunctions(host: Host, output = join(root, '.caretake
       format: 'esm',
       entryFileNames: 'function.mjs',
       chunkFileNames: '[name]-[hash].mjs',
-      // Names stay readable: they are what a stack trace in the host's log is made of.
-      minify: { compress: true, mangle: false, codegen: { removeWhitespace: true } },
+      // Names of functions and classes stay: they are what a stack trace in the host's log is made of.
+      minify: { compress: true, mangle: { toplevel: false, keepNames: true }, codegen: { removeWhitespace: true } },
       comments: { legal: false },
     })
     await build.close()

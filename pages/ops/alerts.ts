@@ -115,7 +115,7 @@ ${notificationsTable(view, notifications)}`
 
 export function notificationsTable({ now, timezone }: View, notifications: readonly Notification[]): Html {
   return table({
-    caption: `The newest ${notifications.length} notifications`,
+    caption: 'Newest first',
     empty: 'Nobody was told of anything.',
     rows: notifications,
     columns: [

@@ -8,7 +8,7 @@ import { builders, field, helpers, may, postButton, postForm, type View } from '
 
 export function stateBadge({ state, acknowledgedAt }: Pick<Incident, 'state' | 'acknowledgedAt'>): Html {
   const tone: Tone = state === 'resolved' ? 'ok' : acknowledgedAt === null ? 'bad' : 'warn'
-  return html`${badge(tone, state)}${state !== 'resolved' && html` ${acknowledgedAt === null ? 'not acknowledged' : 'acknowledged'}`}`
+  return html`${badge(tone, state)}${state !== 'resolved' && html` <span class="soft">${acknowledgedAt === null ? 'not acknowledged' : 'acknowledged'}</span>`}`
 }
 
 export function incidentsTable(view: View, given: { caption: string; empty: string; rows: readonly Incident[] }): Html {

@@ -1,4 +1,4 @@
-import type { MeasuredAt } from '../../lib/metrics/index.ts'
+import type { MeasuredAt, RoutePerformance } from '../../lib/metrics/index.ts'
 import { type Html, html } from '../html.ts'
 import { table } from '../parts.ts'
 import { linePlot } from '../plot.ts'
@@ -12,21 +12,12 @@ export const ranges = {
 } as const
 export type Range = keyof typeof ranges
 
-export interface RouteFigures {
-  route: string
-  requests: number
-  errorRate: number | null
-  p50: number | null
-  p95: number | null
-  p99: number | null
-}
-
 export interface MetricsShown {
   range: Range
   from: Date
   to: Date
   series: Record<'p50' | 'p95' | 'p99' | 'errors' | 'rate', readonly MeasuredAt[]>
-  routes: readonly RouteFigures[]
+  routes: readonly RoutePerformance[]
 }
 
 export function secondsText(seconds: number): string {
@@ -80,7 +71,7 @@ ${table({
   empty: 'No request was measured in this time.',
   rows: routes,
   columns: [
-    { name: 'Route', cell: ({ route }) => html`<code>${route}</code>` },
+    { name: 'Route', cell: ({ method, route, service }) => html`<code>${method} ${route}</code> <span class="soft">${service}</span>` },
     { name: 'Requests', numeric: true, cell: ({ requests }) => requests.toLocaleString('en') },
     { name: 'Errors', numeric: true, cell: ({ errorRate }) => (errorRate === null ? '' : shareText(errorRate)) },
     { name: 'p50', numeric: true, cell: ({ p50 }) => (p50 === null ? '' : secondsText(p50)) },

@@ -50,7 +50,7 @@ export function overviewPage(view: View, shown: OverviewShown): Html {
   })
   return html`<h1>Overview</h1>
 ${banner(tone, text)}
-<div class="grid">
+<div class="grid tiles">
 ${tile({
   title: 'Health',
   href: '/ops/health',

@@ -79,7 +79,7 @@ ${runsTable(view, runs)}`
 
 function runsTable({ timezone, now }: View, runs: readonly Run[]): Html {
   return table({
-    caption: `The newest ${runs.length}`,
+    caption: 'Newest first',
     empty: 'No runs.',
     rows: runs,
     columns: [

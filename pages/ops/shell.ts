@@ -71,7 +71,7 @@ export function bareOpsPage(page: {
 
 /** A form of the session's own, whatever is in it. */
 export function postForm(view: View, action: string, content: Content, className = ''): Html {
-  return html`<form method="post" action="${action}"${className !== '' && html` class="${className}"`}><input type="hidden" name="csrf" value="${view.session.csrfToken}">${content}</form>`
+  return html`<form method="post" action="${action}"${className !== '' && html` class="${className}"`}>${content}<input type="hidden" name="csrf" value="${view.session.csrfToken}"></form>`
 }
 
 /** A button that does something. Where several on a page say the same, `about` tells them apart for a screen reader. */

@@ -67,8 +67,8 @@ ${
   })}`
 }
 <h2>Newest events</h2>
-${events(view, `The newest ${newest.length}`, 'No event has arrived yet.', newest)}
-${newestDeliveries.length > 0 && html`<h2>Newest messages</h2>${deliveries(view, `The newest ${newestDeliveries.length}`, '', newestDeliveries)}`}`
+${events(view, 'Newest first', 'No event has arrived yet.', newest)}
+${newestDeliveries.length > 0 && html`<h2>Newest messages</h2>${deliveries(view, 'Newest first', '', newestDeliveries)}`}`
 }
 
 function events(view: View, caption: string, empty: string, rows: readonly InboxEntry[]): Html {

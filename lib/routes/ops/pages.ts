@@ -175,7 +175,7 @@ export const pages = (): Route[] => [
     summary: 'Response times, errors and requests over time',
     roles: everyone,
     async show(ctx, view, { query }) {
-      const { measureSeries } = await import('../../metrics/index.ts')
+      const { measureSeries, performanceReport } = await import('../../metrics/index.ts')
       const range: Range = query.range === 'day' || query.range === 'week' ? query.range : 'hour'
       const { hours, stepSeconds, overSeconds } = ranges[range]
       // Whole steps, so that a page that is loaded again shows the same points.
@@ -183,14 +183,18 @@ export const pages = (): Route[] => [
       const from = new Date(to.getTime() - hours * hourMs)
       const of = (metric: string, stat?: 'per_second') =>
         measureSeries(ctx, { metric, overSeconds, ...(stat === undefined ? {} : { stat }) }, { from, to, stepSeconds })
-      const [p50, p95, p99, errors, rate] = await Promise.all([
+      const [p50, p95, p99, errors, rate, { routes }] = await Promise.all([
         of('http.p50'),
         of('http.p95'),
         of('http.p99'),
         of('http.error_rate'),
         of('http_requests_total', 'per_second'),
+        performanceReport(ctx, { from, to }),
       ])
-      return { title: 'Metrics', main: metricsPage(view, { range, from, to, series: { p50, p95, p99, errors, rate }, routes: [] }) }
+      return {
+        title: 'Metrics',
+        main: metricsPage(view, { range, from, to, series: { p50, p95, p99, errors, rate }, routes: routes.slice(0, 50) }),
+      }
     },
   }),
   page({
