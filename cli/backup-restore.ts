@@ -8,7 +8,7 @@ import { operator, serverOf, takeReportFile } from './restore-report.ts'
 
 export const restore: Command = {
   name: 'backup restore',
-  usage: `ID --to URL [--at TIME] [--resume] [--all-at-once] [--report FILE] [--only SCHEMA.TABLE…] [--clean DATABASE] ${choiceUsage}`,
+  usage: `ID --to URL [--at TIME] [--resume] [--all-at-once] [--read-all] [--report FILE] [--only SCHEMA.TABLE…] [--clean DATABASE] ${choiceUsage}`,
   summary: 'Restore a backup, or any moment since (--at), into an empty database and prove that it is equal',
   options: {
     ...choiceOptions,
@@ -16,6 +16,7 @@ export const restore: Command = {
     at: { type: 'string', value: 'TIME', about: 'the state of this moment: an ISO time, or "latest"' },
     resume: { type: 'boolean', about: 'go on with a restore that was broken off' },
     'all-at-once': { type: 'boolean', about: 'open nothing to the app before all of it is there' },
+    'read-all': { type: 'boolean', about: 'read every row back, also where the proof needs only a part' },
     report: { type: 'string', value: 'FILE', about: 'where the report goes (.md or .json); else restore-ID.md in this folder' },
     only: { type: 'string', multiple: true, value: 'SCHEMA.TABLE', about: 'rows of these tables alone, into tables that are empty' },
     clean: { type: 'string', value: 'DATABASE', about: "the target's name: everything in it is deleted first" },
@@ -53,6 +54,7 @@ async function restoreBackupTo({ flags, out, context }: Invocation, id: string, 
       only,
       clean: typeof flags.clean === 'string' ? flags.clean : undefined,
       resume: flags.resume === true,
+      readAll: flags['read-all'] === true,
       ...(obstacle === undefined || flags['all-at-once'] === true ? {} : { openEarly: obstacle }),
       async beforeOpening() {
         replayed = await replayErasures(ctx, targetUrl)

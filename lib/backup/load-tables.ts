@@ -9,13 +9,25 @@ import { Digest } from './meter.ts'
 import type { Opening } from './object-stream.ts'
 import { copyIn, copyOut } from './part-sql.ts'
 import type { OnProgress } from './progress.ts'
+import {
+  type Beginning,
+  BeginningDigest,
+  beginningBytes,
+  copyBeginning,
+  filledPages,
+  inOrder,
+  type StoredAsSent,
+  storesAsSent,
+} from './restore/proof.ts'
 import { isLost } from './run-script.ts'
 
 export interface RestoredTable {
   table: string
   rows: number
-  /** The rows were read back and hash to what was dumped. */
+  /** The rows are those that were dumped: see `restore/proof.ts`. */
   verified: boolean
+  /** Only so much of them had to be read back; absent where it was all. */
+  readBack?: 'beginning'
   /** Why the rows are not there: an extension's own table that this role may not write. Absent otherwise. */
   problem?: string
 }
@@ -40,8 +52,10 @@ export interface LoadOptions {
   /** Statements of the same transaction: before the rows, and after them. */
   before: readonly string[]
   after: readonly string[]
-  /** Read the rows back in the same transaction. */
-  prove: boolean
+  /** How the rows are proven: read back in the same transaction, later, or later and only as far as it is necessary. */
+  proof: 'now' | 'later' | 'as necessary'
+  /** Gives the statement that notes, in the same transaction, that the beginning is all that has to be read back. */
+  onStoredAsSent: (stored: StoredAsSent) => string
   onBytes: (bytes: number) => void
 }
 
@@ -54,25 +68,33 @@ export async function loadRows(loading: Loading, session: Session, table: Manife
   const framing = tableFraming(table)
   let rows = 0
   let bytes = 0
-  const count = (piece: Buffer) => {
-    bytes += piece.length
-    options.onBytes(piece.length)
-  }
   try {
     await session.execute('begin')
     if (table.shared && table.rows > 0) await stillTriggers(session)
     for (const sql of options.before) await session.execute(sql)
     if (!table.shared) await session.execute(`truncate only ${qualified(table.schema, table.name)}`)
+    const large = options.proof === 'as necessary' && !table.shared && table.bytes > beginningBytes
+    const beginning = large && (await storesAsSent(session, table)) ? new BeginningDigest() : null
     for (const part of table.parts) {
       const object = partObject(loading.manifest, part.key)
-      const loaded = await copyObjectIn(loading.opening, object, session, copyIn(table, { freeze: !table.shared }), framing, count)
+      const sent = beginning === null ? null : new Digest()
+      const loaded = await copyObjectIn(loading.opening, object, session, copyIn(table, { freeze: !table.shared }), framing, (piece) => {
+        bytes += piece.length
+        options.onBytes(piece.length)
+        sent?.update(piece)
+        beginning?.update(piece)
+      })
       if (loaded !== part.rows)
         throw new CaretakerError('restore_mismatch', `${loaded} rows were loaded from ${object.key}; the backup holds ${part.rows}.`)
+      if (sent !== null && sent.measured().sha256 !== object.contentSha256)
+        throw new CaretakerError('backup_corrupt', `${object.key} does not hold what its manifest says.`)
       rows += loaded
     }
     if (rows !== table.rows) throw new CaretakerError('restore_mismatch', `${rows} rows were loaded; the backup holds ${table.rows}.`)
-    if (options.prove) await proveRows(loading, session, table)
-    for (const sql of options.after) await session.execute(sql)
+    if (options.proof === 'now') await proveRows(loading, session, table)
+    const noted =
+      beginning === null ? [] : [options.onStoredAsSent({ beginning: beginning.beginning(), pages: await filledPages(session, table) })]
+    for (const sql of [...noted, ...options.after]) await session.execute(sql)
     await session.execute('commit')
   } catch (error) {
     if (error instanceof CaretakerError && error.detail.startsWith(nameOf(table))) throw error
@@ -109,7 +131,22 @@ export async function proveRows(loading: Loading, session: Session, table: Manif
     parts.map((part) => part.contentBytes),
   )
   const same = parts.every((part, index) => found[index] === part.contentSha256) && found.length === parts.length
-  if (!same) throw new CaretakerError('restore_mismatch', `${nameOf(table)}: what was restored does not equal what was backed up.`)
+  if (!same) throw differs(table)
+}
+
+/**
+ * Reads the first rows back, and compares their hash.
+ * @throws {CaretakerError} `restore_mismatch`
+ */
+export async function proveBeginning(session: Session, table: ManifestTable, beginning: Beginning): Promise<void> {
+  await session.client.query(`begin; ${inOrder}`)
+  const [found] = await hashCuts(session, copyBeginning(table, beginning), [])
+  await session.execute('commit')
+  if (found !== beginning.sha256) throw differs(table)
+}
+
+function differs(table: ManifestTable): CaretakerError {
+  return new CaretakerError('restore_mismatch', `${nameOf(table)}: what was restored does not equal what was backed up.`)
 }
 
 /** The object of the manifest with that key. */

@@ -34,8 +34,8 @@ export interface RestoreInput extends BackupChoice {
   openEarly?: Obstacle | undefined
   /** Called when every row is in, before the database is open; again, when a restore is resumed. */
   beforeOpening?: (() => Promise<unknown>) | undefined
-  /** `false` leaves out the reading back of rows, to measure what it costs: no table is called verified then. */
-  prove?: boolean | undefined
+  /** Read every row back and compare it, also where the proof needs only a part of them. */
+  readAll?: boolean | undefined
   onProgress?: OnProgress
 }
 
@@ -240,7 +240,7 @@ async function restoreWhole(
       // What was begun without keeping anything closed cannot open anything early.
       obstacle: journal.early ? (input.openEarly ?? (() => Promise.resolve('this run was not asked to open anything early'))) : null,
       beforeOpening: input.beforeOpening,
-      prove: input.prove !== false,
+      readAll: input.readAll === true,
       stopwatch,
       stop: run.stop,
     })

@@ -67,6 +67,7 @@ export async function drillBackup(ctx: Context, input: DrillInput = {}): Promise
       identity,
       targetUrl: scratchUrl,
       stillJobs: true,
+      readAll: true,
       ...(input.onProgress === undefined ? {} : { onProgress: input.onProgress }),
     })
     const schema = await compareSchema(ctx, manifest, identity, scratchUrl)

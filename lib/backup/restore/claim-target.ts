@@ -50,12 +50,13 @@ async function holder(session: Session, id: number): Promise<number | null> {
 
 /**
  * Settings of the target's sessions. The server is to notice within seconds that its client is gone, in the middle of an index too; and
- * what is lost when it crashes is repeated, so that nobody waits for its disk before the end.
+ * what is lost when it crashes is repeated, so that nobody waits for its disk before the end. The entries of
+ * an index that fit into memory are sorted there, without files: `shared_buffers` is about a quarter of what a server has, so that much again is there for all sessions together.
  */
 export async function tuneTarget(session: Session, sessions: number): Promise<void> {
   await session.query(
     `select set_config('synchronous_commit', 'off', false),
-       set_config('maintenance_work_mem', greatest(m.bytes, least(1073741824, b.bytes / 2 / $1::int)) / 1024 || 'kB', false),
+       set_config('maintenance_work_mem', greatest(m.bytes, least(1073741824, b.bytes / $1::int)) / 1024 || 'kB', false),
        set_config('tcp_keepalives_idle', '20', false), set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '4', false)
      from (select pg_size_bytes(current_setting('maintenance_work_mem')) as bytes) m, (select pg_size_bytes(current_setting('shared_buffers')) as bytes) b`,
     [sessions],

@@ -29,7 +29,7 @@ export interface RestoreAll {
   obstacle: Obstacle | null
   /** Called when all rows are in, before the database is open. */
   beforeOpening: (() => Promise<unknown>) | undefined
-  prove: boolean
+  readAll: boolean
   stopwatch: Stopwatch
   /** Ends what is under way on the sessions. */
   stop: (failure: unknown) => void
@@ -113,6 +113,7 @@ export async function restoreAll(input: RestoreAll): Promise<RestoredAll> {
   )
   await runTasks(sessions, buildTasks(run, opens ? early : null), { inGroups: opens, stop: input.stop })
 
+  await main.execute('reset max_parallel_maintenance_workers')
   await stopwatch.measure('the rest', async () => {
     progress('indexes', 'triggers, policies and what else comes last')
     // What reads the rows, or hears of what is made, comes when nobody is in them who has been erased.

@@ -11,7 +11,8 @@ export interface Task {
   /** Tables it works on: alone, or beside others that only read or index them. Two that exclude each other would wait inside the server. */
   tables: readonly string[]
   alone: boolean
-  run(session: Session): Promise<void>
+  /** `spare`: how many sessions have nothing to do at this moment. */
+  run(session: Session, spare: number): Promise<void>
 }
 
 /**
@@ -44,7 +45,7 @@ export async function runTasks(
 
   const perform = async (task: Task, session: Session) => {
     try {
-      await task.run(session)
+      await task.run(session, idle.length)
       left--
       leftIn.set(task.group, (leftIn.get(task.group) ?? 0) - 1)
       for (const follower of followers.get(task) ?? []) {

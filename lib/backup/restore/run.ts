@@ -17,8 +17,8 @@ export interface Run {
   target: TargetTables
   /** By `schema.table`. */
   restored: Map<string, RestoredTable>
-  /** Read every table back. */
-  prove: boolean
+  /** Read every row back, also where the proof needs only a part. */
+  readAll: boolean
   stopwatch: Stopwatch
   /** Positions in post-data that could not be done with their table, and are tried again at the end. */
   postponed: Set<number>

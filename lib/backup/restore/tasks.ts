@@ -2,13 +2,14 @@ import { qualified, type Session } from '../../platform/db.ts'
 import { CaretakerError, sqlState } from '../../platform/errors.ts'
 import { holdsCronJobs } from '../cron-jobs.ts'
 import { loadLargeObjects } from '../load-large-objects.ts'
-import { codeOf, loadRows, nameOf, proveRows, reasonOf } from '../load-tables.ts'
+import { codeOf, loadRows, nameOf, proveBeginning, proveRows, reasonOf } from '../load-tables.ts'
 import type { ManifestTable } from '../manifest.ts'
 import { parentsFirst } from '../target.ts'
 import type { EarlyOpening } from './early-opening.ts'
 import { throughGate } from './gates.ts'
 import { stepOf } from './journal.ts'
 import type { ForeignKey } from './post-data.ts'
+import { beginningBytes, isUntouched, type StoredAsSent } from './proof.ts'
 import { mayWait, type Run } from './run.ts'
 import type { Task } from './run-tasks.ts'
 import type { RestorePhase } from './stopwatch.ts'
@@ -20,8 +21,8 @@ import type { TargetTable } from './target-tables.ts'
  */
 export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
   const tasks: Task[] = []
-  const add = (task: Omit<Task, 'run'>, phase: RestorePhase, work: (session: Session) => Promise<void>): Task => {
-    const made = { ...task, run: (session: Session) => run.stopwatch.measure(phase, () => work(session)) }
+  const add = (task: Omit<Task, 'run'>, phase: RestorePhase, work: (session: Session, spare: number) => Promise<void>): Task => {
+    const made = { ...task, run: (session: Session, spare: number) => run.stopwatch.measure(phase, () => work(session, spare)) }
     tasks.push(made)
     return made
   }
@@ -29,6 +30,10 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
   const inManifest = new Map(run.loading.manifest.tables.map((table) => [qualified(table.schema, table.name), table]))
   const statements = statementsByTable(run)
   const progress = progressOf(run)
+  /** In this run. */
+  const analyzed = new Set<string>()
+  /** Sessions that build an index without parallel workers. */
+  const unaided = new Set<Session>()
   const loaded = loadingTasks()
   const ready = new Map<string, Task[]>()
   for (const table of run.target.tables) {
@@ -80,17 +85,21 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
   async function load(session: Session, key: string, table: ManifestTable): Promise<void> {
     const { journal, loading, restored } = run
     const name = nameOf(table)
-    const [rows, proven] = [`rows:${name}`, `proven:${name}`]
-    // In a database of others the proof is part of the load: they may write right after it.
-    const prove = table.shared && run.prove
+    const [rows, proven, stored] = [`rows:${name}`, `proven:${name}`, `stored as sent:${name}`]
     if (!journal.isDone(rows)) {
       const gate = early?.isClosed(key) === true ? throughGate(key) : null
-      const notes = [journal.noting(rows), ...(prove ? [journal.noting(proven)] : [])]
+      // In a database of others the proof is part of the load: they may write right after it.
+      const notes = [journal.noting(rows), ...(table.shared ? [journal.noting(proven)] : [])]
       try {
         await loadRows(loading, session, table, {
           before: gate === null ? [] : [gate.before],
           after: [...notes.map((note) => note.sql), ...(gate === null ? [] : [gate.after])],
-          prove,
+          proof: table.shared ? 'now' : run.readAll ? 'later' : 'as necessary',
+          onStoredAsSent(how) {
+            const note = journal.noting(stored, how)
+            notes.push(note)
+            return note.sql
+          },
           onBytes: (bytes) => progress(name, bytes),
         })
         for (const note of notes) note.done()
@@ -105,12 +114,35 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
     else restored.set(name, { table: name, rows: table.rows, verified: journal.isDone(proven) })
   }
 
+  /** What was noted with the rows of a table of which not all have to be read back; null for any other. */
+  function storedAsSent(table: ManifestTable): StoredAsSent | null {
+    const noted = run.journal.detailOf(`stored as sent:${nameOf(table)}`)
+    return run.readAll || noted === undefined ? null : (noted as StoredAsSent)
+  }
+
+  /** All rows, where that is what the proof needs. */
   async function prove(session: Session, table: ManifestTable): Promise<void> {
+    if (storedAsSent(table) === null) await note(session, table, null, () => proveRows(run.loading, session, table))
+  }
+
+  /** The beginning, where all else is known; all rows where somebody has touched one since. Statistics have just been gathered. */
+  async function proveLarge(session: Session, table: ManifestTable, isAnalyzed: () => boolean): Promise<void> {
+    const stored = storedAsSent(table)
+    if (stored === null) return
+    const key = qualified(table.schema, table.name)
+    // An earlier run may have gathered them.
+    if (!isAnalyzed()) await session.execute(`analyze ${key}`)
+    if (await isUntouched(session, table, stored))
+      await note(session, table, 'beginning', () => proveBeginning(session, table, stored.beginning))
+    else await note(session, table, null, () => proveRows(run.loading, session, table))
+  }
+
+  async function note(session: Session, table: ManifestTable, readBack: 'beginning' | null, work: () => Promise<void>): Promise<void> {
     const name = nameOf(table)
     const step = `proven:${name}`
     if (!run.journal.isDone(step)) {
       try {
-        await proveRows(run.loading, session, table)
+        await work()
       } catch (error) {
         if (error instanceof CaretakerError && error.code === 'restore_mismatch') throw error
         throw new CaretakerError(
@@ -119,9 +151,10 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
           { cause: error },
         )
       }
-      await run.journal.note(session, step)
+      await run.journal.note(session, step, readBack)
     }
-    run.restored.set(name, { table: name, rows: table.rows, verified: true })
+    const part = run.journal.detailOf(step) === 'beginning' ? ({ readBack: 'beginning' } as const) : {}
+    run.restored.set(name, { table: name, rows: table.rows, verified: true, ...part })
   }
 
   /** Reading back and indexing of one table; the last of them are what others wait for. */
@@ -132,18 +165,14 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
     const after = load === undefined ? [] : [load]
     const base = { group: at, weight: weightOf(key), tables: [key] }
     const last: Task[] = [...after]
-    if (source !== undefined && load !== undefined && !source.shared && run.prove)
+    if (source !== undefined && load !== undefined && !source.shared)
       last.push(add({ ...base, after: [...after], alone: false }, 'proof', (session) => prove(session, source)))
     const own = statements.get(key)
     for (const position of own?.index ?? [])
-      last.push(add({ ...base, after: [...after], alone: false }, 'indexes', (session) => make(session, position)))
+      last.push(add({ ...base, after: [...after], alone: false }, 'indexes', (session, spare) => build(session, spare, [position])))
     const constraints = own?.constraint ?? []
     if (constraints.length > 0)
-      last.push(
-        add({ ...base, after: [...after], alone: true }, 'indexes', async (session) => {
-          for (const position of constraints) await make(session, position)
-        }),
-      )
+      last.push(add({ ...base, after: [...after], alone: true }, 'indexes', (session, spare) => build(session, spare, constraints)))
     return last
   }
 
@@ -165,10 +194,15 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
             for (const position of attach) await make(session, position)
           }),
         ]
-      const done = keys.some((key) => loaded.has(key))
-        ? [add({ ...base, after }, 'statistics', (session) => analyze(session, root))]
-        : after
-      for (const key of keys) finished.set(key, done)
+      if (keys.some((key) => loaded.has(key))) after = [add({ ...base, after }, 'statistics', (session) => analyze(session, root))]
+      const large = keys.flatMap((key) => inManifest.get(key) ?? []).filter((table) => !table.shared && table.bytes > beginningBytes)
+      if (large.length > 0)
+        after = large.map((table) =>
+          add({ ...base, after, weight: table.bytes, alone: false }, 'proof', (session) =>
+            proveLarge(session, table, () => analyzed.has(root.key)),
+          ),
+        )
+      for (const key of keys) finished.set(key, after)
     }
     return finished
   }
@@ -194,6 +228,20 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
       const task = add({ group: at, weight: 0, tables: [], after, alone: false }, 'the rest', (session) => opening.openGroup(session, at))
       before = [task]
     }
+  }
+
+  /**
+   * Indexes, one after the other. While every session is busy each is built by its own process alone, which is less work in sum (a tenth,
+   * measured): `backup.connections` says how many processors a restore may use. The last of them are helped.
+   */
+  async function build(session: Session, spare: number, positions: readonly number[]): Promise<void> {
+    const alone = spare === 0 && run.loading.sessions.length > 1
+    if (alone !== unaided.has(session)) {
+      await session.execute(alone ? 'set max_parallel_maintenance_workers = 0' : 'reset max_parallel_maintenance_workers')
+      if (alone) unaided.add(session)
+      else unaided.delete(session)
+    }
+    for (const position of positions) await make(session, position)
   }
 
   /** An index or a key. What it needs may only come with the rest: then it is tried again there, and says why if it fails. */
@@ -234,6 +282,7 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
     const step = `statistics:${table.schema}.${table.name}`
     if (run.journal.isDone(step)) return
     await session.execute(`analyze ${table.key}`)
+    analyzed.add(table.key)
     await run.journal.note(session, step)
   }
 }
