@@ -1,0 +1,172 @@
+import { randomUUID } from 'node:crypto'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { json, type Route, route, signInWithPassword } from '../../lib/http/index.ts'
+import type { Context } from '../../lib/platform/context.ts'
+import { readEnv } from '../../lib/platform/env.ts'
+import { type AuthAccount, anonKey, supabaseAuth, supabaseUrl } from '../doubles/supabase-auth.ts'
+import { logLines, testContext } from '../support/context.ts'
+import { useTestDatabase } from '../support/database.ts'
+import { doubles } from '../support/doubles.ts'
+import { testServer } from '../support/serve.ts'
+
+const test = useTestDatabase()
+const env = readEnv({ SUPABASE_URL: supabaseUrl, SUPABASE_ANON_KEY: anonKey })
+const page: Route = route({
+  methods: ['GET'],
+  path: '/page',
+  summary: '',
+  auth: { session: ['admin', 'developer'] },
+  limit: 'none',
+  handle: async (ctx) => json(ctx.actor),
+})
+
+beforeAll(async () => {
+  // As Supabase has it, as far as a session asks.
+  await test.db.execute('create schema auth')
+  await test.db.execute(
+    'create table auth.users (id uuid primary key, raw_app_meta_data jsonb, banned_until timestamptz, deleted_at timestamptz)',
+  )
+})
+
+async function account(role: string | null, more: Partial<AuthAccount> = {}): Promise<AuthAccount> {
+  const id = randomUUID()
+  await test.db.execute('insert into auth.users (id, raw_app_meta_data) values ($1::uuid, $2::jsonb)', [
+    id,
+    JSON.stringify(role === null ? {} : { caretaker_role: role }),
+  ])
+  return { id, email: 'ada@example.com', password: 'correct horse', ...more }
+}
+
+/** A sign-in as the account; `given` is what the form says. */
+async function signIn(
+  who: AuthAccount,
+  given: { email?: string; password?: string; code?: string } = {},
+  overrides: Partial<Context> = {},
+) {
+  const ctx = testContext(test.db, { env, ...overrides })
+  const double = supabaseAuth(who)
+  doubles.use(...double.handlers)
+  const signed = signInWithPassword(ctx, new Request('http://localhost/ops/sign-in'), {
+    email: who.email,
+    password: who.password,
+    ...given,
+  })
+  return { ctx, double, signed }
+}
+
+const visit = async (ctx: Context, setCookie: string) =>
+  testServer([page], ctx).request('/page', { headers: { cookie: setCookie.split(';')[0] as string } })
+
+describe('an account', () => {
+  it("with a role opens a session of its own, and ends Supabase's", async () => {
+    const who = await account('developer')
+    const { ctx, double, signed } = await signIn(who, { email: ' Ada@Example.com ' })
+    expect(await (await visit(ctx, await signed)).json()).toEqual({ type: 'operator', id: who.id, role: 'developer' })
+    expect(double.calls).toEqual(['token?grant_type=password', 'logout?scope=local'])
+  })
+
+  it.each([
+    ['its role is taken', `update auth.users set raw_app_meta_data = '{}' where id = $1::uuid`, 401],
+    ['it is banned', `update auth.users set banned_until = now() + interval '1 day' where id = $1::uuid`, 401],
+    ['it is deleted', 'delete from auth.users where id = $1::uuid', 401],
+    ['its role is another', `update auth.users set raw_app_meta_data = '{"caretaker_role":"viewer"}' where id = $1::uuid`, 403],
+    ['its role is none', `update auth.users set raw_app_meta_data = '{"caretaker_role":"root"}' where id = $1::uuid`, 403],
+  ])('is out at once when %s', async (_what, sql, status) => {
+    const who = await account('admin')
+    const { ctx, signed } = await signIn(who)
+    const cookie = await signed
+    expect((await visit(ctx, cookie)).status).toBe(200)
+    await test.db.execute(sql, [who.id])
+    expect((await visit(ctx, cookie)).status).toBe(status)
+  })
+
+  it.each([
+    ['a wrong password', { password: 'wrong' }, 'unauthorized', 'not right'],
+    ['an unknown address', { email: 'eve@example.com' }, 'unauthorized', 'not right'],
+  ])('is not opened by %s, and both say the same', async (_what, given, code, said) => {
+    const { ctx, signed } = await signIn(await account('admin'), given)
+    await expect(signed).rejects.toMatchObject({ code, detail: expect.stringContaining(said) })
+    expect(logLines(ctx).join('')).not.toMatch(/example\.com|wrong/)
+  })
+
+  it('without a role is told so, and no session of it is left anywhere', async () => {
+    const { double, signed } = await signIn(await account(null))
+    await expect(signed).rejects.toMatchObject({ code: 'forbidden', detail: expect.stringContaining('caretaker_role') })
+    expect(double.calls).toContain('logout?scope=local')
+  })
+
+  it('that Supabase refuses is told why', async () => {
+    const { signed } = await signIn(await account('admin', { refused: 'email_not_confirmed' }))
+    await expect(signed).rejects.toMatchObject({ code: 'unauthorized', detail: expect.stringContaining('email_not_confirmed') })
+  })
+
+  it('is tried ten times in a quarter of an hour, from wherever', async () => {
+    const hits: [string, number, number][] = []
+    const limiter: Context['limiter'] = {
+      hit: async (key, limit, seconds) => {
+        hits.push([key, limit, seconds])
+        return { allowed: false, limit, remaining: 0, resetSeconds: 321 }
+      },
+    }
+    const { double, signed } = await signIn(await account('admin'), {}, { limiter })
+    await expect(signed).rejects.toMatchObject({ code: 'rate_limited', retryAfterSeconds: 321 })
+    expect(double.calls).toEqual([])
+    expect(hits).toEqual([[expect.stringMatching(/^sign-in\|[\w-]{43}$/), 10, 900]])
+  })
+})
+
+describe('a second factor', () => {
+  const totp = { id: 'factor-1', factor_type: 'totp', status: 'verified' } as const
+  const withFactor = () => account('admin', { factors: [{ ...totp, status: 'unverified', id: 'factor-0' }, totp], code: '123456' })
+
+  it('is asked for where the account has one', async () => {
+    const { signed, double } = await signIn(await withFactor())
+    await expect(signed).rejects.toMatchObject({ code: 'unauthorized', detail: expect.stringContaining('authenticator app') })
+    expect(double.calls).toEqual(['token?grant_type=password', 'logout?scope=local'])
+  })
+
+  it('lets in with its code, however it is typed', async () => {
+    const { ctx, signed, double } = await signIn(await withFactor(), { code: '123 456' })
+    expect((await visit(ctx, await signed)).status).toBe(200)
+    expect(double.calls).toContain('factors/factor-1/verify')
+  })
+
+  it('keeps out with another code', async () => {
+    const { signed } = await signIn(await withFactor(), { code: '000000' })
+    await expect(signed).rejects.toMatchObject({ code: 'unauthorized', detail: 'The code of the authenticator app is not right.' })
+  })
+
+  it('of a kind that a form cannot ask for is said', async () => {
+    const { signed } = await signIn(await account('admin', { factors: [{ ...totp, factor_type: 'phone' }] }))
+    await expect(signed).rejects.toMatchObject({ code: 'forbidden', detail: expect.stringContaining('sign in with a key') })
+  })
+
+  it('that was begun and never finished is none', async () => {
+    const { signed } = await signIn(await account('admin', { factors: [{ ...totp, status: 'unverified' }] }))
+    await expect(signed).resolves.toContain('caretaker-session=')
+  })
+})
+
+describe('Supabase Auth', () => {
+  it.each([
+    [500, 'upstream_failed'],
+    [429, 'rate_limited'],
+  ])('answering %d is said to be %s', async (status, code) => {
+    const ctx = testContext(test.db, { env })
+    doubles.use(...supabaseAuth(await account('admin'), { status }).handlers)
+    await expect(
+      signInWithPassword(ctx, new Request('http://localhost/'), { email: 'ada@example.com', password: 'correct horse' }),
+    ).rejects.toMatchObject({ code })
+  })
+
+  it('that cannot be reached is said, and so is one that is not there', async () => {
+    const fetch = () => Promise.reject(new TypeError('fetch failed'))
+    const given = { email: 'ada@example.com', password: 'correct horse' }
+    await expect(signInWithPassword(testContext(test.db, { env, fetch }), new Request('http://localhost/'), given)).rejects.toMatchObject({
+      code: 'upstream_failed',
+    })
+    await expect(signInWithPassword(testContext(test.db), new Request('http://localhost/'), given)).rejects.toMatchObject({
+      code: 'not_configured',
+    })
+  })
+})
