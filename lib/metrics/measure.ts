@@ -5,14 +5,15 @@ import { apart, combineGauges, gaugeBinSeconds, gaugeWindow, holdsMs } from './g
 import { markOf } from './marks.ts'
 import { type Measure, type MetricQuery, type MetricStat, resolveQuery, type Selection } from './metric-query.ts'
 import { minutesKeptMs } from './prune.ts'
-import { type BinFigures, joinBins, readBins } from './read-bins.ts'
+import { type BinFigures, type Bins, joinBins, readBins } from './read-bins.ts'
+import { latestMs } from './store-batch.ts'
 
 type MeasureContext = Pick<Context, 'db' | 'env' | 'clock'>
 
 const minuteMs = 60_000
 const hourMs = 3_600_000
-/** Minutes are kept for a week; a stretch that is longer than this is made of hours. */
-const longMs = 2 * 86_400_000
+/** A stretch that is longer than this is made of hours, as far as there are any. */
+const longMs = 6 * hourMs
 /** The app is expected to tell something that often; whoever is silent for longer tells nothing, not zero. */
 const silentMs = 600_000
 
@@ -72,26 +73,38 @@ async function measureSide(ctx: MeasureContext, selection: Selection, { by, stat
   return side
 }
 
-/** The minutes that lie between, and for what is longer ago or very long the hours. */
+/**
+ * The minutes of the stretch; of a long one the whole hours within it that are settled, and the minutes before and after
+ * them. Of what is so long ago that its minutes are gone, the hours it touches.
+ */
 export async function readSums(
   ctx: MeasureContext,
   { groups }: Pick<FoundSeries, 'groups'>,
   from: number,
   at: Date,
 ): Promise<(BinFigures | undefined)[]> {
+  const to = at.getTime()
+  const read = (table: 'metric_points' | 'metric_hours', since: number, until: number) =>
+    readBins(ctx.db, groups, { table, from: new Date(since), to: new Date(until), binSeconds: (to - from) / 1_000 + 7_200 })
+  const parts: Bins[] = []
   const rolled = needsHours(ctx, from, at) ? await markOf(ctx, 'rolled') : null
-  const border = rolled === null ? from : Math.min(Math.max(from, rolled.getTime()), at.getTime())
-  const whole = (at.getTime() - from) / 1_000 + 3_600
-  const read = (table: 'metric_points' | 'metric_hours', since: number, to: number) =>
-    readBins(ctx.db, groups, { table, from: new Date(since), to: new Date(to), binSeconds: whole })
-  const hours = border > from ? await read('metric_hours', Math.floor(from / hourMs) * hourMs, border) : []
-  const minutes = await read('metric_points', border, at.getTime())
-  return groups.map((_group, index) => joinBins(hours[index]?.get(0), minutes[index]?.get(0)))
+  const gone = ctx.clock.now().getTime() - minutesKeptMs
+  // Hours that may still get late minutes are not read.
+  const settled = rolled === null ? Number.NEGATIVE_INFINITY : rolled.getTime() - latestMs - hourMs
+  const hoursFrom = from < gone ? Math.floor(from / hourMs) * hourMs : Math.ceil(from / hourMs) * hourMs
+  const hoursTo = to < gone ? to : Math.floor(Math.min(to, settled) / hourMs) * hourMs
+  if (hoursTo <= hoursFrom) parts.push(await read('metric_points', from, to))
+  else {
+    if (from < hoursFrom) parts.push(await read('metric_points', from, hoursFrom))
+    parts.push(await read('metric_hours', hoursFrom, hoursTo))
+    if (hoursTo < to) parts.push(await read('metric_points', hoursTo, to))
+  }
+  return groups.map((_group, index) => parts.map((bins) => bins[index]?.get(0)).reduce(joinBins, undefined))
 }
 
 /** The stretch is long, or so long ago that its minutes are gone. */
 function needsHours(ctx: MeasureContext, from: number, at: Date): boolean {
-  return at.getTime() - from > longMs || from < ctx.clock.now().getTime() - minutesKeptMs + hourMs
+  return at.getTime() - from > longMs || from < ctx.clock.now().getTime() - minutesKeptMs
 }
 
 /** Each gauge's looks within the time asked for, or its last one before that. */

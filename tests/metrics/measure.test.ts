@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { measure, measureSeries } from '../../lib/metrics/index.ts'
 import { setMark } from '../../lib/metrics/marks.ts'
+import { rollUp } from '../../lib/metrics/roll-up.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { at, metricsContext, request, tell } from './support.ts'
 
@@ -140,6 +141,41 @@ describe('measure', () => {
       'found "p95" of "ai_requests_total", which is a counter; expected sum, per_second',
     )
     await expect(measure(ctx, { metric: 'ai_requests_total', overSeconds: 0 }, at('12:00:00'))).rejects.toThrow('overSeconds: found 0')
+  })
+})
+
+describe('a long stretch', () => {
+  it('is hours where they are settled and minutes around them: what is summed up already counts the same', async () => {
+    const ctx = metricsContext(test.db)
+    const duration = { name: 'http_request_duration_seconds', kind: 'histogram' as const }
+    const queue = { name: 'queue', kind: 'gauge' as const, labels: { q: 'a' } }
+    for (let minute = 7; minute < 720; minute += 31) {
+      const then = new Date(at('00:00:00').getTime() + minute * 60_000)
+      await tell(ctx, request(minute % 3 === 0 ? 500 : 200), [1, 1], then)
+      await tell(ctx, duration, [minute / 100, minute / 50], then)
+      await tell(ctx, queue, [minute], then)
+    }
+    const asked = () =>
+      Promise.all(
+        [
+          { metric: 'http_requests_total' },
+          { metric: 'http.error_rate' },
+          { metric: 'http.p95' },
+          { metric: 'queue' },
+          { metric: 'queue', stat: 'min' as const },
+          { metric: 'queue', stat: 'average' as const },
+        ].map((query) => measure(ctx, { ...query, overSeconds: 11 * 3_600 + 1_800 }, at('12:00:00'))),
+      )
+    const before = await asked()
+    await rollUp(ctx)
+    // Hours are read, not the minutes they were made of.
+    await test.db.execute(
+      `delete from caretaker.metric_points p using caretaker.metric_series s
+       where s.id = p.series and s.environment = $1::text and p.at >= $2::timestamptz and p.at < $3::timestamptz`,
+      [ctx.environment, at('01:00:00'), at('09:00:00')],
+    )
+    expect(await asked()).toEqual(before)
+    expect(before.flat().every(({ value }) => value !== null)).toBe(true)
   })
 })
 
