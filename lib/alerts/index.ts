@@ -40,4 +40,5 @@ export { countPrunableAlerts, type PrunableAlerts, pruneAlerts } from './prune.t
 export { type SendingOutcome, sendNotifications } from './send-notifications.ts'
 export { listSilences, type Silence, silence, unsilence } from './silences.ts'
 export type { AlertSources, CheckObservation, Figure, FigureQuery, Maintenance } from './sources.ts'
+export { tellWatchingAgain, tellWithoutDatabase } from './tell-directly.ts'
 export type { AlertChange, NotificationKind, NotificationPayload } from './types.ts'

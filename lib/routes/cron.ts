@@ -2,6 +2,7 @@ import { findJob, jobs } from '../catalog.ts'
 import { json, type Route, route } from '../http/index.ts'
 import { checkInTick, fire, type Job, needsTick, type TickReport, tick } from '../jobs/index.ts'
 import type { Context } from '../platform/context.ts'
+import { hasCode } from '../platform/errors.ts'
 import { type Wake, wakeWorker } from './wake-worker.ts'
 
 /** The hosts' clocks call here: `/api/cron/tick` every minute, `/api/cron/{job}` at the job's time. */
@@ -28,15 +29,30 @@ export const cron = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route[] => [
   }),
 ]
 
-/** One tick of the clock: what every host's minute schedule does. Its own watchers are told how it went. */
+/** A database that takes longer than this to say anything is not there, ms. */
+const reachedWithinMs = 8_000
+
+// Which databases this instance could not reach: it says so when it can again.
+const lost = new WeakSet<Context['db']>()
+
+/**
+ * One tick of the clock: what every host's minute schedule does. Its own watchers are told how it went. Where the database cannot be
+ * reached people are told without it, because everything that would tell them stands on it.
+ */
 export async function runTick(ctx: Context, all: readonly Job[], wake: Wake = wakeWorker): Promise<TickReport> {
   let report: TickReport
   try {
+    await ctx.db.probe('select 1', [], AbortSignal.any([ctx.signal, AbortSignal.timeout(reachedWithinMs)]))
     report = await tick(ctx, all)
   } catch (error) {
+    if (hasCode(error, 'database_unavailable') || hasCode(error, 'timeout')) {
+      lost.add(ctx.db)
+      await (await import('../alerts/index.ts')).tellWithoutDatabase(ctx, error.code)
+    }
     await checkInTick(ctx, 'error')
     throw error
   }
+  if (lost.delete(ctx.db)) await (await import('../alerts/index.ts')).tellWatchingAgain(ctx)
   if (report.wake) await wake(ctx)
   await checkInTick(ctx, report.troubled.length === 0 ? 'ok' : 'error')
   return report

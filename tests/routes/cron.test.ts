@@ -12,7 +12,7 @@ const test = useTestDatabase()
 const policy = defineConfig({
   app: { name: 'Test' },
   jobs: { 'count-up': { schedule: '0 2 * * *', steps: [{ sql: 'insert into counts default values' }] } },
-  schedules: { health: false },
+  schedules: { health: false, metrics: false },
 })
 
 function setup(at: string) {
@@ -50,7 +50,7 @@ describe('/api/cron/{job}', () => {
     const later = setup('2026-12-02T02:00:00Z')
     await later.server.request('/api/cron/count-up', later.auth)
     const runs = await test.db.query<{ job: string }>('select job from caretaker.runs order by job, slot')
-    expect(runs.map(({ job }) => job)).toEqual(['count-up', 'count-up', 'housekeeping'])
+    expect(runs.map(({ job }) => job)).toEqual(['alerts', 'count-up', 'count-up', 'housekeeping'])
     // The clock has just ticked: the next firing minds its own job.
     const soon = setup('2026-12-02T02:05:00Z')
     await soon.server.request('/api/cron/count-up', soon.auth)

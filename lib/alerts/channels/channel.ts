@@ -26,6 +26,8 @@ export interface Message {
   unheard: boolean
   /** Recipients that have it already, of an earlier attempt. */
   reached: readonly string[]
+  /** There is no database to ask: about bounces, for one. */
+  direct?: true
 }
 
 /** What became of one attempt. */

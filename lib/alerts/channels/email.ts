@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { mailConfigured, sendMail } from '../../drivers/mail/index.ts'
+import { sendWithSendGrid } from '../../drivers/mail/sendgrid.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { type Channel, clipped, type Outcome } from './channel.ts'
 import { plainText, title } from './text.ts'
@@ -22,7 +23,9 @@ export function emailChannel(name: string, to: readonly string[]): Channel {
         const tag = recipientTag(message.id, address)
         if (reached.includes(tag)) continue
         try {
-          await sendMail(ctx, { to: address, subject: clipped(title(message), 200), text: plainText(message) })
+          const mail = { to: address, subject: clipped(title(message), 200), text: plainText(message) }
+          if (message.direct === true) await sendWithSendGrid(ctx, mail)
+          else await sendMail(ctx, mail)
         } catch (error) {
           if (!(error instanceof CaretakerError)) throw error
           // The others may still be written to; who bounced for good is not waited for.
