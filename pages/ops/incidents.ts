@@ -1,5 +1,5 @@
 import type { Incident, IncidentDetail, IncidentEvent, Notification, Severity } from '../../lib/alerts/index.ts'
-import { type Html, html, safeHref } from '../html.ts'
+import { type Content, type Html, html, safeHref } from '../html.ts'
 import { badge, facts, type Tone, table } from '../parts.ts'
 import { relative, time } from '../time.ts'
 import { notificationsTable } from './alerts.ts'
@@ -80,12 +80,11 @@ export interface IncidentShown extends IncidentDetail {
 }
 
 export function incidentPage(view: View, shown: IncidentShown): Html {
-  const { incident, alerts, timeline, severities, notifications, describe } = shown
+  const { incident, alerts, timeline, notifications, describe } = shown
   const { timezone, now } = view
   const { id, number } = incident
   const open = incident.state !== 'resolved'
   const mayHelp = may(view, helpers)
-  const mayAll = may(view, builders)
   const at = (verb: string) => `/ops/incidents/${id}/${verb}`
   return html`<h1>#${number} ${incident.title}</h1>
 <p>${stateBadge(incident)}</p>
@@ -159,50 +158,55 @@ ${
     (event) =>
       html`<li>${time(event.at, timezone)} ${event.public && badge('none', 'public')}<br>${describe(event)}${event.body !== null && html`<blockquote>${event.body}</blockquote>`}</li>`,
   )}</ol>
-${
-  mayHelp &&
-  html`<div class="grid wide">${
-    open &&
-    html`<section class="card"><h2>Update</h2>${postForm(
-      view,
-      at('update'),
-      html`${field({
-        id: 'state',
-        label: 'State',
-        value: incident.state,
-        options: ['investigating', 'identified', 'monitoring'].map((one) => [one, one] as const),
-      })}${field({ id: 'message', label: 'What to tell', hint: incident.public ? 'Shown on the status page.' : 'Told to everybody who knows of it.', rows: 3, maxLength: 5_000 })}${field(
-        {
-          id: 'public',
-          label: 'Status page',
-          value: incident.public ? 'yes' : 'no',
-          options: [
-            ['yes', 'shown'],
-            ['no', 'not shown'],
-          ],
-        },
-      )}<button>Update</button>`,
-    )}</section>`
-  }<section class="card"><h2>Note</h2>${postForm(
-    view,
-    at('note'),
-    html`${field({ id: 'note', label: 'For operators', required: true, rows: 3, maxLength: 5_000 })}<button>Add</button>`,
-  )}</section>${
-    mayAll &&
-    open &&
-    html`<section class="card"><h2>Severity</h2>${postForm(
-      view,
-      at('severity'),
-      html`${severityField(severities, incident.severity)}${field({ id: 'reason', label: 'Why', maxLength: 500 })}<button>Change</button>`,
-    )}</section><section class="card"><h2>Resolve</h2>${postForm(
-      view,
-      at('resolve'),
-      html`${field({ id: 'resolve-message', name: 'message', label: 'Last update', rows: 2, maxLength: 5_000 })}${field({ id: 'rootCause', label: 'Root cause', hint: 'For operators and the post-mortem.', rows: 2, maxLength: 5_000 })}<button>Resolve</button>`,
-    )}</section>`
-  }</div>`
-}
+${mayHelp && forms(view, shown)}
 <h2>Who was told</h2>
 ${notificationsTable(view, notifications)}`
+}
+
+/** What can be done, by who looks and whether it is over. */
+function forms(view: View, { incident, severities }: IncidentShown): Html {
+  const open = incident.state !== 'resolved'
+  const decides = open && may(view, builders)
+  const one = (title: string, verb: string, fields: Content) =>
+    html`<section class="card"><h2>${title}</h2>${postForm(view, `/ops/incidents/${incident.id}/${verb}`, fields)}</section>`
+  const update = html`${field({
+    id: 'state',
+    label: 'State',
+    value: incident.state,
+    options: ['investigating', 'identified', 'monitoring'].map((state) => [state, state] as const),
+  })}${field({
+    id: 'message',
+    label: 'What to tell',
+    hint: incident.public ? 'Shown on the status page.' : 'Told to everybody who knows of it.',
+    rows: 3,
+    maxLength: 5_000,
+  })}${field({
+    id: 'public',
+    label: 'Status page',
+    value: incident.public ? 'yes' : 'no',
+    options: [
+      ['yes', 'shown'],
+      ['no', 'not shown'],
+    ],
+  })}${field({ id: 'publicTitle', label: 'Its name there', value: incident.publicTitle ?? '', placeholder: 'Service disruption', maxLength: 200 })}<button>Update</button>`
+  const severity = html`${severityField(severities, incident.severity)}${field({ id: 'reason', label: 'Why', maxLength: 500 })}<button>Change</button>`
+  const cause = field({
+    id: 'rootCause',
+    label: 'Root cause',
+    hint: 'For operators and the post-mortem.',
+    value: incident.rootCause ?? '',
+    required: !open,
+    rows: 2,
+    maxLength: 5_000,
+  })
+  const message = field({ id: 'resolve-message', name: 'message', label: 'Last update', rows: 2, maxLength: 5_000 })
+  return html`<div class="grid wide">${open && one('Update', 'update', update)}${one(
+    'Note',
+    'note',
+    html`${field({ id: 'note', label: 'For operators', required: true, rows: 3, maxLength: 5_000 })}<button>Add</button>`,
+  )}${decides && one('Severity', 'severity', severity)}${decides && one('Resolve', 'resolve', html`${message}${cause}<button>Resolve</button>`)}${
+    !open && one('Root cause', 'root-cause', html`${cause}<button>Keep</button>`)
+  }</div>`
 }
 
 function severityField(severities: readonly Severity[], value: string): Html {

@@ -216,6 +216,7 @@ describe('actions', () => {
     expect((await act(at('severity'), { severity: 'nope' })).said).toContain('expected one of P0')
     expect((await act(at('resolve'), { message: '', rootCause: 'Theirs.' })).said).toContain('is resolved')
     expect((await act(at('acknowledge'))).said).toContain('is resolved')
+    expect((await act(at('root-cause'), { rootCause: 'Their certificate.' })).text).toContain('Their certificate.')
     const { to, said } = await act('/ops/incidents', { title: 'By hand', severity: 'P3', component: '', message: '' })
     expect(to).toMatch(/^\/ops\/incidents\/[0-9a-f-]{36}$/)
     expect(said).toContain('is open')
