@@ -138,6 +138,28 @@ export default defineConfig({
     },
   },
 
+  // Slack is told where SLACK_WEBHOOK_URL is set; what fails in /health needs no rule.
+  alerts: {
+    rules: [
+      {
+        name: 'app-errors',
+        description: 'Errors that the app wrote down',
+        metric: 'app_errors_last_5_minutes',
+        above: 10,
+        severity: 'P1',
+        component: 'app',
+      },
+      {
+        name: 'slow-answers',
+        description: 'p95 of what people wait for, seconds',
+        metric: 'session_p95_seconds',
+        above: 5,
+        severity: 'P2',
+        component: 'app',
+      },
+    ],
+  },
+
   gdpr: {
     subject: { table: 'auth.users', id: 'id', email: 'email' },
     tables: {

@@ -124,6 +124,39 @@ export default defineConfig({
     },
   },
 
+  alerts: {
+    channels: { slack: {}, pagerduty: {}, opsgenie: {} },
+    rules: [
+      {
+        name: 'high-error-rate',
+        description: 'Error rate',
+        metric: 'http.error_rate',
+        above: 0.05,
+        for: '5 minutes',
+        minimum: 20,
+        severity: 'P1',
+        component: 'api',
+      },
+      {
+        name: 'pool-exhausted',
+        description: 'Requests that wait for a connection',
+        metric: 'database_pool_waiting_count',
+        above: 10,
+        for: '2 minutes',
+        severity: 'P0',
+        component: 'database',
+      },
+      {
+        name: 'high-memory',
+        description: 'Memory, bytes',
+        metric: 'process_resident_memory_bytes',
+        above: 2e9,
+        for: '5 minutes',
+        severity: 'P2',
+      },
+    ],
+  },
+
   gdpr: {
     subject: { table: 'users', id: 'id', email: 'email' },
     // Who else holds data of the people, asked where there is a key for it.

@@ -141,6 +141,46 @@ export default defineConfig({
     },
   },
 
+  alerts: {
+    rules: [
+      {
+        name: 'errors',
+        description: 'Error rate',
+        metric: 'error_ratio',
+        above: 0.05,
+        for: '5 minutes',
+        severity: 'P1',
+        component: 'website',
+      },
+      {
+        name: 'app-errors',
+        description: 'Errors that the app wrote down',
+        metric: 'app_errors_last_5_minutes',
+        above: 10,
+        severity: 'P2',
+        component: 'website',
+      },
+      {
+        name: 'slow-routes',
+        description: 'p95 of a route, seconds',
+        metric: 'response_p95_seconds',
+        by: ['route'],
+        above: 5,
+        severity: 'P2',
+        component: 'website',
+      },
+      {
+        name: 'workflows',
+        description: 'Runs of a workflow that failed in an hour',
+        metric: 'workflow_failures_last_hour',
+        by: ['workflow'],
+        above: 5,
+        severity: 'P2',
+        component: 'n8n',
+      },
+    ],
+  },
+
   gdpr: {
     subject: { table: 'users', id: 'id', email: 'email' },
     // Who else holds data of the people: asked where there is a key for it, or by somebody.
