@@ -125,8 +125,8 @@ async function flushing({ db }: Context): Promise<void> {
     figure: 'a flush of 20 series with 500 observations in buckets, against it, p50',
     value: flush / upsert,
     unit: '×',
-    budget: 4,
-    holds: flush / upsert <= 4,
+    budget: 2,
+    holds: flush / upsert <= 2,
   })
 }
 

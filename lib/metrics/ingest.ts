@@ -4,7 +4,7 @@ import { CaretakerError } from '../platform/errors.ts'
 import { Batch, type SeriesIdentity } from './batch.ts'
 import { metricKinds } from './figures.ts'
 import { environmentOf } from './find-series.ts'
-import { setMark } from './marks.ts'
+import { markOf, setMark } from './marks.ts'
 import { ownMetrics } from './own-metrics.ts'
 import { storeBatch } from './store-batch.ts'
 
@@ -13,6 +13,8 @@ const longestLabel = 100
 const mostObservations = 20_000
 /** How far back an observation may lie: hours that are summed up stay as they are. */
 const oldestMs = 3_600_000
+/** It is noted that the app lives, ms: well within the time after which its silence counts as none. */
+const toldEveryMs = 30_000
 /** Clocks differ. */
 const newestMs = 300_000
 
@@ -91,10 +93,12 @@ export async function ingestMetrics(ctx: Context, input: IngestInput): Promise<I
       )
       if (taken === 0) return null
     }
-    await setMark(tx, environment, 'app', now)
     return storeBatch(tx, environment, batch, { now, mostSeries: ctx.config.metrics?.mostSeries })
   })
   if (folded === null) return { accepted: 0, duplicate: true }
+  // Not with every request, and not in its transaction: all instances of the app would wait for each other on this row.
+  const told = await markOf(ctx, 'app')
+  if (told === null || now.getTime() - told.getTime() > toldEveryMs) await setMark(ctx.db, environment, 'app', now)
   if (folded.size > 0) ctx.log.warn({ metrics: Object.fromEntries(folded) }, 'metrics with too many label sets were counted as "other"')
   return { accepted: input.metrics.length, duplicate: false, ...(folded.size === 0 ? {} : { other: Object.fromEntries(folded) }) }
 }

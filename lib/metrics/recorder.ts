@@ -57,7 +57,8 @@ export function createRecorder(open: () => Context): Recorder {
   function flush(): Promise<void> {
     if (timer !== undefined) clearTimeout(timer)
     timer = undefined
-    if (flushing !== undefined) return flushing
+    // What is on its way was taken before: what came since goes after it.
+    if (flushing !== undefined) return flushing.then(flush)
     if (batch.empty || ctx === undefined) return Promise.resolve()
     const to = ctx
     recordProcess(batch, to, cpu)
@@ -84,9 +85,9 @@ export function createRecorder(open: () => Context): Recorder {
         if (waiting !== undefined && waiting > 0) add(batch, 'database_pool_waiting_count', own, waiting, now)
         if (route === liveness) return
         const dueInMs = flushedAtMs + flushEveryMs - ctx.clock.monotonicMs()
-        if (dueInMs <= 0) waitUntil(flush())
+        if (dueInMs <= 0 && flushing === undefined) waitUntil(flush())
         // Held by nothing: where the instance is frozen meanwhile, the next request stores it.
-        else timer ??= setTimeout(() => void flush(), dueInMs).unref()
+        else timer ??= setTimeout(() => void flush(), Math.max(dueInMs, 100)).unref()
       } catch {
         // A figure is not worth an answer.
       }
