@@ -1,6 +1,8 @@
 import { type CheckResult, causes, healthAnswer, reportHealth } from '../../lib/health/index.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { Command } from '../command.ts'
+import { history } from '../health-history.ts'
+import { maintenance } from '../health-maintenance.ts'
 import { table } from '../output.ts'
 
 const check: Command = {
@@ -51,4 +53,4 @@ function whatToDo(result: CheckResult): string {
   return `${result.name}${which}: ${causes[result.cause ?? 'internal'].advice}`
 }
 
-export const commands: Command[] = [check]
+export const commands: Command[] = [check, history, ...maintenance]

@@ -8,6 +8,7 @@ export type { HealthChange, HistoryStatus } from './history/status.ts'
 export { type CheckHistory, type HealthDay, type StatusHistory, statusHistory, type Uptime } from './history/status-history.ts'
 export { healthJob, planHealth } from './job.ts'
 export {
+  checkNamed,
   checkOne,
   type DetailedReport,
   type HealthReport,

@@ -89,6 +89,14 @@ export function live(ctx: Pick<Context, 'clock' | 'env'>): Pick<HealthReport, 's
   return { status: 'healthy', timestamp: ctx.clock.now().toISOString(), version: version(ctx), uptime: uptimeSeconds() }
 }
 
+/**
+ * The canonical name of a check of the policy.
+ * @throws {CaretakerError} `not_found`, with the nearest name
+ */
+export function checkNamed(ctx: Pick<Context, 'config' | 'env'>, name: string): string {
+  return canonicalName(findCheck(policyChecks(ctx.config, ctx.env), name).name)
+}
+
 function findCheck(all: readonly Check[], name: string): Check {
   const wanted = canonicalName(name)
   const listed = all.find((check) => check.name === name) ?? all.find((check) => canonicalName(check.name) === wanted)
