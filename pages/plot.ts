@@ -51,7 +51,7 @@ export interface LinePlot {
 
 const width = 640
 const height = 200
-const left = 66
+const left = 72
 const bottom = 22
 const top = 10
 

@@ -42,6 +42,7 @@ nav.range{margin:.75rem 0}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(28rem,100%),1fr));gap:1rem;margin:1rem 0}
 .plots .card{margin:0}
 .wide{grid-template-columns:repeat(auto-fit,minmax(min(22rem,100%),1fr))}
+@media(min-width:56rem){.tiles{grid-template-columns:repeat(4,1fr)}}
 .tile h2{font-size:.875rem;font-weight:500;color:var(--soft);margin:0}
 .tile .big{font-size:1.5rem;font-weight:650;line-height:1.3;margin:.1rem 0}
 .banner{max-width:none;border-radius:.6rem;padding:.9rem 1.1rem;margin:0 0 1.25rem;border:1px solid;font-weight:600}
@@ -92,7 +93,7 @@ ol.line li{margin:0 0 .8rem}
 .plot{margin:0}
 .plot h2,.plot h3{font-size:1rem;margin:0 0 .5rem}
 .plot svg{display:block;width:100%;max-width:44rem;height:auto;overflow:visible}
-.plot text{fill:var(--soft);font-size:13px}
+.plot text{fill:var(--soft);font-size:14px}
 .plot .gl{stroke:var(--line);stroke-width:1}
 .plot .ln{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
 .s1{stroke:var(--accent);fill:var(--accent)}
@@ -114,12 +115,13 @@ ol.line li{margin:0 0 .8rem}
 .ends{display:flex;justify-content:space-between;color:var(--soft);font-size:.8125rem}
 .vh{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 footer{border-top:1px solid var(--line);color:var(--soft);font-size:.875rem;padding-block:1rem 2rem}
+@media(max-width:56rem){.tiles{grid-template-columns:1fr 1fr}}
 @media(max-width:40rem){
 .stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 .stack,.stack tbody,.stack tr,.stack td,.stack th,.stack caption{display:block}
 .stack{border:0;background:none}
 .stack tbody{background:var(--card);border:1px solid var(--line);border-radius:.6rem}
-.tiles{grid-template-columns:1fr 1fr;gap:.75rem}
+.tiles{gap:.75rem}
 .tiles .card{padding:.75rem .85rem}
 .tile .big{font-size:1.25rem}
 .stack tr{padding:.5rem 0;border-top:1px solid var(--line)}
