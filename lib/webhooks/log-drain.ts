@@ -79,9 +79,13 @@ function readLines(body: Uint8Array): JsonObject[] {
   return parsed
 }
 
-/** Vercel's `proxy.statusCode` or `statusCode`, Netlify's `status_code`; otherwise the level of the line. */
+/**
+ * Vercel's `proxy.statusCode` or `statusCode`, Netlify's `status_code`, by class: only refused sign-ins are told apart, which
+ * somebody may be guessing at. Otherwise the level of the line.
+ */
 function kindOf(line: JsonObject): string {
   const status = (isObject(line.proxy) ? line.proxy.statusCode : undefined) ?? line.statusCode ?? line.status_code
+  if (status === 401 || status === 403) return `http_${status}`
   if (typeof status === 'number' && status >= 100 && status < 600) return `http_${Math.floor(status / 100)}xx`
   const level = String(line.level ?? 'info').toLowerCase()
   return `log_${/^[a-z]{1,20}$/.test(level) ? level : 'info'}`

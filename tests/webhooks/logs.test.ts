@@ -62,6 +62,7 @@ describe('log drains', () => {
     const lines = [
       { timestamp: '2026-11-21T12:00:01Z', status_code: 404 },
       { timestamp: '2026-11-21T12:00:02Z', status_code: 200 },
+      { timestamp: '2026-11-21T12:00:03Z', status_code: 401 },
       { level: 'warn' },
     ]
     const body = `${lines.map((line) => JSON.stringify(line)).join('\n')}\r\n`
@@ -74,8 +75,13 @@ describe('log drains', () => {
       body,
       headers: { 'content-type': 'application/x-ndjson', authorization: 'Bearer a-secret-of-the-drain' },
     })
-    expect(await answer.json()).toEqual({ lines: 3, duplicate: false })
-    expect(await counts()).toEqual({ '12:00 netlify http_4xx': 1, '12:00 netlify http_2xx': 1, '12:05 netlify log_warn': 1 })
+    expect(await answer.json()).toEqual({ lines: 4, duplicate: false })
+    expect(await counts()).toEqual({
+      '12:00 netlify http_4xx': 1,
+      '12:00 netlify http_401': 1,
+      '12:00 netlify http_2xx': 1,
+      '12:05 netlify log_warn': 1,
+    })
   })
 
   it.each([
