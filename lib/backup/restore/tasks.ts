@@ -168,11 +168,12 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
     if (source !== undefined && load !== undefined && !source.shared)
       last.push(add({ ...base, after: [...after], alone: false }, 'proof', (session) => prove(session, source)))
     const own = statements.get(key)
-    for (const position of own?.index ?? [])
-      last.push(add({ ...base, after: [...after], alone: false }, 'indexes', (session, spare) => build(session, spare, [position])))
+    // First what locks the table: then the rest can be done side by side, to the end.
     const constraints = own?.constraint ?? []
     if (constraints.length > 0)
       last.push(add({ ...base, after: [...after], alone: true }, 'indexes', (session, spare) => build(session, spare, constraints)))
+    for (const position of own?.index ?? [])
+      last.push(add({ ...base, after: [...after], alone: false }, 'indexes', (session, spare) => build(session, spare, [position])))
     return last
   }
 
