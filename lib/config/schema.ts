@@ -67,7 +67,7 @@ export type Policy = z.output<typeof policySchema>
 export type { AlertChannelPolicy, AlertOverride, AlertRule } from './schema/alerts.ts'
 export { alertRule } from './schema/alerts.ts'
 export type { ProcessorPolicy } from './schema/gdpr.ts'
-export type { HealthCheckPolicy, MaintenancePolicy, Weekday } from './schema/health.ts'
+export type { HealthCheckPolicy, MaintenancePolicy } from './schema/health.ts'
 export type { SeverityPolicy } from './schema/incidents.ts'
 export type {
   AppContext,

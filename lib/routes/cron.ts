@@ -43,10 +43,12 @@ export async function runTick(ctx: Context, all: readonly Job[], wake: Wake = wa
   let report: TickReport
   try {
     await ctx.db.probe('select 1', [], AbortSignal.any([ctx.signal, AbortSignal.timeout(reachedWithinMs)]))
+    if (lost.has(ctx.db)) await recordOutage(ctx)
     report = await tick(ctx, all)
   } catch (error) {
     if (hasCode(error, 'database_unavailable') || hasCode(error, 'timeout')) {
       lost.add(ctx.db)
+      ;(await import('../health/index.ts')).noteDatabaseLost(ctx)
       await (await import('../alerts/index.ts')).tellWithoutDatabase(ctx, error.code)
     }
     await checkInTick(ctx, 'error')
@@ -56,4 +58,13 @@ export async function runTick(ctx: Context, all: readonly Job[], wake: Wake = wa
   if (report.wake) await wake(ctx)
   await checkInTick(ctx, report.troubled.length === 0 ? 'ok' : 'error')
   return report
+}
+
+/** Before anybody looks again: what is in the history after the outage stays as it is. */
+async function recordOutage(ctx: Context): Promise<void> {
+  try {
+    await (await import('../health/index.ts')).recordDatabaseOutage(ctx)
+  } catch (error) {
+    ctx.log.warn({ err: error }, 'the outage of the database is not in the history')
+  }
 }

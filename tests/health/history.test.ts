@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { recordLooks } from '../../lib/health/history/record.ts'
+import { rollUpHealth } from '../../lib/health/history/roll-up.ts'
 import type { Look } from '../../lib/health/history/status.ts'
-import { healthChanges, healthJob, healthNow } from '../../lib/health/index.ts'
+import { healthChanges, healthJob, healthNow, noteDatabaseLost, recordDatabaseOutage, statusHistory } from '../../lib/health/index.ts'
 import type { JobRun } from '../../lib/platform/job.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { healthContext } from './support.ts'
@@ -157,5 +158,46 @@ describe('what is stored', () => {
         ctx.env.CARETAKER_ENVIRONMENT,
       ]),
     ).toEqual([])
+  })
+})
+
+describe('an outage of the database itself', () => {
+  const health = { checks: { db: { kind: 'database' }, page: { kind: 'dns' } } }
+  const times = async (ctx: ReturnType<typeof healthContext>, from: Date) =>
+    (await healthChanges(ctx, { from, to: ctx.clock.now() }))
+      .filter(({ check }) => check === 'db')
+      .map(({ at, status }) => [(at.getTime() - from.getTime()) / minute, status])
+
+  it('is in the history as long as somebody saw it, when it is over', async () => {
+    const ctx = healthContext(test.db, { health })
+    const from = ctx.clock.now()
+    await recordLooks(ctx, [look('db', 'up'), look('page', 'up'), look('', 'up')])
+    for (let n = 0; n < 20; n++) {
+      ctx.clock.advance(minute)
+      noteDatabaseLost(ctx)
+    }
+    ctx.clock.advance(minute)
+    await recordDatabaseOutage(ctx)
+    await recordDatabaseOutage(ctx)
+    await recordLooks(ctx, [look('db', 'up'), look('page', 'up'), look('', 'up')])
+    ctx.clock.advance(minute)
+    expect(await times(ctx, from)).toEqual([
+      [0, 'up'],
+      [1, 'down'],
+      [21, 'up'],
+    ])
+    await rollUpHealth(ctx)
+    expect((await statusHistory(ctx, { days: 1 })).whole.days).toMatchObject([{ up: 2 * 60, down: 20 * 60, unknown: 0 }])
+  })
+
+  it('is not, where somebody else has looked since', async () => {
+    const ctx = healthContext(test.db, { health })
+    const from = ctx.clock.now()
+    noteDatabaseLost(ctx)
+    ctx.clock.advance(minute)
+    await recordLooks(ctx, [look('db', 'up'), look('', 'up')])
+    ctx.clock.advance(minute)
+    await recordDatabaseOutage(ctx)
+    expect(await times(ctx, from)).toEqual([[1, 'up']])
   })
 })

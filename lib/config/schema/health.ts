@@ -18,7 +18,6 @@ const check = z.strictObject({
 })
 
 const weekdays = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'] as const
-export type Weekday = (typeof weekdays)[number]
 
 const time = z.string().check(z.regex(/^([01]\d|2[0-3]):[0-5]\d$/, 'expected a time of day such as "02:30"'))
 const zone = z.string().check(z.refine(isZone, 'expected an IANA time zone such as "Europe/Berlin"'))

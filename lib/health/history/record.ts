@@ -15,24 +15,59 @@ const forgottenAfterMs = 86_400_000
  */
 export async function recordLooks(ctx: Context, looks: readonly Look[]): Promise<HealthChange[]> {
   const environment = environmentOf(ctx)
-  return ctx.db.transaction(async (tx) => {
-    // Two jobs at once would both see the same state before theirs: one after the other, each sees what the other stored.
-    await tx.query(`select pg_advisory_xact_lock(hashtextextended('caretaker:health:' || $1::text, 0))`, [environment])
+  return inTurn(ctx, environment, async (tx) => {
     const at = await databaseTime(ctx, tx)
     const validUntil = new Date(at.getTime() + (await validityMs(ctx, at)))
     await forgetFuture(tx, environment, new Date(at.getTime() + clockSlackMs))
     const before = new Map((await readStates(tx, environment)).map((state) => [state.check, state]))
-    const news = looks.filter(({ check }) => (before.get(check)?.lookedAt.getTime() ?? 0) < at.getTime())
-    const changes = news.flatMap((look) => changesBy(before.get(look.check), look, at))
-    await insertSamples(tx, environment, at, news)
-    await insertChanges(tx, environment, [...changes, ...(await forgetChecks(tx, environment, before, looks, at))])
-    await storeStates(
-      tx,
-      environment,
-      news.map((look) => stateAfter(before.get(look.check), look, at, validUntil)),
-    )
-    return changes.filter((change) => change.at.getTime() === at.getTime())
+    await insertChanges(tx, environment, await forgetChecks(tx, environment, before, looks, at))
+    return store(tx, environment, before, looks, { at, validUntil })
   })
+}
+
+/**
+ * Notes what was seen from `from` to `to`, at a time when it could not be noted. Of a check that somebody has looked at since
+ * nothing is.
+ */
+export async function recordPast(ctx: Context, looks: readonly Look[], { from, to }: { from: Date; to: Date }): Promise<void> {
+  const environment = environmentOf(ctx)
+  const validUntil = new Date(to.getTime() + (await validityMs(ctx, to)))
+  await inTurn(ctx, environment, async (tx) => {
+    for (const span of [
+      { at: from, validUntil: to },
+      { at: to, validUntil },
+    ]) {
+      const before = new Map((await readStates(tx, environment)).map((state) => [state.check, state]))
+      await store(tx, environment, before, looks, span)
+    }
+  })
+}
+
+/** Two who write at once would both see the same state before theirs: one after the other, each sees what the other stored. */
+function inTurn<T>(ctx: Context, environment: string, work: (tx: Transaction) => Promise<T>): Promise<T> {
+  return ctx.db.transaction(async (tx) => {
+    await tx.query(`select pg_advisory_xact_lock(hashtextextended('caretaker:health:' || $1::text, 0))`, [environment])
+    return work(tx)
+  })
+}
+
+async function store(
+  tx: Transaction,
+  environment: string,
+  before: ReadonlyMap<string, HealthState>,
+  looks: readonly Look[],
+  { at, validUntil }: { at: Date; validUntil: Date },
+): Promise<HealthChange[]> {
+  const news = looks.filter(({ check }) => (before.get(check)?.lookedAt.getTime() ?? 0) < at.getTime())
+  const changes = news.flatMap((look) => changesBy(before.get(look.check), look, at))
+  await insertSamples(tx, environment, at, news)
+  await insertChanges(tx, environment, changes)
+  await storeStates(
+    tx,
+    environment,
+    news.map((look) => stateAfter(before.get(look.check), look, at, validUntil)),
+  )
+  return changes.filter((change) => change.at.getTime() === at.getTime())
 }
 
 export function readStates(db: Pick<Transaction, 'query'>, environment: string): Promise<HealthState[]> {
