@@ -18,6 +18,7 @@ const groups: Record<string, () => Promise<{ commands: Command[] }>> = {
   backup: () => import('./commands/backup.ts'),
   gdpr: () => import('./commands/gdpr.ts'),
   webhooks: () => import('./commands/webhooks.ts'),
+  alerts: () => import('./commands/alerts.ts'),
   incidents: () => import('./commands/incidents.ts'),
   db: () => import('./commands/db.ts'),
   keys: () => import('./commands/keys.ts'),

@@ -2,7 +2,13 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { Webhook } from 'standardwebhooks'
 import { afterEach, describe, expect, it } from 'vitest'
-import { channelSecret, enqueueNotification, listNotifications, type NotificationKind, sendNotifications } from '../../lib/alerts/index.ts'
+import {
+  enqueueNotification,
+  listNotifications,
+  type NotificationKind,
+  sendNotifications,
+  showChannelSecret,
+} from '../../lib/alerts/index.ts'
 import type { PolicyInput } from '../../lib/config/index.ts'
 import type { Context } from '../../lib/platform/context.ts'
 import { opsgenieApi, opsgenieState } from '../doubles/opsgenie.ts'
@@ -151,7 +157,7 @@ describe('a generic webhook', () => {
     const incident = await tell(now, 'opened', ['robot'])
     expect(await sendNotifications(now)).toMatchObject({ delivered: 1 })
     const [first] = received
-    const verified = new Webhook(channelSecret(ctx.env, 'robot')).verify(first?.body ?? '', first?.headers ?? {})
+    const verified = new Webhook(await showChannelSecret(ctx, 'robot')).verify(first?.body ?? '', first?.headers ?? {})
     expect(verified).toMatchObject({
       type: 'incident.opened',
       data: { incident, app: 'Shop', severity: 'P0', title: payload.title, affected: ['backup', 'jobs'] },
