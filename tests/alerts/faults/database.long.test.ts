@@ -6,6 +6,7 @@ import { listIncidents } from '../../../lib/alerts/index.ts'
 import { type Database, openDatabase } from '../../../lib/platform/db.ts'
 import { hasCode } from '../../../lib/platform/errors.ts'
 import { applyMigrations } from '../../../lib/platform/migrations.ts'
+import { runTick } from '../../../lib/routes/cron.ts'
 import { type LocalPostgres, startPostgres } from '../../../local/postgres.ts'
 import { doubles } from '../../support/doubles.ts'
 import { type Dependency, startDependency } from './dependency.ts'
@@ -43,9 +44,14 @@ async function restart(): Promise<void> {
   server = await startPostgres({ directory: join(directory, 'd'), port: server.port })
 }
 
-/** A minute without the database: every job fails, and says that it is for want of it. */
-async function lostMinute({ ctx, clock }: Operations): Promise<void> {
+/** What the host's clock does every minute, without jobs. */
+const tick = ({ ctx }: Operations) => runTick(ctx, [], () => Promise.resolve())
+
+/** A minute without the database: the clock and every job fail, and say that it is for want of it. */
+async function lostMinute(made: Operations): Promise<void> {
+  const { ctx, clock } = made
   clock.advance(60_000)
+  await expect(tick(made)).rejects.toMatchObject({ code: 'database_unavailable' })
   for (const [name, step] of Object.entries(steps)) {
     const failure = await step(ctx).then(
       () => undefined,
@@ -66,7 +72,7 @@ it('a database that dies and comes back loses nothing of what was known, and wha
     },
   })
   doubles.use(...made.handlers)
-  const said = async () => (await made.said()).filter((one) => !one.includes('Watching again'))
+  const said = async () => (await made.said()).filter((one) => !/Watching again|cannot be reached/.test(one))
   await made.minutes(2)
 
   // It breaks while nobody can note it.
@@ -74,8 +80,14 @@ it('a database that dies and comes back loses nothing of what was known, and wha
   await dependency.set('failing')
   await lostMinute(made)
   await lostMinute(made)
-  expect(made.slack.sent).toEqual([])
+  // Of the database itself people hear without it, once.
+  const lost = 'database: cannot be reached'
+  expect(made.slack.sent.map(({ text }) => text)).toEqual([expect.stringContaining(lost)])
+  expect(pagerDutyStates(made)).toEqual(['triggered'])
   await restart()
+  await tick(made)
+  expect(made.slack.sent.at(-1)?.text).toContain('Watching again: the database can be reached')
+  expect(pagerDutyStates(made)).toEqual(['resolved'])
   await made.minutes()
   expect(await said()).toEqual(['opened app'])
 
@@ -87,11 +99,11 @@ it('a database that dies and comes back loses nothing of what was known, and wha
   await steps.judge(made.ctx)
   await crash()
   await expect(steps.tell(made.ctx)).rejects.toMatchObject({ code: 'database_unavailable' })
-  expect(pagerDutyStates(made)).toEqual(['triggered'])
+  expect(pagerDutyStates(made)).toEqual(['resolved', 'triggered'])
   await restart()
   await made.minutes(8)
   expect(await said()).toEqual(['opened app', 'resolved app'])
-  expect(pagerDutyStates(made)).toEqual(['resolved'])
+  expect(pagerDutyStates(made)).toEqual(['resolved', 'resolved'])
   expect(await listIncidents(made.ctx)).toMatchObject([{ number: 1, component: 'app', state: 'resolved' }])
 })
 
