@@ -1,4 +1,4 @@
-import { type AlertRule, durationMs, type Policy } from '../config/index.ts'
+import { type AlertRule, canonicalName, durationMs, type Policy } from '../config/index.ts'
 import { severityAt } from './default-severity.ts'
 import { judge } from './judge.ts'
 import type { CheckObservation, Figure } from './sources.ts'
@@ -77,10 +77,10 @@ export const checkRule = (check: string) => `check-${check}`
 
 /** Every check of the report is a rule that nobody has to write: it is wrong when it is down. */
 export function checkConditions(policy: Policy, observations: readonly CheckObservation[], words: (cause: string) => string): Condition[] {
-  const overrides = policy.alerts?.checks
-  if (overrides === false) return []
+  if (policy.alerts?.checks === false) return []
+  const overrides = new Map(Object.entries(policy.alerts?.checks ?? {}).map(([name, override]) => [canonicalName(name), override]))
   return observations.flatMap((observed): Condition[] => {
-    const override = overrides?.[observed.check]
+    const override = overrides.get(observed.check)
     if (override === false) return []
     const cause = observed.status === 'down' ? (observed.cause ?? 'internal') : null
     return [

@@ -1,4 +1,4 @@
-import { type AlertRule, durationMs } from '../config/index.ts'
+import { type AlertRule, canonicalName, durationMs } from '../config/index.ts'
 import type { Context } from '../platform/context.ts'
 import { hasCode } from '../platform/errors.ts'
 import { channelNames } from './channels/names.ts'
@@ -60,7 +60,7 @@ export async function look(ctx: Context, sources: AlertSources, now: Date, faili
 }
 
 function isOff(checks: Readonly<Record<string, unknown>> | undefined, rule: string): boolean {
-  return Object.entries(checks ?? {}).some(([name, override]) => override === false && checkRule(name) === rule)
+  return Object.entries(checks ?? {}).some(([name, override]) => override === false && checkRule(canonicalName(name)) === rule)
 }
 
 /** What a rule asks of the metrics. */

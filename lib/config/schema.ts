@@ -1,5 +1,5 @@
 import * as z from 'zod/mini'
-import { alerts } from './schema/alerts.ts'
+import { alerts, referencesOfAlerts } from './schema/alerts.ts'
 import { backup } from './schema/backup.ts'
 import { gdpr } from './schema/gdpr.ts'
 import { health } from './schema/health.ts'
@@ -53,7 +53,12 @@ const parts = z.strictObject({
 
 export const policySchema = parts.check((policy) => {
   policy.issues.push(
-    ...[...referencesOfJobs(policy.value), ...referencesOfIncidents(policy.value), ...referencesOfStatus(policy.value)].map((issue) => ({
+    ...[
+      ...referencesOfJobs(policy.value),
+      ...referencesOfIncidents(policy.value),
+      ...referencesOfAlerts(policy.value),
+      ...referencesOfStatus(policy.value),
+    ].map((issue) => ({
       code: 'custom' as const,
       ...issue,
     })),

@@ -239,6 +239,29 @@ describe('quiet', () => {
     await expect(unsilence(ctx, 'nothing')).rejects.toMatchObject({ code: 'not_found' })
   })
 
+  it('is kept of an incident that is known already: no reminder, but its end', async () => {
+    const { ctx, minutes } = alertContext(test.db, { remindEvery: '1 hour', keepFiringFor: '1 minute' })
+    const world = newWorld()
+    const sources = sourcesOf(world)
+    world.down.set('stripe', 'timeout')
+    await evaluateAlerts(ctx, sources)
+    await silence(ctx, { matcher: 'rule=check-stripe', forMs: 90 * 60_000, reason: 'They are at it' })
+    minutes(70)
+    await evaluateAlerts(ctx, sources)
+    const heard = async () => (await told(ctx)).filter((line) => !line.startsWith('watching'))
+    expect(await heard()).toEqual(['opened stripe'])
+    minutes(65)
+    await evaluateAlerts(ctx, sources)
+    expect(await heard()).toEqual(['opened stripe', 'reminder stripe'])
+    await silence(ctx, { matcher: 'stripe', forMs: 90 * 60_000, reason: 'They are still at it' })
+    world.down.clear()
+    for (let look = 0; look < 2; look++) {
+      minutes(1)
+      await evaluateAlerts(ctx, sources)
+    }
+    expect(await heard()).toEqual(['opened stripe', 'reminder stripe', 'resolved stripe'])
+  })
+
   it('is refused with words for whoever asked for it in the wrong way', async () => {
     const { ctx } = alertContext(test.db)
     const ask = (input: Partial<Parameters<typeof silence>[1]>) =>

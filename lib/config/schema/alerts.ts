@@ -1,4 +1,6 @@
 import * as z from 'zod/mini'
+import { canonicalName } from '../check-name.ts'
+import { nearest } from '../nearest.ts'
 import { duration, name, url } from './primitives.ts'
 
 /*
@@ -59,9 +61,20 @@ const rule = z
 
 export type AlertRule = z.output<typeof rule>
 
+const kinds = ['slack', 'email', 'pagerduty', 'opsgenie', 'webhook'] as const
+
+/** Which settings a kind of channel takes, beside `kind`. */
+const settingsOf: Readonly<Record<(typeof kinds)[number], readonly string[]>> = {
+  slack: [],
+  email: ['to'],
+  pagerduty: ['region'],
+  opsgenie: ['url', 'allowPrivate'],
+  webhook: ['url', 'allowPrivate'],
+}
+
 const channel = z.strictObject({
   /** Default: the channel's own name, where that is one of these. */
-  kind: z.optional(z.enum(['slack', 'email', 'pagerduty', 'opsgenie', 'webhook'])),
+  kind: z.optional(z.enum(kinds)),
   /** `webhook`: where to. `opsgenie`: another address of its API, such as https://api.eu.opsgenie.com or a compatible one. */
   url: z.optional(url),
   /** `email`: who is written to. */
@@ -106,3 +119,41 @@ export const alerts = z.strictObject({
 })
 
 export const alertRule = rule
+
+interface Referring {
+  alerts?: z.output<typeof alerts> | undefined
+  health?: { checks?: Record<string, unknown> | undefined } | undefined
+}
+
+/** Channels of no kind or with another kind's settings, rules of one name, and checks that the policy does not have. */
+export function referencesOfAlerts({ alerts: policy, health }: Referring): { path: PropertyKey[]; message: string; input: unknown }[] {
+  const issues: { path: PropertyKey[]; message: string; input: unknown }[] = []
+  const issue = (path: PropertyKey[], message: string) => issues.push({ path: ['alerts', ...path], message, input: undefined })
+  for (const [channelName, settings] of Object.entries(policy?.channels ?? {})) {
+    const kind = settings.kind ?? kinds.find((one) => one === channelName)
+    if (kind === undefined) {
+      issue(['channels', channelName, 'kind'], `expected one of ${kinds.join(', ')}, because "${channelName}" is none of them`)
+      continue
+    }
+    for (const setting of Object.keys(settings))
+      if (setting !== 'kind' && !settingsOf[kind].includes(setting))
+        issue(
+          ['channels', channelName, setting],
+          `expected nothing: a channel of the kind ${kind} takes ${settingsOf[kind].length === 0 ? 'no settings' : settingsOf[kind].join(', ')}`,
+        )
+    if (kind === 'email' && settings.to === undefined) issue(['channels', channelName, 'to'], 'expected the addresses to write to')
+  }
+  const names = new Set<string>()
+  for (const [index, { name: of }] of (policy?.rules ?? []).entries()) {
+    if (names.has(of)) issue(['rules', index, 'name'], `expected another name: there is a rule "${of}" before it`)
+    names.add(of)
+  }
+  // Without a list the checks follow from what is configured.
+  const checks = health?.checks === undefined ? undefined : Object.keys(health.checks).map(canonicalName)
+  for (const check of Object.keys(policy?.checks || {}))
+    if (checks !== undefined && !checks.includes(canonicalName(check))) {
+      const near = nearest(canonicalName(check), checks)
+      issue(['checks', check], `expected a check of "health.checks"${near === undefined ? '' : `; did you mean "${near}"?`}`)
+    }
+  return issues
+}
