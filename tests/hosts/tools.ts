@@ -114,6 +114,8 @@ export const own: Record<string, { path: string; method: string; status: number;
   gdpr: { path: '/api/gdpr/export', method: 'POST', status: 401, says: 'unauthorized' },
   cron: { path: '/api/cron/tick', method: 'POST', status: 401, says: 'unauthorized' },
   worker: { path: '/api/worker', method: 'POST', status: 401, says: 'unauthorized' },
-  ops: { path: '/api/ops/jobs', method: 'GET', status: 401, says: 'unauthorized' },
+  metrics: { path: '/metrics', method: 'GET', status: 401, says: 'unauthorized' },
+  status: { path: '/status.json', method: 'GET', status: 200, says: '"indicator"' },
+  ops: { path: '/ops/sign-in', method: 'GET', status: 200, says: 'Sign in with the key' },
   openapi: { path: '/openapi.json', method: 'GET', status: 200, says: '"openapi":"3.1.0"' },
 }
