@@ -30,6 +30,8 @@ export interface Answered {
   route: string
   status: number
   durationMs: number
+  /** A host's clock or Caretaker itself asked, not anybody who waits. */
+  byClock: boolean
 }
 
 /** Told of every answer, before it is sent: it must take no time, and may not throw. */
@@ -50,7 +52,11 @@ export function serveRoutes(routes: readonly Route[], open: OpenContext, observe
       if (ctx === undefined) return
       const method = methods.has(request.method) ? request.method : 'other'
       const durationMs = ctx.clock.monotonicMs() - started
-      observe({ method, route: found?.route.path ?? 'unmatched', status: response.status, durationMs }, invocation)
+      const route = found?.route
+      observe(
+        { method, route: route?.path ?? 'unmatched', status: response.status, durationMs, byClock: route?.auth === 'cron' },
+        invocation,
+      )
     }
     try {
       ctx = open({ actor: { type: 'anonymous' }, requestId, signal: request.signal, deadline: invocation.deadline })

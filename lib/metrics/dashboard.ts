@@ -10,7 +10,7 @@ export interface MetricsDashboard {
   /** Milliseconds of the last 24 hours; the error rate as a share, 0 to 1. */
   performance: Record<'p50_response_time' | 'p95_response_time' | 'p99_response_time' | 'error_rate', number | null>
   usage: Record<'tasks_created' | 'tasks_completed' | 'completion_rate' | 'avg_session_duration', number | null>
-  /** Uptime: percent of the last 30 days, as far as it is certain. Processor: cores in use. Memory: bytes of the largest process. */
+  /** Uptime: percent of the last 30 days, as far as somebody looked. Processor: cores in use. Memory: bytes of the largest process. */
   health: Record<'uptime' | 'cpu_usage' | 'memory_usage' | 'database_connections', number | null>
   ai: Record<'inference_time' | 'parse_accuracy' | 'cache_hit_rate' | 'fallback_rate', number | null>
 }
@@ -35,7 +35,9 @@ const fields = {
   },
   usage: { tasks_created: null, tasks_completed: null, completion_rate: null, avg_session_duration: null },
   health: {
-    uptime: { sql: `select case when up + down > '0' then at_least end from caretaker.uptime(now() - interval '30 days', now())` },
+    uptime: {
+      sql: `select 100 * extract(epoch from up) / nullif(extract(epoch from up + down), 0) from caretaker.uptime(now() - interval '30 days', now())`,
+    },
     cpu_usage: { metric: 'process_cpu_seconds_total', stat: 'per_second', over: recent },
     memory_usage: { metric: 'process_resident_memory_bytes', stat: 'max', over: recent },
     database_connections: { metric: 'database_connections', over: recent },

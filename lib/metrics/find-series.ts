@@ -3,6 +3,7 @@ import type { Row } from '../platform/db.ts'
 import type { Labels } from './batch.ts'
 import type { MetricKind, MetricSource } from './figures.ts'
 import type { Selection } from './metric-query.ts'
+import { clockService } from './own-metrics.ts'
 
 /** A stored series that a selection takes, or could have taken. */
 interface Series extends Row {
@@ -60,11 +61,12 @@ export async function findSeries(ctx: Pick<Context, 'db' | 'env'>, selection: Se
 
 /** The app's own word before the log drain's, and what Caretaker's functions answered only where neither says anything. */
 function preferred(all: readonly Series[]): Series[] {
-  for (const source of ['app', 'logs', 'caretaker'] as const) {
+  const own = all.filter(({ source, labels }) => source === 'caretaker' && labels.service !== clockService)
+  for (const source of ['app', 'logs'] as const) {
     const told = all.filter((series) => series.source === source)
     if (told.some(({ alive }) => alive)) return told
   }
-  return all.filter(({ source }) => source === 'caretaker')
+  return own
 }
 
 /** Whether the labels have an accepted value each; `5xx` accepts every status of that class. */

@@ -57,7 +57,7 @@ export const planMetrics: JobPlan = async (ctx) => {
     const line = { action: `measure ${name}`, target: 'the database', count: null, unit: 'rows' } as const
     const values = await readGauge(ctx, name, gauge).catch((error: unknown) => String(describeError(error).message))
     if (typeof values === 'string') lines.push({ ...line, warnings: [values] })
-    else if (values.length === 0) lines.push({ ...line, warnings: ['It answers no number now: there is no data to judge by.'] })
+    else if (values.length === 0) lines.push({ ...line, action: `${line.action}: no data now` })
     else
       lines.push({
         ...line,

@@ -6,6 +6,9 @@ interface OwnMetric {
   help: string
 }
 
+/** What Caretaker's own clock and worker are called, whose answers nobody waits for. */
+export const clockService = 'caretaker-clock'
+
 /** Series that Caretaker tells of itself, whatever the policy says. */
 export const ownMetrics: Readonly<Record<string, OwnMetric>> = {
   http_requests_total: { kind: 'counter', help: 'Requests answered, by method, route and status.' },

@@ -1,6 +1,6 @@
 import type { Context } from '../platform/context.ts'
 import { Batch, type Labels } from './batch.ts'
-import { ownMetrics } from './own-metrics.ts'
+import { clockService, ownMetrics } from './own-metrics.ts'
 
 /** An answer of Caretaker's own functions. */
 export interface RecordedRequest {
@@ -9,6 +9,8 @@ export interface RecordedRequest {
   route: string
   status: number
   durationMs: number
+  /** Nobody waits for it: a worker's invocation takes minutes. */
+  byClock: boolean
 }
 
 export interface Recorder {
@@ -74,11 +76,11 @@ export function createRecorder(open: () => Context): Recorder {
 
   return {
     flush,
-    record({ method, route, status, durationMs }, waitUntil) {
+    record({ method, route, status, durationMs, byClock }, waitUntil) {
       try {
         ctx ??= open()
         const now = ctx.clock.now()
-        const labels = { service: 'caretaker', method, route, status: String(status) }
+        const labels = { service: byClock ? clockService : 'caretaker', method, route, status: String(status) }
         add(batch, 'http_requests_total', labels, 1, now)
         add(batch, 'http_request_duration_seconds', labels, durationMs / 1_000, now)
         const waiting = ctx.db.waiting?.()

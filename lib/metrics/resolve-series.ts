@@ -33,7 +33,7 @@ export async function resolveSeries(
   db: Queryable,
   environment: string,
   wanted: readonly SeriesIdentity[],
-  mostSeries = defaultMostSeries,
+  { now, mostSeries = defaultMostSeries }: { now: Date; mostSeries?: number | undefined },
 ): Promise<ResolvedSeries> {
   const ids = new Map<string, string>()
   const folded = new Map<string, number>()
@@ -68,7 +68,7 @@ export async function resolveSeries(
     made.set(seriesKey(other), other)
     standIns.set(seriesKey(one), seriesKey(other))
   }
-  for (const one of await make(db, environment, [...made.values()])) ids.set(seriesKey(one), one.id)
+  for (const one of await make(db, environment, [...made.values()], now)) ids.set(seriesKey(one), one.id)
   for (const [key, standIn] of standIns) {
     const id = ids.get(standIn)
     if (id !== undefined) ids.set(key, id)
@@ -91,11 +91,11 @@ function find(db: Queryable, environment: string, wanted: readonly SeriesIdentit
   )
 }
 
-function make(db: Queryable, environment: string, wanted: readonly SeriesIdentity[]): Promise<Known[]> {
+function make(db: Queryable, environment: string, wanted: readonly SeriesIdentity[], now: Date): Promise<Known[]> {
   return db.query<Known>(
     // Another instance's row is touched rather than left alone: a row that is left alone would not be returned.
-    `insert into caretaker.metric_series as s (environment, name, labels, kind, source, unit, help, every_s)
-     select $1::text, given.name, given.labels, given.kind, given.source, given.unit, given.help, given.every
+    `insert into caretaker.metric_series as s (environment, name, labels, kind, source, unit, help, every_s, made_at)
+     select $1::text, given.name, given.labels, given.kind, given.source, given.unit, given.help, given.every, $3::timestamptz
      from jsonb_to_recordset($2::jsonb) as given(name text, labels jsonb, kind text, source text, unit text, help text, every int)
      order by given.name, given.labels
      on conflict (environment, name, labels) do update set kind = s.kind
@@ -113,6 +113,7 @@ function make(db: Queryable, environment: string, wanted: readonly SeriesIdentit
           every: everySeconds,
         })),
       ),
+      now,
     ],
   )
 }

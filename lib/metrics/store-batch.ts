@@ -29,7 +29,7 @@ export async function storeBatch(
   let folded = new Map<string, number>()
   const unknown = [...batch.series].flatMap(([key, { identity }]) => (known.has(key) ? [] : [identity]))
   if (unknown.length > 0) {
-    const resolved = await resolveSeries(db, environment, unknown, mostSeries)
+    const resolved = await resolveSeries(db, environment, unknown, { now, mostSeries })
     for (const [key, id] of resolved.ids) known.set(key, id)
     folded = resolved.folded
   }

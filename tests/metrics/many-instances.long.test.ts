@@ -25,7 +25,7 @@ it('adds up what many instances tell at once, over the turn of hours, with nothi
         const recorder = createRecorder(() => ctx)
         for (const [index, route] of (instance % 2 === 0 ? routes : routes.toReversed()).entries())
           recorder.record(
-            { method: 'GET', route, status: index % 4 === 0 ? 500 : 200, durationMs: 5 + round },
+            { method: 'GET', route, status: index % 4 === 0 ? 500 : 200, durationMs: 5 + round, byClock: false },
             (work) => void works.push(work),
           )
         await recorder.flush()

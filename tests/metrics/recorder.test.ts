@@ -29,6 +29,7 @@ const routes: Route[] = [
     limit: 'none',
     handle: () => Promise.resolve(json({})),
   }),
+  route({ methods: ['POST'], path: '/api/worker', summary: 'Works', auth: 'cron', limit: 'none', handle: () => Promise.resolve(json({})) }),
   route({
     methods: ['GET'],
     path: '/private',
@@ -136,6 +137,17 @@ describe('recording', () => {
     gone = false
     await one.settle()
     expect(await counted(ctx)).toEqual({ 'GET /things/:id 200': 2 })
+  })
+
+  it('tells what nobody waits for apart: a worker that takes minutes is no slow answer', async () => {
+    const ctx = metricsContext(test.db)
+    const one = instance(ctx)
+    await one.ask('/things/1')
+    await one.ask('/api/worker', 'POST')
+    await one.settle()
+    const samples = async (where?: Record<string, string>) =>
+      (await measure(ctx, { metric: 'http.p95', overSeconds: 600, ...(where === undefined ? {} : { where }) }, at('12:05:00')))[0]?.samples
+    expect([await samples(), await samples({ service: 'caretaker-clock' })]).toEqual([1, 1])
   })
 
   it('leaves the database alone for a probe of liveness, and tells of it with the next request', async () => {
