@@ -2,14 +2,14 @@ import type { Context } from '../../platform/context.ts'
 import { databaseTime, environmentOf } from '../environment.ts'
 import { startOfDay } from './status-history.ts'
 
-const everyMs = 5 * 60_000
+const everyMs = 50_000
 /** Yesterday must be whole when it is computed for the last time. */
 const samplesKept = '48 hours'
 const historyKept = '2 years'
 
 /**
  * Computes the days of the history that may have changed since it was last done: today, and those before that were not
- * finished then. Does nothing where that is less than five minutes ago. Computing a day again gives the same figures, so
+ * finished then. Does nothing where that was less than a minute ago. Computing a day again gives the same figures, so
  * one that is cut short is simply done again. Then drops what is no longer kept.
  * @returns how many rows were computed
  */
