@@ -3,7 +3,7 @@ import type { Actor, Role } from '../platform/actor.ts'
 import { appendAudit } from '../platform/audit.ts'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError } from '../platform/errors.ts'
-import { knownRole, sameSecret } from './credentials.ts'
+import { knownRole, prepared, sameSecret } from './credentials.ts'
 
 /** Who is signed in with a browser, as far as its pages need to know. */
 export interface Session {
@@ -32,7 +32,7 @@ export async function openSession(ctx: Context, request: Request, owner: Session
   const now = ctx.clock.now()
   const expiresAt = new Date(now.getTime() + lifetimeHours * 3_600_000)
   const ownerId = 'keyId' in owner ? owner.keyId : owner.userId
-  await ctx.db.transaction(async (tx) => {
+  const opened = ctx.db.transaction(async (tx) => {
     await tx.execute('delete from caretaker.sessions where expires_at < $1::timestamptz', [new Date(now.getTime() - keptDays * 86_400_000)])
     const [made] = await tx.query<{ id: string }>(
       `insert into caretaker.sessions (hash, key_id, user_id, created_at, expires_at)
@@ -42,6 +42,7 @@ export async function openSession(ctx: Context, request: Request, owner: Session
     const actor: Actor = { type: 'operator', id: ownerId, role }
     await appendAudit(tx, { actor, clock: ctx.clock }, { action: 'session.opened', target: `session/${made?.id}` })
   })
+  await prepared(opened)
   return cookie(request, 'session', token, lifetimeHours * 3_600)
 }
 
@@ -136,7 +137,7 @@ export interface Flash {
 }
 
 export function flashCookie(request: Request, flash: Flash): string {
-  return cookie(request, 'flash', Buffer.from(JSON.stringify({ ...flash, text: flash.text.slice(0, 1_000) })).toString('base64url'), 60)
+  return cookie(request, 'flash', Buffer.from(JSON.stringify({ ...flash, text: flash.text.slice(0, 600) })).toString('base64url'), 60)
 }
 
 /** The message, and the `Set-Cookie` that forgets it; null where there is none. */

@@ -17,11 +17,12 @@ export interface WebhooksShown {
 export function webhooksPage(view: View, shown: WebhooksShown): Html {
   const { timezone, now } = view
   const { figures, deadEvents, deadDeliveries, newest, newestDeliveries } = shown
+  const dead = figures.sources.reduce((sum, source) => sum + source.dead, 0)
   const age = (seconds: number | null) => (seconds === null ? '' : spanText(seconds * 1_000))
   return html`<h1>Webhooks</h1>
 <h2>Dead letters</h2>
 <p class="soft">What could not be applied or delivered after all attempts. A replay makes it due now, with its attempts counted anew.</p>
-${deadEvents.length > 1 && may(view, helpers) && postButton(view, { action: '/ops/webhooks/replay-dead', text: `Replay all ${deadEvents.length} events`, look: 'quiet' })}
+${dead > 1 && may(view, helpers) && postButton(view, { action: '/ops/webhooks/replay-dead', text: `Replay all ${dead} events`, look: 'quiet' })}
 ${events(view, 'Events that could not be applied', 'No event is dead.', deadEvents)}
 ${deadDeliveries.length > 0 && deliveries(view, 'Messages that could not be delivered', '', deadDeliveries)}
 <h2>Sources</h2>

@@ -128,6 +128,17 @@ describe('a session', () => {
   })
 })
 
+describe('a database that nobody has prepared', () => {
+  const bare = useTestDatabase({ template: 'template0' })
+
+  it('is told of in words', async () => {
+    await expect(signInWithKey(testContext(bare.db), new Request('http://localhost/'), 'ck_any')).rejects.toMatchObject({
+      code: 'not_configured',
+      detail: expect.stringContaining('caretaker db migrate'),
+    })
+  })
+})
+
 describe('a form', () => {
   it('counts with the token of its session', async () => {
     const { post, csrf } = await browser('admin')

@@ -230,7 +230,7 @@ describe('actions', () => {
     expect((await act(`/ops/webhooks/deliveries/${day.delivery}/replay`)).said).toContain('to partner is due again.')
     expect((await act('/ops/webhooks/events/999999/replay')).said).toContain('There is no webhook event')
     await test.db.execute(`update caretaker.inbox set state = 'dead'`)
-    expect((await act('/ops/webhooks/replay-dead')).said).toBe('1 events are due again.')
+    expect((await act('/ops/webhooks/replay-dead')).said).toBe('1 event due again.')
   })
 
   it('decide a privacy request', async () => {

@@ -1,6 +1,7 @@
 import * as z from 'zod/mini'
 import { silenceHours } from '../../../pages/ops/alerts.ts'
 import { admins, builders, helpers, keepers } from '../../../pages/ops/shell.ts'
+import { counted } from '../../../pages/parts.ts'
 import {
   acknowledgeIncident,
   addNote,
@@ -16,6 +17,7 @@ import {
 } from '../../alerts/index.ts'
 import { findJob, jobs } from '../../catalog.ts'
 import { approveRequest, extendRequest, refuseRequest } from '../../gdpr/requests/decide.ts'
+import { endMaintenance, scheduleMaintenance } from '../../health/index.ts'
 import { type Route, revokeKey } from '../../http/index.ts'
 import { claimIfIdle, claimManually } from '../../jobs/index.ts'
 import type { Context } from '../../platform/context.ts'
@@ -34,7 +36,8 @@ const optional = (most: number) =>
   )
 const required = (most: number) => z.string().check(z.minLength(1, 'expected something'), z.maxLength(most))
 const longText = 20_000
-const deadAtOnce = 200
+/** What a request has the time for; the rest takes another press. */
+const deadAtOnce = 1_000
 const reason = z.strictObject({ reason: z.string().check(z.minLength(3, 'expected at least 3 characters'), z.maxLength(500)) })
 
 /** What an operator does in a browser: each a form, audited by its verb, ending at a page that says what was done. */
@@ -111,7 +114,7 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
             },
           )
         afterwards(soon(ctx, 'webhooks'))
-        return `${results.replayed} events are due again${results.refused === 0 ? '.' : `; ${results.refused} cannot be replayed.`}`
+        return `${counted(results.replayed, 'event')} due again${results.refused === 0 ? '.' : `; ${results.refused} cannot be replayed.`}`
       },
     }),
     action({
@@ -265,7 +268,6 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
       }),
       back: () => '/ops/maintenance',
       async act(ctx, { fields }) {
-        const { scheduleMaintenance } = await import('../../health/index.ts')
         const { title, body, components } = fields
         const startsAt = fields.startsAt === undefined ? undefined : await localInstant(ctx, 'startsAt', fields.startsAt)
         const window = await scheduleMaintenance(ctx, {
@@ -284,7 +286,6 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
       roles: builders,
       back: () => '/ops/maintenance',
       async act(ctx, { params }) {
-        const { endMaintenance } = await import('../../health/index.ts')
         await endMaintenance(ctx, params.window as string)
         return 'The maintenance is over.'
       },

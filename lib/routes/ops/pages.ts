@@ -26,6 +26,7 @@ import { readCoverage } from '../../backup/coverage.ts'
 import { pinnedSigners } from '../../backup/signing/pinned-signers.ts'
 import { jobs } from '../../catalog.ts'
 import { getRequest, listRequests } from '../../gdpr/requests/request.ts'
+import { healthChanges, healthNow, listMaintenance, reportHealth } from '../../health/index.ts'
 import { listKeys, type Route } from '../../http/index.ts'
 import { findRun, lastRuns, listRuns, nextSlots, runStates } from '../../jobs/index.ts'
 import { listAudit } from '../../platform/audit.ts'
@@ -46,7 +47,6 @@ export const pages = (): Route[] => [
     summary: 'Everything at a glance',
     roles: everyone,
     async show(ctx, view) {
-      const { healthNow, listMaintenance } = await import('../../health/index.ts')
       const { measureOne } = await import('../../metrics/index.ts')
       const { now } = view
       const [health, incidents, rows, loss, requests, { sources, subscribers }, maintenance, errors, p95] = await Promise.all([
@@ -83,7 +83,6 @@ export const pages = (): Route[] => [
     summary: 'How every check stands, and what has changed',
     roles: everyone,
     async show(ctx, view) {
-      const { healthNow, healthChanges } = await import('../../health/index.ts')
       const from = new Date(view.now.getTime() - 48 * hourMs)
       const [now, changes] = await Promise.all([healthNow(ctx), healthChanges(ctx, { from, to: view.now })])
       const recent = changes.filter(({ at, check }) => at >= from && check !== '').sort((a, b) => b.at.getTime() - a.at.getTime())
@@ -96,7 +95,6 @@ export const pages = (): Route[] => [
     current: '/ops/health',
     roles: everyone,
     async show(ctx, view) {
-      const { reportHealth } = await import('../../health/index.ts')
       const { results } = await reportHealth(ctx)
       return { title: 'Health, looked at now', main: healthMeasuresPage(view, results) }
     },
@@ -106,7 +104,6 @@ export const pages = (): Route[] => [
     summary: 'Maintenance windows',
     roles: everyone,
     async show(ctx, view) {
-      const { healthNow, listMaintenance } = await import('../../health/index.ts')
       const [windows, checks] = await Promise.all([
         listMaintenance(ctx, { from: new Date(view.now.getTime() - 7 * dayMs), to: new Date(view.now.getTime() + 92 * dayMs) }),
         healthNow(ctx),
