@@ -17,10 +17,20 @@ export default defineConfig({
       hume: {},
       memberstack: {},
       posthog: {},
+      sentry: {},
+      make: {},
+      webflow: {},
       jobs: {},
       webhooks: {},
+      migrations: {},
       homepage: { kind: 'url', url: 'http://localhost:8888/app', critical: false, timeoutMs: 3000 },
     },
+  },
+  // What founders see under /status.
+  status: {
+    names: { storage: 'File storage', 'object-store': 'Backups', make: 'Automations' },
+    groups: { 'Plans and voices': ['openai', 'hume'], Accounts: ['memberstack', 'stripe'] },
+    plots: ['homepage', 'database'],
   },
 
   maintenance: {

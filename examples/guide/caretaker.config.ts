@@ -12,6 +12,8 @@ export default defineConfig({
       'object-store': {},
       rls: {},
       stripe: { critical: false },
+      'stack-auth': {},
+      migrations: {},
       jobs: {},
       webhooks: {},
       gdpr: {},
