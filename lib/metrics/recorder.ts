@@ -38,6 +38,8 @@ export function createRecorder(open: () => Context): Recorder {
   let flushedAtMs = Number.NEGATIVE_INFINITY
   let timer: NodeJS.Timeout | undefined
   let cpu = 0
+  /** The most requests that were seen waiting for a connection since the last flush. */
+  let waiting = 0
   const known = new Map<string, string>()
 
   async function store(taken: Batch, to: Context): Promise<void> {
@@ -63,8 +65,9 @@ export function createRecorder(open: () => Context): Recorder {
     if (flushing !== undefined) return flushing.then(flush)
     if (batch.empty || ctx === undefined) return Promise.resolve()
     const to = ctx
-    recordProcess(batch, to, cpu)
+    recordProcess(batch, to, { cpu, waiting })
     cpu = cpuSeconds()
+    waiting = 0
     const taken = batch
     batch = new Batch()
     flushedAtMs = to.clock.monotonicMs()
@@ -83,8 +86,7 @@ export function createRecorder(open: () => Context): Recorder {
         const labels = { service: byClock ? clockService : 'caretaker', method, route, status: String(status) }
         add(batch, 'http_requests_total', labels, 1, now)
         add(batch, 'http_request_duration_seconds', labels, durationMs / 1_000, now)
-        const waiting = ctx.db.waiting?.()
-        if (waiting !== undefined && waiting > 0) add(batch, 'database_pool_waiting_count', own, waiting, now)
+        waiting = Math.max(waiting, ctx.db.waiting?.() ?? 0)
         if (route === liveness) return
         const dueInMs = flushedAtMs + flushEveryMs - ctx.clock.monotonicMs()
         if (dueInMs <= 0 && flushing === undefined) waitUntil(flush())
@@ -99,12 +101,11 @@ export function createRecorder(open: () => Context): Recorder {
 
 const own: Labels = { service: 'caretaker' }
 
-function recordProcess(batch: Batch, ctx: Context, cpuBefore: number): void {
+function recordProcess(batch: Batch, ctx: Context, since: { cpu: number; waiting: number }): void {
   const now = ctx.clock.now()
   add(batch, 'process_resident_memory_bytes', own, process.memoryUsage.rss(), now)
-  add(batch, 'process_cpu_seconds_total', own, Math.max(0, cpuSeconds() - cpuBefore), now)
-  // Zero unless a request has seen another wait.
-  if (ctx.db.waiting !== undefined) add(batch, 'database_pool_waiting_count', own, ctx.db.waiting(), now)
+  add(batch, 'process_cpu_seconds_total', own, Math.max(0, cpuSeconds() - since.cpu), now)
+  if (ctx.db.waiting !== undefined) add(batch, 'database_pool_waiting_count', own, since.waiting, now)
 }
 
 function cpuSeconds(): number {
