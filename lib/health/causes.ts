@@ -135,6 +135,8 @@ const byCaretakerCode: Partial<Record<string, CauseCode>> = {
 }
 
 function causeOfOne(error: Error): CauseCode | undefined {
+  // What should have been JSON was not.
+  if (error instanceof SyntaxError) return 'bad_answer'
   const state = sqlState(error)
   if (state !== undefined && bySqlState[state] !== undefined) return bySqlState[state]
   const code = (error as NodeJS.ErrnoException).code

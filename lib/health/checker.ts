@@ -45,3 +45,10 @@ export async function judgeStatus(
     ? healthy({ httpStatus: response.status })
     : unhealthy(causeOfStatus(response.status), { httpStatus: response.status })
 }
+
+/** As `judgeStatus`, of an API: where it answers with a page, somebody else answers in its place: a parked domain, a proxy that wants a login. */
+export async function judgeApi(response: Response): Promise<Finding> {
+  const page = response.status === 200 && /^text\/html\b/i.test(response.headers.get('content-type') ?? '')
+  const finding = await judgeStatus(response)
+  return page ? unhealthy('bad_answer', { httpStatus: response.status }) : finding
+}

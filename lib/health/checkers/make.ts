@@ -1,4 +1,4 @@
-import { type Checker, judgeStatus, notConfigured } from '../checker.ts'
+import { type Checker, judgeApi, notConfigured } from '../checker.ts'
 
 /**
  * Make answers in its zone and accepts the token: whose it is. The zone is `url` of the policy's entry, else the one that
@@ -9,7 +9,7 @@ export const make: Checker = async (ctx, check, signal) => {
   const host = webhook === undefined ? undefined : URL.parse(webhook)?.hostname
   const zone = check.url ?? (host?.startsWith('hook.') === true ? `https://${host.slice('hook.'.length)}` : undefined)
   if (token === undefined || zone === undefined) return notConfigured
-  return judgeStatus(
+  return judgeApi(
     await ctx.fetch(new URL('/api/v2/users/me', zone), { headers: { authorization: `Token ${token}` }, redirect: 'manual', signal }),
   )
 }

@@ -1,4 +1,4 @@
-import { type Checker, judgeStatus, notConfigured } from '../checker.ts'
+import { type Checker, judgeApi, notConfigured } from '../checker.ts'
 
 /**
  * n8n is ready: it has its database and takes traffic. Where: `url` of the policy's entry, else the host of
@@ -7,5 +7,5 @@ import { type Checker, judgeStatus, notConfigured } from '../checker.ts'
 export const n8n: Checker = async (ctx, check, signal) => {
   const address = check.url ?? ctx.env.N8N_WEBHOOK_URL
   if (address === undefined) return notConfigured
-  return judgeStatus(await ctx.fetch(new URL('/healthz/readiness', address), { redirect: 'manual', signal }))
+  return judgeApi(await ctx.fetch(new URL('/healthz/readiness', address), { redirect: 'manual', signal }))
 }

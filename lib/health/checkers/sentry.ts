@@ -1,5 +1,5 @@
 import { envelopeUrl } from '../../platform/check-in.ts'
-import { type Checker, judgeStatus, notConfigured } from '../checker.ts'
+import { type Checker, judgeApi, notConfigured } from '../checker.ts'
 
 /**
  * Sentry takes what it is sent under the DSN. What is sent is a client report of nothing, which becomes no event.
@@ -8,7 +8,7 @@ import { type Checker, judgeStatus, notConfigured } from '../checker.ts'
 export const sentry: Checker = async (ctx, _check, signal) => {
   if (ctx.env.SENTRY_DSN === undefined) return notConfigured
   const lines = [{}, { type: 'client_report' }, { timestamp: ctx.clock.now().getTime() / 1_000, discarded_events: [] }]
-  return judgeStatus(
+  return judgeApi(
     await ctx.fetch(envelopeUrl(ctx.env.SENTRY_DSN), {
       method: 'POST',
       headers: { 'content-type': 'application/x-sentry-envelope' },

@@ -1,4 +1,4 @@
-import { type Checker, judgeStatus, notConfigured } from '../checker.ts'
+import { type Checker, judgeApi, notConfigured } from '../checker.ts'
 
 /** Stripe answers and accepts the key: the cheapest call that needs one (https://docs.stripe.com/api/balance/balance_retrieve). */
 export const stripe: Checker = async (ctx, _check, signal) => {
@@ -9,5 +9,5 @@ export const stripe: Checker = async (ctx, _check, signal) => {
     redirect: 'manual',
     signal,
   })
-  return judgeStatus(response)
+  return judgeApi(response)
 }

@@ -1,6 +1,6 @@
 import type { Context } from '../../platform/context.ts'
 import { causeOf } from '../causes.ts'
-import { type Checker, type Finding, judgeStatus, notConfigured } from '../checker.ts'
+import { type Checker, type Finding, judgeApi, notConfigured } from '../checker.ts'
 
 // Plain fetch: the supabase-js client costs 49 ms of a cold start and adds nothing to a few calls.
 
@@ -49,5 +49,5 @@ async function ask(ctx: Context, path: string, signal: AbortSignal, body?: objec
     redirect: 'manual',
     signal,
   })
-  return judgeStatus(response)
+  return judgeApi(response)
 }
