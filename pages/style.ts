@@ -65,6 +65,7 @@ dl.facts{display:grid;grid-template-columns:minmax(8rem,max-content) 1fr;gap:.3r
 dl.facts dt{color:var(--soft)}
 dl.facts dd{margin:0}
 form.row,div.row,.acts{display:flex;flex-wrap:wrap;gap:.75rem;align-items:end;margin:.5rem 0}
+div.row{align-items:start}
 .acts form{margin:0}
 label{display:block;font-size:.875rem;font-weight:600}
 .field{margin:0 0 .75rem;max-width:32rem;flex:1 1 12rem}
@@ -90,7 +91,7 @@ button.link{border:0;background:none;color:var(--accent);padding:0;font-weight:4
 details>summary{cursor:pointer;color:var(--accent);font-size:.875rem}
 ol.line{list-style:none;margin:.5rem 0;padding:0 0 0 1rem;border-left:2px solid var(--line)}
 ol.line li{margin:0 0 .8rem}
-.plot{margin:0}
+.plot{margin:1rem 0 0}
 .plot h2,.plot h3{font-size:1rem;margin:0 0 .5rem}
 .plot svg{display:block;width:100%;max-width:44rem;height:auto;overflow:visible}
 .plot text{fill:var(--soft);font-size:14px}
@@ -112,11 +113,13 @@ ol.line li{margin:0 0 .8rem}
 .d-unknown{stroke:var(--line)}
 .comp{display:flex;flex-wrap:wrap;justify-content:space-between;align-items:baseline;gap:.25rem 1rem}
 .comp h3{margin:.5rem 0 .3rem}
+.comp .badge{white-space:normal}
 .ends{display:flex;justify-content:space-between;color:var(--soft);font-size:.8125rem}
 .vh{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 footer{border-top:1px solid var(--line);color:var(--soft);font-size:.875rem;padding-block:1rem 2rem}
 @media(max-width:56rem){.tiles{grid-template-columns:1fr 1fr}}
 @media(max-width:40rem){
+.plot text{font-size:21px}
 .stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 .stack,.stack tbody,.stack tr,.stack td,.stack th,.stack caption{display:block}
 .stack{border:0;background:none}
