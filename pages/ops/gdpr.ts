@@ -5,6 +5,7 @@ import { time } from '../time.ts'
 import { field, keepers, may, postButton, postForm, type View } from './shell.ts'
 
 const dayMs = 86_400_000
+const kinds: Record<GdprRequest['kind'], string> = { export: 'Export', erase: 'Erasure', rectify: 'Correction' }
 
 /** Days until the deadline, rounded down; negative once it has passed. */
 export function daysLeft({ dueAt }: Pick<GdprRequest, 'dueAt'>, now: Date): number {
@@ -30,7 +31,7 @@ export function gdprPage(view: View, requests: readonly GdprRequest[]): Html {
       columns: [
         {
           name: 'Request',
-          cell: ({ id, kind }) => html`<a href="/ops/gdpr/${id}">${kind}</a> <span class="soft">${id.slice(0, 8)}</span>`,
+          cell: ({ id, kind }) => html`<a href="/ops/gdpr/${id}">${kinds[kind]}</a> <span class="soft">${id.slice(0, 8)}</span>`,
         },
         { name: 'Deadline', cell: (request) => dueBadge(request, now) },
         {
@@ -51,7 +52,7 @@ export function gdprPage(view: View, requests: readonly GdprRequest[]): Html {
 export function gdprRequestPage(view: View, request: GdprRequest): Html {
   const { timezone, now } = view
   const open = request.finishedAt === null
-  return html`<h1>${request.kind} request</h1>
+  return html`<h1>${kinds[request.kind]}</h1>
 <p>${dueBadge(request, now)}</p>
 ${facts([
   ['Id', html`<code>${request.id}</code>`],
@@ -63,7 +64,7 @@ ${facts([
   ['Due', time(request.dueAt, timezone)],
   ['Extended', request.extendedAt === null ? 'no' : html`${time(request.extendedAt, timezone)}: ${request.extensionReason}`],
   ['Ended', time(request.finishedAt, timezone, 'not yet')],
-  ['Reason', request.reason ?? ''],
+  ...(request.reason === null ? [] : ([['Reason', request.reason]] as const)),
 ])}
 ${
   open &&

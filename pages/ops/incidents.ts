@@ -156,7 +156,7 @@ ${
 <h2>Timeline</h2>
 <ol class="line">${timeline.map(
     (event) =>
-      html`<li>${time(event.at, timezone)} ${event.public && badge('none', 'public')}<br>${describe(event)}${event.body !== null && html`<blockquote>${event.body}</blockquote>`}</li>`,
+      html`<li>${time(event.at, timezone)} ${event.public && incident.public && badge('none', 'public')}<br>${describe(event)}${event.body !== null && html`<blockquote>${event.body}</blockquote>`}</li>`,
   )}</ol>
 ${mayHelp && forms(view, shown)}
 <h2>Who was told</h2>

@@ -61,6 +61,14 @@ export async function badDay(given: Context): Promise<Operations> {
        insert into caretaker.health_changes (environment, check_name, at, status, cause) values ('development', $1, $4::timestamptz, $2, $3)`,
       [check, status, cause, ago(90), ago(1), new Date(now.getTime() + 600_000)],
     )
+  // Ninety days for the status page: a bad hour here, an unknown day there.
+  await db.execute(
+    `insert into caretaker.health_days (environment, check_name, day, up_s, down_s, maintenance_s, unknown_s, looks, p50_ms, p95_ms, rolled_at)
+     select 'development', name, (now() at time zone 'utc')::date - ago,
+       86400 - down - quiet - 300 * (ago % 30 = 0)::int, down, 300 * (ago % 30 = 0)::int, quiet, 1440, 20 + ago % 7, 60 + ago % 11, now()
+     from unnest(array['', 'database', 'stripe']) name, generate_series(1, 80) ago,
+       lateral (select case when name = 'stripe' and ago % 23 = 0 then 5400 else 0 end as down, case when ago = 41 then 40000 else 0 end as quiet) of_it`,
+  )
   const incident = await openIncident(ctx, {
     title: `Payments fail ${hostile}`,
     severity: 'P0',

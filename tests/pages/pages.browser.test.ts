@@ -93,6 +93,7 @@ describe('every page', () => {
         await picture(page, path, name)
       }
       await look('/status')
+      await look('/status/stripe')
       await look('/ops/sign-in')
       await signIn(page, 'admin')
       for (const path of pagesOf(day)) await look(path)
