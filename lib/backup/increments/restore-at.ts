@@ -16,6 +16,7 @@ import { formatInstant, parseInstant } from './instant.ts'
 import { planRestore, type RestorePlan } from './plan-restore.ts'
 import { formatLsn } from './position.ts'
 import { replaySegments, type Survey, surveySegments } from './read-changes.ts'
+import { refreshViews } from './refresh-views.ts'
 import type { Segment } from './segment.ts'
 import { requireStillable, stillTarget } from './still-target.ts'
 import { streamFolder } from './stream.ts'
@@ -260,21 +261,4 @@ async function raiseToKeys(session: Session, sequence: string): Promise<void> {
     `select pg_catalog.setval(${literal(sequence)}, m.highest) from (select max(${owner.column})::int8 as highest from ${owner.table}) m, ${sequence} s
      where m.highest > s.last_value or (m.highest = s.last_value and not s.is_called)`,
   )
-}
-
-/** Materialised views that hold rows are made anew, in the order in which they were made. */
-async function refreshViews(session: Session): Promise<string[]> {
-  const views = await session.query<{ name: string }>(
-    `select c.oid::regclass::text as name from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-     where c.relkind = 'm' and c.relispopulated and n.nspname not like 'pg\\_%' order by c.oid`,
-  )
-  const problems: string[] = []
-  for (const { name } of views) {
-    try {
-      await session.execute(`refresh materialized view ${name}`)
-    } catch (error) {
-      problems.push(`Materialised view ${name} is as the full backup has it: ${error instanceof Error ? error.message : 'unknown'}.`)
-    }
-  }
-  return problems
 }

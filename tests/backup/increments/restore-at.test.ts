@@ -83,6 +83,9 @@ describe('any moment', () => {
           )
         )[0]?.state,
       )
+      expect(await target.db.query('select orders::int, total::text from shop.spending')).toEqual(
+        await target.db.query('select count(*)::int as orders, sum(total)::text as total from shop.orders'),
+      )
       // Keys go on behind those that are there.
       await target.db.execute(
         `insert into shop.customers (email) values ('new'); insert into shop.audit (what) values ('new'); insert into shop.orders (total) values (1)`,

@@ -30,6 +30,10 @@ export const schema = `
   create function shop.note() returns trigger language plpgsql as $$ begin insert into shop.audit (what) values (tg_op || ' ' || coalesce(new.id, old.id)); return coalesce(new, old); end $$;
   create trigger noted after insert or update or delete on shop.orders for each row execute function shop.note();
   create materialized view shop.totals as select customer, sum(total) as total from shop.orders group by 1;
+  -- Groups by a key: pg_dump makes it after the keys, and so after the one that reads it.
+  create materialized view shop.by_order as select id, total, count(*) as times from shop.orders group by id;
+  create view shop.spent as select count(*) as orders, sum(total) as total from shop.by_order;
+  create materialized view shop.spending as select orders, total from shop.spent;
   create table shop.single (id int generated always as identity primary key);
 `
 
