@@ -1,4 +1,4 @@
-import type { PublicStatus } from './model.ts'
+import { type PublicStatus, stableId } from './model.ts'
 
 /** `/status.json`: what the page shows, for programs. Days are those of UTC, oldest first; null where nothing is known. */
 export function statusJson(status: PublicStatus): Record<string, unknown> {
@@ -20,9 +20,13 @@ export function statusJson(status: PublicStatus): Record<string, unknown> {
       uptime,
       days: { from: status.from.toISOString().slice(0, 10), list: days },
     })),
-    incidents: status.incidents,
+    incidents: status.incidents.map(({ id, updates, ...incident }) => ({
+      id: stableId(`incident ${id}`),
+      ...incident,
+      updates: updates.map((update) => ({ ...update, id: stableId(`update ${update.id}`) })),
+    })),
     maintenance: status.maintenance.map(({ id, title, body, components, startsAt, endsAt }) => ({
-      id,
+      id: stableId(`maintenance ${id}`),
       title,
       body,
       components,
