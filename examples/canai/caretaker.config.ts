@@ -18,6 +18,7 @@ export default defineConfig({
       memberstack: {},
       posthog: {},
       sentry: {},
+      sentry: {},
       make: {},
       webflow: {},
       jobs: {},

@@ -18,6 +18,8 @@ export default defineConfig({
       gdpr: {},
       website: { kind: 'url', url: 'http://localhost:8888/app', critical: false, timeoutMs: 3000 },
     },
+    // Announced on the status page a week ahead.
+    maintenance: [{ name: 'scheduled', title: 'Scheduled maintenance', days: ['sun'], from: '02:00', to: '04:00', timezone: 'UTC' }],
   },
 
   retention: [
