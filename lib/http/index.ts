@@ -1,7 +1,7 @@
 export { keyHash } from './credentials.ts'
 export { listKeys, type OperatorKey, revokeKey } from './keys.ts'
 export { problemResponse, statusOf } from './problem.ts'
-export { type Authentication, form, json, matchPath, type RequestInput, type Route, route } from './route.ts'
+export { type Authentication, form, json, matchPath, type Route, route } from './route.ts'
 export { type Answered, type Invocation, type Observe, serveRoutes } from './serve.ts'
 export { endSession, flashCookie, type Session, takeFlash } from './session.ts'
 export { signInWithKey, signInWithPassword } from './sign-in.ts'
