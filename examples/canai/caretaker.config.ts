@@ -18,7 +18,6 @@ export default defineConfig({
       memberstack: {},
       posthog: {},
       sentry: {},
-      sentry: {},
       make: {},
       webflow: {},
       jobs: {},
