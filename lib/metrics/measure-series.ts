@@ -4,10 +4,12 @@ import { divide, type Evaluated, evaluate, statFor } from './evaluate.ts'
 import type { MetricKind } from './figures.ts'
 import { findSeries, type SeriesGroup } from './find-series.ts'
 import { apart, combineGauges, gaugeBinSeconds, gaugeWindow, holdsMs } from './gauge-window.ts'
+import { markOf } from './marks.ts'
 import { nearestMinute } from './measure.ts'
 import { type MetricQuery, type MetricStat, resolveQuery, type Selection } from './metric-query.ts'
 import { minutesKeptMs } from './prune.ts'
 import { type BinFigures, joinBins, readBins } from './read-bins.ts'
+import { latestMs } from './store-batch.ts'
 
 export interface MeasuredAt {
   at: Date
@@ -19,6 +21,7 @@ export interface MeasuredAt {
   resolution: 'minute' | 'hour'
 }
 
+const minuteMs = 60_000
 const hourMs = 3_600_000
 /** More points than anybody looks at: a month of minutes has 43,200. */
 const mostSteps = 100_000
@@ -77,7 +80,9 @@ async function sideOf(
   const quiet = (seconds: number) => evaluate(kind, stat, undefined, { seconds, quiet: true })
   if (group === undefined) return () => quiet(asked.overMs / 1_000)
   const since = minutesSince(ctx)
-  const byMinute = asked.steps.findIndex((at) => at - asked.overMs >= since)
+  // Steps of hours are made of hours: a week of minutes would be read for a plot of eighty points.
+  const coarse = kind !== 'gauge' && Math.min(asked.stepMs, asked.overMs) >= hourMs
+  const byMinute = coarse ? -1 : asked.steps.findIndex((at) => at - asked.overMs >= since)
   const old = byMinute < 0 ? asked.steps.length : byMinute
   const hourly = await hoursOf(ctx, group, kind, stat, { ...asked, steps: asked.steps.slice(0, old) })
   const minutely = await minutesOf(ctx, group, kind, stat, { ...asked, steps: asked.steps.slice(old) })
@@ -107,23 +112,29 @@ async function minutesOf(
       return evaluate(kind, stat, combineGauges(gauges.map((bins) => gaugeWindow(bins, window))), terms)
     })
   }
-  // A step that is as long as its window needs one bin; one that is several times shorter as many.
-  const aligned = first % 60_000 === 0 && stepMs % 60_000 === 0 && overMs % 60_000 === 0
-  const binMs = aligned ? greatestCommonDivisor(stepMs, overMs) : 60_000
+  // A step that is as long as its window needs one bin; one that is several times shorter as many. Steps between two minutes
+  // are all rounded alike.
+  const whole = stepMs % minuteMs === 0 && overMs % minuteMs === 0 ? greatestCommonDivisor(stepMs, overMs) : minuteMs
+  const binMs = first % minuteMs === 0 || whole > minuteMs ? whole : minuteMs
+  const binsOf = (at: number) =>
+    (first % minuteMs !== 0 && whole > minuteMs ? overMs / binMs : undefined) ?? (at - nearestMinute(at - overMs)) / binMs
   const origin = nearestMinute(first - overMs)
   const stretch = { table: 'metric_points', from: new Date(origin), to, binSeconds: binMs / 1_000 } as const
   const [bins = new Map<number, BinFigures>()] = await readBins(ctx.db, [group], stretch)
   return steps.map((at) => {
     let figures: BinFigures | undefined
-    for (let bin = Math.round((nearestMinute(at - overMs) - origin) / binMs); bin < (at - origin) / binMs; bin++)
-      figures = joinBins(figures, bins.get(bin))
+    const firstBin = Math.round((nearestMinute(at - overMs) - origin) / binMs)
+    for (let bin = firstBin; bin < firstBin + binsOf(at); bin++) figures = joinBins(figures, bins.get(bin))
     return evaluate(kind, stat, figures, terms)
   })
 }
 
-/** From hours: the ones within the window, or the one the step lies in, of which the window has its share. */
+/**
+ * From hours, the last of them from their minutes: the ones within the window, or the one the step lies in, of which the
+ * window has its share.
+ */
 async function hoursOf(
-  ctx: Pick<Context, 'db'>,
+  ctx: Pick<Context, 'db' | 'env' | 'clock'>,
   group: SeriesGroup,
   kind: MetricKind,
   stat: MetricStat,
@@ -133,18 +144,27 @@ async function hoursOf(
   const end = steps.at(-1)
   if (first === undefined || end === undefined) return []
   const origin = Math.floor((first - Math.max(overMs, hourMs)) / hourMs) * hourMs
-  const [bins = new Map<number, BinFigures>()] = await readBins(ctx.db, [group], {
-    table: 'metric_hours',
-    from: new Date(origin),
-    to: new Date(end),
-    binSeconds: hourMs / 1_000,
-  })
+  const rolled = (await markOf(ctx, 'rolled'))?.getTime() ?? Number.NEGATIVE_INFINITY
+  // Hours that may still get late minutes are made of these.
+  const border = Math.max(origin, Math.min(end, rolled - latestMs - hourMs))
+  const read = async (table: 'metric_hours' | 'metric_points', since: number, to: number) => {
+    const [bins = new Map<number, BinFigures>()] = await readBins(ctx.db, [group], {
+      table,
+      from: new Date(since),
+      to: new Date(to),
+      binSeconds: hourMs / 1_000,
+    })
+    return [...bins].map(([bin, figures]) => [bin + (since - origin) / hourMs, figures] as const)
+  }
+  const bins = new Map([...(await read('metric_hours', origin, border)), ...(await read('metric_points', border, end))])
+  const now = ctx.clock.now().getTime()
   return steps.map((at) => {
     const own = Math.ceil((at - origin) / hourMs) - 1
     const many = Math.max(1, Math.round(overMs / hourMs))
     let figures: BinFigures | undefined
     for (let bin = own - many + 1; bin <= own; bin++) figures = joinBins(figures, bins.get(bin))
-    const evaluated = evaluate(kind, stat, figures, { seconds: many * (hourMs / 1_000), quiet: true })
+    const seconds = (Math.min(origin + (own + 1) * hourMs, now) - origin - (own - many + 1) * hourMs) / 1_000
+    const evaluated = evaluate(kind, stat, figures, { seconds: Math.max(1, seconds), quiet: true })
     // Of a count over five minutes an hour tells the twelfth part of its own.
     const part = stat === 'sum' && kind !== 'gauge' ? Math.min(1, overMs / (many * hourMs)) : 1
     return {

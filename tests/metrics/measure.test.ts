@@ -206,4 +206,25 @@ describe('measureSeries', () => {
       }
     }
   })
+
+  it('makes steps of hours of hours, the last of their minutes, and leaves none out', async () => {
+    const ctx = metricsContext(test.db)
+    for (let minute = 5; minute < 700; minute += 20)
+      await tell(ctx, request(minute % 3 === 0 ? 500 : 200), [1], new Date(at('00:00:00').getTime() + minute * 60_000))
+    const span = { from: at('02:00:00'), to: at('12:00:00'), stepSeconds: 7_200 }
+    const counts = () => measureSeries(ctx, { metric: 'http_requests_total', overSeconds: 7_200 }, span)
+    const before = await counts()
+    expect(before.map(({ value }) => value)).toEqual([6, 6, 6, 6, 6, 5])
+    await rollUp(ctx)
+    expect(await counts()).toEqual(before)
+    // Between two hours each of them is in one step.
+    const odd = await measureSeries(
+      ctx,
+      { metric: 'http_requests_total', overSeconds: 3_600 },
+      { from: at('00:41:10'), to: at('12:41:10'), stepSeconds: 3_600 },
+    )
+    expect(odd.reduce((sum, { value }) => sum + (value ?? 0), 0)).toBe(35)
+    const rate = await measureSeries(ctx, { metric: 'http_requests_total', stat: 'per_second', overSeconds: 7_200 }, span)
+    expect(rate[0]?.value).toBeCloseTo(6 / 7_200)
+  })
 })
