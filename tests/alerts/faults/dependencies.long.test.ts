@@ -16,9 +16,9 @@ beforeAll(async () => {
   health = {
     checks: {
       database: {},
-      app: { kind: 'url', url: dependency.url, timeoutMs: 250, critical: true },
-      checkout: { kind: 'url', url: `${dependency.url}checkout`, timeoutMs: 250, dependsOn: ['app'] },
-      search: { kind: 'url', url: `${dependency.url}search`, timeoutMs: 250, dependsOn: ['checkout'] },
+      app: { kind: 'url', url: dependency.url, timeoutMs: 800, critical: true },
+      checkout: { kind: 'url', url: `${dependency.url}checkout`, timeoutMs: 800, dependsOn: ['app'] },
+      search: { kind: 'url', url: `${dependency.url}search`, timeoutMs: 800, dependsOn: ['checkout'] },
     },
   }
 })
@@ -52,7 +52,7 @@ describe('a dependency that is', () => {
     expect(await said()).toEqual(['opened app'])
     expect(slack.sent[0]?.text).toContain(words)
     expect(slack.sent[0]?.body).toContain('*Also affected:* checkout, search')
-    await minutes(3)
+    await minutes()
     await dependency.set('well')
     await minutes(10)
     expect(await said()).toEqual(['opened app', 'resolved app'])
@@ -124,8 +124,8 @@ describe('a cause', () => {
       const { said, minutes } = await wellOperations({
         health: {
           checks: {
-            app: { kind: 'url', url: dependency.url, timeoutMs: 250 },
-            checkout: { kind: 'url', url: below.url, timeoutMs: 250, dependsOn: ['app'] },
+            app: { kind: 'url', url: dependency.url, timeoutMs: 800 },
+            checkout: { kind: 'url', url: below.url, timeoutMs: 800, dependsOn: ['app'] },
           },
         },
       })
@@ -157,7 +157,7 @@ describe('a cause', () => {
     doubles.use(...made.handlers)
     await made.minutes(2)
     objects.lies = true
-    await dependency.set('hanging')
+    await dependency.set('failing')
     await made.minutes(3)
     expect((await made.said()).sort()).toEqual(['opened app', 'opened object-store'])
     objects.lies = false
