@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
-import { keyHash } from '../../lib/http/index.ts'
+import { keyHash, listKeys, revokeKey } from '../../lib/http/index.ts'
 import { roles } from '../../lib/platform/actor.ts'
 import { appendAudit } from '../../lib/platform/audit.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { Command } from '../command.ts'
+import { table } from '../output.ts'
 
 const create: Command = {
   name: 'keys create',
@@ -35,4 +36,31 @@ const create: Command = {
   },
 }
 
-export const commands: Command[] = [create]
+const list: Command = {
+  name: 'keys list',
+  summary: 'Operator keys with their role, use and sessions; never the keys themselves',
+  async run({ context, out }) {
+    const keys = await listKeys(await context())
+    const day = (at: Date | null) => at?.toISOString().slice(0, 10) ?? ''
+    const rows = keys.map((key) => [key.id, key.name, key.role, day(key.createdAt), day(key.lastUsedAt), day(key.revokedAt), key.sessions])
+    out.result(keys, keys.length === 0 ? 'No keys.' : table(['id', 'name', 'role', 'made', 'last used', 'revoked', 'sessions'], rows))
+  },
+}
+
+const revoke: Command = {
+  name: 'keys revoke',
+  usage: 'ID',
+  summary: 'Take an operator key back: at once, also for whoever is signed in with it',
+  async run({ args, context, out }) {
+    const [id, ...more] = args
+    if (id === undefined || more.length > 0)
+      throw new CaretakerError(
+        'bad_request',
+        `\`caretaker keys revoke\` takes one id, found ${args.length}. \`caretaker keys list\` shows them.`,
+      )
+    const name = await revokeKey(await context(), id)
+    out.result({ id, name, revoked: true }, `The key "${name}" is revoked, and its sessions are over.`)
+  },
+}
+
+export const commands: Command[] = [create, list, revoke]

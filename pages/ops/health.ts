@@ -50,7 +50,6 @@ ${table({
 }
 
 export function healthMeasuresPage(view: View, results: readonly CheckResult[]): Html {
-  const status: Record<CheckResult['status'], HistoryStatus> = { healthy: 'up', unhealthy: 'down', not_configured: 'unknown' }
   return html`<h1>Health, looked at now</h1>
 ${table({
   caption: `${results.length} checks with their measures`,
@@ -60,13 +59,15 @@ ${table({
     { name: 'Check', cell: ({ name }) => name },
     {
       name: 'Status',
-      cell: (result) =>
-        html`${badge(tones[status[result.status]], result.status.replaceAll('_', ' '))}${result.cause !== undefined && html` <code>${result.cause}</code>`}`,
+      cell: ({ status, cause }) => statusOf({ status: status === 'healthy' ? 'up' : status === 'unhealthy' ? 'down' : 'unknown', cause }),
     },
     { name: 'Took', numeric: true, cell: ({ durationMs }) => spanText(durationMs) },
     {
       name: 'Measures',
-      cell: ({ measures = {} }) => Object.entries(measures).map(([name, value]) => html`<code>${name}</code> ${String(value)}<br>`),
+      cell: ({ measures = {} }) =>
+        Object.entries(measures).map(
+          ([name, value]) => html`<code>${name}</code> ${Array.isArray(value) && value.length === 0 ? 'none' : String(value)}<br>`,
+        ),
     },
     { name: 'Looked', cell: ({ checkedAt }) => relative(new Date(checkedAt), view.now, view.timezone) },
   ],

@@ -125,11 +125,17 @@ function took({ started_at: started, finished_at: finished }: Run): string {
 export function outcome(run: Run): string {
   if (run.state === 'failed') return `${run.error?.code ?? ''}: ${run.error?.detail ?? ''}`
   const { steps, ...result } = run.result ?? {}
-  const figures = Object.entries(result).flatMap(([name, value]) =>
-    typeof value === 'number' ? [`${value.toLocaleString('en')} ${name}`] : [],
-  )
+  const figures = Object.entries(result).flatMap(([name, value]) => (typeof value === 'number' ? [figure(name, value)] : []))
   if (Array.isArray(steps)) figures.push(`${steps.length} ${steps.length === 1 ? 'step' : 'steps'}`)
   return figures.slice(0, 4).join(', ')
+}
+
+/** `961 rows`, `duration 2 minutes`: the names of a result say their units. */
+function figure(name: string, value: number): string {
+  const words = (text: string) => text.replaceAll(/[A-Z]+/g, (letters) => ` ${letters.toLowerCase()}`).trim()
+  if (name.endsWith('Ms')) return `${words(name.slice(0, -2))} ${spanText(value)}`
+  if (name.endsWith('Bytes')) return `${words(name.slice(0, -5))} ${(value / 1e6).toFixed(1)} MB`
+  return `${value.toLocaleString('en')} ${words(name)}`
 }
 
 /** Who did something, without a name: a role and the beginning of an id. */

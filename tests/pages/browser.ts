@@ -2,14 +2,14 @@ import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { delimiter, join } from 'node:path'
 
 /*
  * Chromium for the tests of pages: the machine's own, driven by playwright-core out of .ci, whose types the project does without.
  */
 
 const fromCi = createRequire(new URL('../../.ci/package.json', import.meta.url))
-const executables = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
+const executables = ['chromium', 'chromium-browser', 'google-chrome']
 
 interface Locator {
   click(): Promise<void>
@@ -56,14 +56,12 @@ export interface Browser {
 
 /** Chromium with an empty profile. `close` leaves nothing behind. */
 export async function openBrowser(): Promise<Browser> {
-  const executablePath = executables.find((path) => existsSync(path))
-  if (executablePath === undefined) throw new Error(`No Chromium: expected one of ${executables.join(', ')}. .ci/run installs it.`)
+  const places = (process.env.PATH ?? '').split(delimiter)
+  const executablePath = executables.flatMap((name) => places.map((place) => join(place, name))).find((path) => existsSync(path))
+  if (executablePath === undefined)
+    throw new Error(`No Chromium: expected one of ${executables.join(', ')} on the path. .ci/run installs it.`)
   const { chromium } = fromCi('playwright-core') as {
-    chromium: {
-      launchPersistentContext(directory: string, options: object): Promise<{ browser(): Browser | null; close(): Promise<void> }>
-    } & {
-      launch(options: object): Promise<Browser>
-    }
+    chromium: { launch(options: object): Promise<Browser> }
   }
   const home = await mkdtemp(join(tmpdir(), 'caretaker-browser-'))
   const browser = await chromium.launch({

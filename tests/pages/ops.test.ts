@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { Role } from '../../lib/platform/actor.ts'
+import { describeApi } from '../../lib/routes/openapi-document.ts'
 import { ops } from '../../lib/routes/ops.ts'
 import { testContext } from '../support/context.ts'
 import { useTestDatabase } from '../support/database.ts'
@@ -148,6 +149,14 @@ describe('pages', () => {
     const response = await (await browser('viewer')).get(`/ops/incidents/${day.resolved}/postmortem.md`)
     expect(response.headers.get('content-disposition')).toBe('attachment; filename="postmortem.md"')
     expect(await response.text()).toContain('Slow pages')
+  })
+})
+
+describe('the description of the API', () => {
+  it('leaves the pages out, which are for people', () => {
+    const { paths } = describeApi(ops(), 'Test') as { paths: object }
+    expect(Object.keys(paths).filter((path) => path.startsWith('/api/ops/')).length).toBeGreaterThan(5)
+    expect(Object.keys(paths).filter((path) => !path.startsWith('/api/'))).toEqual([])
   })
 })
 
