@@ -101,10 +101,10 @@ describe('a dependency that is', () => {
 describe('a cause', () => {
   it('that outlasts a reminder period is told again until somebody acknowledges, and never after', async () => {
     const { said, minutes, clock, ctx, pagerDuty } = await wellOperations({
-      alerts: { channels: { slack: {}, pagerduty: {} }, remindEvery: '30 minutes' },
+      alerts: { channels: { slack: {}, pagerduty: {} }, remindEvery: '10 minutes' },
     })
     await dependency.set('failing')
-    await minutes(65)
+    await minutes(25)
     expect(await said()).toEqual(['opened app', 'still app', 'still app'])
     await acknowledgeIncident(ctx, { incident: '1' })
     await minutes()
