@@ -37,17 +37,24 @@ export interface Pace {
   lastMs: number
   /** Table bytes one part covers: small enough that it fits well into the time an invocation has. */
   partBytes: number
+  /** A participant that has not been heard of for so long is gone, and its parts are others' to take, seconds. The same for all of them. */
+  leaseSeconds: number
 }
 
-export const usualPace: Pace = { leaveMs: 20_000, lastMs: 2_000, partBytes: 64 * 1024 * 1024 }
+export const usualPace: Pace = { leaveMs: 20_000, lastMs: 2_000, partBytes: 64 * 1024 * 1024, leaseSeconds: 30 }
 
 /**
  * Imports the dump's snapshot from any participant that is alive, on every session, and exports it again for those who
  * come after.
  * @returns null when nobody has it any more: the snapshot is lost
  */
-export async function importSnapshot(ctx: Context, dump: OpenDump, sessions: readonly Session[]): Promise<string | null> {
-  for (const { snapshot } of await queries.listParticipants(ctx.db, dump.id)) {
+export async function importSnapshot(
+  ctx: Context,
+  dump: OpenDump,
+  sessions: readonly Session[],
+  { leaseSeconds }: Pick<Pace, 'leaseSeconds'>,
+): Promise<string | null> {
+  for (const { snapshot } of await queries.listParticipants(ctx.db, dump.id, leaseSeconds)) {
     try {
       for (const session of sessions) await joinSnapshot(session, snapshot, dump.serverVersion.number, dump.tables)
     } catch (error) {
@@ -70,15 +77,16 @@ function isUnknownSnapshot(error: unknown): boolean {
 /** Dumps parts until none is left or the invocation's time is up. Heartbeats keep what it has taken. */
 export async function participate(part: Participation, sessions: readonly Session[], self: queries.Participant): Promise<Outcome> {
   const { ctx, dump, coordinator } = part
+  const { leaseSeconds } = part.pace
   const failed = new AbortController()
   const beat = setInterval(
     () => {
-      void queries.keepLease(ctx.db, dump.id, self.id).then(
+      void queries.keepLease(ctx.db, dump.id, self.id, leaseSeconds).then(
         (known) => known || failed.abort(new CaretakerError('lease_lost', 'This participant was presumed dead.')),
         (error: unknown) => ctx.log.warn({ err: error }, 'heartbeat of a dump failed'),
       )
     },
-    (queries.leaseSeconds * 1_000) / 3,
+    (leaseSeconds * 1_000) / 3,
   )
   try {
     const results = await Promise.allSettled(sessions.map((session) => work(part, session, self, failed)))
@@ -103,7 +111,7 @@ async function work(
 ): Promise<void> {
   while (remainingMs(ctx) > pace.leaveMs) {
     if (ctx.signal.aborted || failed.signal.aborted) return
-    const taken = await queries.takePart(ctx.db, dump.id, self.id)
+    const taken = await queries.takePart(ctx.db, dump.id, self.id, pace.leaseSeconds)
     if (taken === null) {
       // Nothing waits. What others have taken may come back when one of them is gone.
       if ((await queries.countOpenParts(ctx.db, dump.id)) === 0 || (await queries.dumpState(ctx.db, dump.id)) !== 'open') return
@@ -130,7 +138,7 @@ async function work(
 async function leave({ ctx, dump, callForHelp, pace }: Participation, self: queries.Participant): Promise<Outcome> {
   for (let round = 0; remainingMs(ctx) > pace.lastMs && !ctx.signal.aborted; round++) {
     if ((await queries.dumpState(ctx.db, dump.id)) !== 'open') return { status: 'ended' }
-    const others = await queries.listParticipants(ctx.db, dump.id)
+    const others = await queries.listParticipants(ctx.db, dump.id, pace.leaseSeconds)
     if (others.some((other) => other.id !== self.id && other.leavesAt.getTime() > self.leavesAt.getTime() + pace.leaveMs))
       return { status: 'left' }
     // Asked again now and then: a call that got lost must not lose the snapshot.

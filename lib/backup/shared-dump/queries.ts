@@ -1,9 +1,6 @@
 import type { Queryable, Transaction } from '../../platform/db.ts'
 import type { OpenDump, WrittenPart } from '../open-dump.ts'
 
-/** A participant that has not been heard of for so long is gone, and its parts are others' to take, seconds. */
-export const leaseSeconds = 30
-
 export type DumpState = 'open' | 'sealed' | 'lost'
 
 /** Whether Caretaker's tables are in the database: only then can several invocations share a dump. */
@@ -42,7 +39,7 @@ export async function loadDump(db: Queryable, id: string): Promise<{ dump: OpenD
 }
 
 /** The newest dump that is open and has a participant alive. */
-export async function findOpenDump(db: Queryable): Promise<OpenDump | null> {
+export async function findOpenDump(db: Queryable, leaseSeconds: number): Promise<OpenDump | null> {
   const [row] = await db.query<{ plan: OpenDump }>(
     `select d.plan from caretaker.dumps d
      where d.state = 'open' and exists (
@@ -54,7 +51,7 @@ export async function findOpenDump(db: Queryable): Promise<OpenDump | null> {
 }
 
 /** Those whose snapshot can be imported, the one that stays longest first. */
-export async function listParticipants(db: Queryable, dumpId: string): Promise<Participant[]> {
+export async function listParticipants(db: Queryable, dumpId: string, leaseSeconds: number): Promise<Participant[]> {
   return db.query<{ id: string; snapshot: string; leavesAt: Date }>(
     `select id::text, snapshot, leaves_at as "leavesAt" from caretaker.dump_participants
      where dump_id = $1 and heartbeat_at > now() - make_interval(secs => $2::int) order by leaves_at desc`,
@@ -63,7 +60,7 @@ export async function listParticipants(db: Queryable, dumpId: string): Promise<P
 }
 
 /** Says that a participant is alive, and keeps what it has taken. False when nobody knows it any more. */
-export async function keepLease(db: Queryable, dumpId: string, self: string): Promise<boolean> {
+export async function keepLease(db: Queryable, dumpId: string, self: string, leaseSeconds: number): Promise<boolean> {
   const known = await db.execute('update caretaker.dump_participants set heartbeat_at = now() where dump_id = $1 and id = $2::uuid', [
     dumpId,
     self,
@@ -85,7 +82,12 @@ export async function removeParticipant(db: Queryable, dumpId: string, self: str
 }
 
 /** The next part that waits, or whose taker is gone. Two that ask at once get two parts. */
-export async function takePart(db: Queryable, dumpId: string, self: string): Promise<{ number: number; attempt: number } | null> {
+export async function takePart(
+  db: Queryable,
+  dumpId: string,
+  self: string,
+  leaseSeconds: number,
+): Promise<{ number: number; attempt: number } | null> {
   const [row] = await db.query<{ number: number; attempt: number }>(
     `update caretaker.dump_parts p set state = 'taken', taken_by = $2::uuid, attempt = attempt + 1, lease_until = now() + make_interval(secs => $3::int)
      from (select number from caretaker.dump_parts

@@ -100,7 +100,7 @@ async function joinDump(
     ctx.env.DATABASE_CA,
     policy.connections,
     async (sessions) => {
-      const snapshot = await importSnapshot(ctx, dump, sessions)
+      const snapshot = await importSnapshot(ctx, dump, sessions, as.pace)
       if (snapshot === null) return null
       const self = newParticipant(ctx, snapshot)
       await queries.recordParticipant(ctx.db, dump.id, self)
@@ -144,9 +144,9 @@ async function giveUp(ctx: Context, run: JobRun, checkpoint: Checkpoint & { back
  */
 export async function assistBackup(ctx: Context, callForHelp: () => Promise<void>, pace: Pace = usualPace): Promise<boolean> {
   if (ctx.config.backup === undefined || !(await queries.canShare(ctx.db))) return false
-  const dump = await queries.findOpenDump(ctx.db)
+  const dump = await queries.findOpenDump(ctx.db, pace.leaseSeconds)
   if (dump === null || remainingMs(ctx) < 2 * pace.leaveMs) return false
-  const present = await queries.listParticipants(ctx.db, dump.id)
+  const present = await queries.listParticipants(ctx.db, dump.id, pace.leaseSeconds)
   const wanted = ctx.config.backup.workers ?? 1
   const staying = present.filter((other) => other.leavesAt.getTime() - ctx.clock.now().getTime() > 3 * pace.leaveMs)
   if (staying.length >= wanted) return false

@@ -13,7 +13,7 @@ import type { ObjectStore } from '../../../lib/platform/objects.ts'
 
 // One invocation of the worker, short-lived on purpose: `URL STORE LIFE_MS ENCRYPTION_KEY`. Prints `wake` when it asks for another.
 const [url, folder, lifeMs, encryptionKey] = process.argv.slice(2) as [string, string, string, string]
-const pace: Pace = { leaveMs: 2_500, lastMs: 300, partBytes: 200_000 }
+const pace: Pace = { leaveMs: 2_500, lastMs: 300, partBytes: 200_000, leaseSeconds: 8 }
 const db = openDatabase({ sessionUrl: url })
 const env = readEnv({ ENCRYPTION_KEY: encryptionKey })
 
@@ -36,7 +36,10 @@ const backup: Job = {
   plan: async () => [],
   async run(ctx, run) {
     const report = await sharedBackup(ctx, run, pace)
-    return report === 'hand-over' ? { status: 'hand-over' } : { status: 'done', result: { id: report.id, rows: report.rows } }
+    // As the job itself does: its progress is in the dump's own tables.
+    return report === 'hand-over'
+      ? { status: 'hand-over', progress: true }
+      : { status: 'done', result: { id: report.id, rows: report.rows } }
   },
   assist: (ctx, callForHelp) => assistBackup(ctx, callForHelp, pace),
 }

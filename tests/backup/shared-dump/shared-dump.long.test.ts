@@ -113,13 +113,21 @@ test('a dead participant costs its parts, not the backup', { timeout: 300_000 },
   begin()
   const { id } = await claimManually(ctx, 'backup')
   let kills = 0
-  await finish(id, 60_000, () => {
-    // Never the last one: then the snapshot would be gone, which the next test is about.
-    const [victim] = workers.size > 1 && kills < 3 ? [...workers].slice(-1) : []
-    if (victim !== undefined && Math.random() < 0.5) {
-      victim.kill('SIGKILL')
-      kills++
-    }
+  let killedAt = new Date(0)
+  await finish(id, 60_000, async () => {
+    // Never the last one that has the snapshot: what becomes of the backup then, the next test is about. A worker that has been started need
+    // not have it yet, and one that was killed is among the participants until its lease is over.
+    const [alive] = await source.db.query<{ participants: number }>(
+      'select count(*)::int as participants from caretaker.dump_participants where heartbeat_at > $1::timestamptz',
+      [killedAt],
+    )
+    const [victim] = alive !== undefined && alive.participants > 1 && kills < 3 ? [...workers].slice(-1) : []
+    if (victim === undefined) return
+    victim.kill('SIGKILL')
+    await once(victim, 'exit')
+    kills++
+    const [clock] = await source.db.query<{ now: Date }>('select clock_timestamp() as now')
+    killedAt = clock?.now ?? killedAt
   })
   expect(kills).toBeGreaterThan(0)
   expect(await findRun(source.db, id)).toMatchObject({ state: 'done' })
