@@ -39,7 +39,14 @@ interface Up {
   child: ChildProcess
   output: () => string
   /** What `--json` prints when everything is up. */
-  ready: Promise<{ url: string; rowsLoaded: number | null; health: { status: string }; jobs: { name: string; next: string | null }[] }>
+  ready: Promise<{
+    url: string
+    dashboard: string
+    operatorKey: string
+    rowsLoaded: number | null
+    health: { status: string }
+    jobs: { name: string; next: string | null }[]
+  }>
   ended: Promise<number | null>
 }
 
@@ -93,6 +100,13 @@ describe('caretaker up', () => {
       { status: 'healthy', services: { database: { status: 'healthy' }, homepage: { status: 'healthy' } } },
     ])
     expect((await fetch(`${ready.url}/api/cron/tick`)).status).toBe(401)
+    const signedIn = await fetch(`${ready.dashboard}/sign-in`, {
+      method: 'POST',
+      redirect: 'manual',
+      headers: { origin: ready.url },
+      body: new URLSearchParams({ key: ready.operatorKey }),
+    })
+    expect([signedIn.status, signedIn.headers.get('location')]).toEqual([303, '/ops'])
 
     const found = await attach()
     expect(found.running).toBe(true)
