@@ -1,5 +1,5 @@
 import { json, type Route, route } from '../http/index.ts'
-import { ingestBody, ingestMetrics, metricsDashboard, prometheusContentType, prometheusText } from '../metrics/index.ts'
+import { ingestBody, ingestMetrics, metricsDashboard, missingTables, prometheusContentType, prometheusText } from '../metrics/index.ts'
 import { roles } from '../platform/actor.ts'
 
 /** Figures say much about an app: who reads them has an operator's key, or the one that is for this alone. */
@@ -15,7 +15,9 @@ export const metrics = (): Route[] => [
     auth: readers,
     limit: 'standard',
     async handle(ctx) {
-      return new Response(await prometheusText(ctx), { headers: { ...notStored, 'content-type': prometheusContentType } })
+      return new Response(await prometheusText(ctx).catch(missingTables), {
+        headers: { ...notStored, 'content-type': prometheusContentType },
+      })
     },
   }),
   route({
@@ -37,7 +39,7 @@ export const metrics = (): Route[] => [
     limit: 'none',
     body: ingestBody,
     async handle(ctx, { body }) {
-      return json(await ingestMetrics(ctx, body), { status: 202 })
+      return json(await ingestMetrics(ctx, body).catch(missingTables), { status: 202 })
     },
   }),
 ]

@@ -55,6 +55,25 @@ describe('access', () => {
   })
 })
 
+describe('a database without the tables', () => {
+  const bare = useTestDatabase({ template: 'template0' })
+
+  it.each([
+    ['GET', '/metrics', undefined],
+    ['POST', '/metrics/ingest', JSON.stringify({ metrics: [{ name: 'a_total', type: 'counter', value: 1 }] })],
+  ])('answers %s %s with what to do', async (method, path, body) => {
+    const ctx = metricsContext(bare.db, { env: { METRICS_KEY: secret } })
+    const response = await ask(ctx, path, {
+      method,
+      ...(body === undefined ? {} : { body, headers: { 'content-type': 'application/json' } }),
+    })
+    expect([response.status, ((await response.json()) as { detail: string }).detail]).toEqual([
+      503,
+      'This database has no tables for metrics yet. Run `caretaker db migrate` on it.',
+    ])
+  })
+})
+
 describe('ingest', () => {
   it('counts counters, gauges and observations of the app', async () => {
     const ctx = context()
