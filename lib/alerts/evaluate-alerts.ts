@@ -43,6 +43,7 @@ export interface Evaluation {
 /** What happened longer ago than this is not news. */
 const newsMs = 24 * 3_600_000
 const eventsAtOnce = 1_000
+const givenUp = 'alerts.notification_dead'
 /** Nobody looked for so long: what pages people is told that somebody does again; people themselves after the longer time. */
 const gapMs = { machines: 150_000, people: 15 * 60_000 }
 
@@ -232,7 +233,12 @@ async function followEvents(
     if ('ends' in meaning) {
       const alert = alerts.get(keyOf(meaning.ends))
       if (alert !== undefined) end(alert, now)
-    } else fire(alerts, meaning.fires, now)
+    } else {
+      const { fires } = meaning
+      // That a channel has given something up is told on the others.
+      const others = event.topic === givenUp ? channelNames(ctx).filter((name) => name !== fires.labels.channel) : null
+      fire(alerts, { ...fires, notify: fires.notify ?? others }, now)
+    }
   }
   const firing = [...alerts.values()].filter(({ source, state }) => source === 'event' && state.status === 'firing')
   const names = [...new Set(firing.flatMap(({ labels }) => labels.job ?? []))]

@@ -6,6 +6,7 @@ import { channelNames } from './channels/names.ts'
 import { openChannel } from './channels/open-channel.ts'
 import { byDatabaseClock, environmentOf } from './environment.ts'
 import { evaluateAlerts } from './evaluate-alerts.ts'
+import { knownEvents } from './events.ts'
 import { sendNotifications } from './send-notifications.ts'
 import { sendingWaits } from './sending-queries.ts'
 import type { AlertSources } from './sources.ts'
@@ -47,6 +48,20 @@ export async function planAlerts(ctx: Context, known: readonly string[]): Promis
     lines.push({
       action: `watch ${rule.name}${rule.enabled === false ? ' (off)' : ''}`,
       target: rule.metric,
+      count: null,
+      unit: 'objects',
+      ...(warnings.length === 0 ? {} : { warnings }),
+    })
+  }
+  for (const topic of Object.keys(ctx.config.alerts?.events ?? {})) {
+    const near = knownEvents.includes(topic) ? undefined : nearest(topic, knownEvents)
+    const warnings =
+      near === undefined
+        ? []
+        : [`no event of Caretaker's is called "${topic}"; did you mean "${near}"? As it is, it waits for the app's own`]
+    lines.push({
+      action: `watch ${topic}`,
+      target: 'caretaker.outbox',
       count: null,
       unit: 'objects',
       ...(warnings.length === 0 ? {} : { warnings }),

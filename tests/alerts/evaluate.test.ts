@@ -351,6 +351,30 @@ describe('events', () => {
   })
 })
 
+describe('a channel', () => {
+  it('that takes nothing is told of on the others, and so is that it does again', async () => {
+    const { ctx, minutes } = alertContext(test.db, { channels: { slack: {}, pagerduty: {} } })
+    const sources = sourcesOf(newWorld([]))
+    const environment = ctx.env.CARETAKER_ENVIRONMENT
+    await test.db.execute(
+      `insert into caretaker.alert_channels (environment, name, failures, failing_since) values ($1, 'slack', 4, $2::timestamptz)`,
+      [environment, ctx.clock.now()],
+    )
+    minutes(9)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 0 })
+    minutes(1)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ fired: ['channel-failing'] })
+    await test.db.execute('update caretaker.alert_channels set failures = 0, failing_since = null where environment = $1', [environment])
+    minutes(1)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ resolved: ['channel-failing'] })
+    const heard = (await listNotifications(ctx)).filter(({ incident }) => incident !== null).reverse()
+    expect(heard.map(({ channel, kind, payload }) => `${channel} ${kind} ${payload.title}`)).toEqual([
+      'pagerduty opened The channel "slack" takes no messages',
+      'pagerduty resolved The channel "slack" takes no messages',
+    ])
+  })
+})
+
 describe('the evaluation itself', () => {
   it('is done once when two come at once', async () => {
     const { ctx } = alertContext(test.db)
