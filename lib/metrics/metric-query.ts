@@ -64,6 +64,7 @@ const percentileNames = { 'http.p50': 'p50', 'http.p90': 'p90', 'http.p95': 'p95
 
 /** Metrics that are made of several series. */
 export const namedMetrics: Readonly<Record<string, string>> = {
+  'http.requests': 'Requests answered.',
   'http.error_rate': 'The share of requests answered with 5xx, 0 to 1.',
   'http.p50': 'Half of the requests were answered within this, seconds.',
   'http.p90': '90 % of the requests were answered within this, seconds.',
@@ -86,6 +87,7 @@ export function resolveQuery(query: Omit<MetricQuery, 'overSeconds' | 'by'> & { 
     throw new CaretakerError('invalid_input', `overSeconds: found ${query.overSeconds}, expected a positive number of seconds.`)
   const of = select(query.metric, query.where)
   const per = query.per === undefined ? null : select(query.per.metric, query.per.where)
+  if (query.metric === 'http.requests') return { stat: query.stat, of, per }
   if (query.metric === 'http.error_rate') {
     const status = ['5xx']
     return {
@@ -110,5 +112,9 @@ export function resolveQuery(query: Omit<MetricQuery, 'overSeconds' | 'by'> & { 
 
 function select(metric: string, where: LabelFilter = {}): Selection {
   const http = metric.startsWith('http.') && where.service === undefined
-  return { metric, where: Object.fromEntries(Object.entries(where).map(([name, value]) => [name, [value]])), from: http ? 'http' : 'any' }
+  return {
+    metric: metric === 'http.requests' ? requests : metric,
+    where: Object.fromEntries(Object.entries(where).map(([name, value]) => [name, [value]])),
+    from: http ? 'http' : 'any',
+  }
 }

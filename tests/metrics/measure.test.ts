@@ -54,6 +54,8 @@ describe('measure', () => {
     expect(await rate()).toBe(0.9)
     expect(await rate({ service: 'caretaker' })).toBe(0)
     expect(await rate({ service: 'vercel' })).toBe(0.3)
+    const requests = await measure(ctx, { metric: 'http.requests', overSeconds: five }, at('12:00:00'))
+    expect(requests).toEqual([{ labels: {}, value: 10, samples: 10 }])
   })
 
   it('counts failed authentications, and finds none where nobody failed', async () => {

@@ -185,7 +185,7 @@ export const pages = (): Route[] => [
         of('http.p95'),
         of('http.p99'),
         of('http.error_rate'),
-        of('http_requests_total', 'per_second'),
+        of('http.requests', 'per_second'),
         performanceReport(ctx, { from, to }),
       ])
       return {
