@@ -37,9 +37,10 @@ export interface Database extends Queryable {
   session<T>(work: (session: Session) => Promise<T>): Promise<T>
   /**
    * One statement for health checks. When `signal` aborts it rejects with `timeout` and the connection is closed, so that
-   * a server which has stopped answering keeps neither the caller nor a place in the pool.
+   * a server which has stopped answering keeps neither the caller nor a place in the pool. Over the pool of
+   * requests, unless `over` says the other.
    */
-  probe<T extends Row = Row>(sql: string, params: readonly unknown[], signal: AbortSignal): Promise<T[]>
+  probe<T extends Row = Row>(sql: string, params: readonly unknown[], signal: AbortSignal, over?: 'requests' | 'sessions'): Promise<T[]>
   /** How many callers wait for a connection of the request pool right now. */
   waiting?(): number
   /** The session-mode connection string: for drivers that open sockets of their own (pg-boss, COPY, pg_dump). A secret. */
@@ -112,8 +113,14 @@ export function openDatabase(options: DatabaseOptions): Database {
     }
   }
 
-  async function probe<T extends Row>(sql: string, params: readonly unknown[], signal: AbortSignal): Promise<T[]> {
-    const client = await beforeAbort(checkout(requestPool), signal, (late) => late.release())
+  async function probe<T extends Row>(
+    sql: string,
+    params: readonly unknown[],
+    signal: AbortSignal,
+    over: 'requests' | 'sessions' = 'requests',
+  ): Promise<T[]> {
+    const from = over === 'sessions' ? sessionPool : requestPool
+    const client = await beforeAbort(checkout(from), signal, (late) => late.release())
     let closed = false
     const close = () => {
       closed = true

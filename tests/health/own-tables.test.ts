@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import { resolveCheck } from '../../lib/health/check.ts'
 import { runCheck } from '../../lib/health/run-check.ts'
+import { openDatabase } from '../../lib/platform/db.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { healthContext } from './support.ts'
 
@@ -120,10 +121,24 @@ describe('memory', () => {
 })
 
 describe('the pooler', () => {
+  const health = { checks: { database: {}, pooler: {} } }
+
   it('is asked where there is one', async () => {
     expect(await check('pooler')).toMatchObject({ status: 'not_configured' })
     const ctx = healthContext(test.db, { env: { DATABASE_URL: test.url, DATABASE_POOLED_URL: `${test.url}?pooled` } })
-    expect(await runCheck(ctx, resolveCheck('pooler', {}))).toMatchObject({ status: 'healthy' })
+    expect(await runCheck(ctx, resolveCheck('pooler', {}))).toMatchObject({ status: 'healthy', critical: true })
+  })
+
+  it('that is down is told of itself, not of the database behind it', async () => {
+    const pooledUrl = 'postgres://someone:hunter2hunter2@127.0.0.1:1/none'
+    const db = openDatabase({ sessionUrl: test.url, pooledUrl })
+    const ctx = healthContext(db, { health, env: { DATABASE_URL: test.url, DATABASE_POOLED_URL: pooledUrl } })
+    expect(await runCheck(ctx, resolveCheck('pooler', {}))).toMatchObject({ status: 'unhealthy', cause: 'refused' })
+    expect(await runCheck(ctx, resolveCheck('database', {}))).toMatchObject({ status: 'healthy' })
+    // Where nobody looks at the pooler, requests do not reach the database, and that is what counts.
+    const unwatched = { ...ctx, config: { ...ctx.config, health: { checks: { database: {} } } } }
+    expect(await runCheck(unwatched, resolveCheck('database', {}))).toMatchObject({ status: 'unhealthy', cause: 'refused' })
+    await db.close()
   })
 })
 

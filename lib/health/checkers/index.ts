@@ -54,7 +54,8 @@ export const checkerKinds: ReadonlyMap<string, CheckerKind> = new Map<string, Ch
   ['gdpr', { check: gdpr, ...own }],
   ['migrations', { check: migrations, ...own }],
   ['memory', { check: memory, ...own }],
-  ['pooler', { check: pooler, ...own }],
+  // Where there is one, requests go through it.
+  ['pooler', { check: pooler, critical: true, timeoutMs: 3_000 }],
   ['redis', { check: redis, ...thirdParty }],
   ['openai', { check: openai, ...thirdParty }],
   ['hume', { check: hume, ...thirdParty }],
