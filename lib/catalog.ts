@@ -1,8 +1,10 @@
-import type { AlertSources, PrunableAlerts } from './alerts/index.ts'
+import type { PrunableAlerts } from './alerts/index.ts'
+// Queries alone: every clock asks them.
+import { alertsWait, notifyWaits } from './alerts/waiting.ts'
 import type { JobStep, Policy, Schedule } from './config/index.ts'
 import { nearest } from './config/index.ts'
 import type { Elsewhere } from './gdpr/index.ts'
-import { claimIfIdle, housekeepingJob, type Job, lastDone, type Pruning, planHousekeeping, resolveSchedule } from './jobs/index.ts'
+import { claimIfIdle, housekeepingJob, type Job, type Pruning, planHousekeeping, resolveSchedule } from './jobs/index.ts'
 import { CaretakerError } from './platform/errors.ts'
 import type { Prunable } from './webhooks/index.ts'
 
@@ -64,13 +66,13 @@ const builtIn: readonly BuiltIn[] = [
     schedule: null,
     on: () => true,
     run: async (ctx) => {
-      const { alertsJob, notifyWaits } = await import('./alerts/index.ts')
+      const [{ alertsJob }, { alertSources }] = await Promise.all([import('./alerts/index.ts'), import('./alert-sources.ts')])
       const outcome = await alertsJob(ctx, alertSources)
       if (await notifyWaits(ctx)) await claimIfIdle(ctx, 'notify')
       return outcome
     },
     plan: async (ctx) => (await import('./alerts/index.ts')).planAlerts(ctx, (await import('./metrics/index.ts')).knownMetrics(ctx.config)),
-    pending: async (ctx) => (await import('./alerts/index.ts')).alertsWait(ctx),
+    pending: alertsWait,
   },
   {
     name: 'notify',
@@ -79,7 +81,7 @@ const builtIn: readonly BuiltIn[] = [
     on: () => true,
     run: async (ctx) => (await import('./alerts/index.ts')).notifyJob(ctx),
     plan: async (ctx) => (await import('./alerts/index.ts')).planNotify(ctx),
-    pending: async (ctx) => (await import('./alerts/index.ts')).notifyWaits(ctx),
+    pending: notifyWaits,
   },
   {
     name: 'webhooks',
@@ -230,22 +232,6 @@ const builtIn: readonly BuiltIn[] = [
     plan: (ctx) => planHousekeeping(ctx, prunings),
   },
 ]
-
-/** What alerts look at: health, metrics and the ledger, which are other domains. */
-export const alertSources: AlertSources = {
-  health: async (ctx) =>
-    (await (await import('./health/index.ts')).healthNow(ctx)).map(({ cause, ...observed }) => ({ ...observed, cause: cause ?? null })),
-  measure: async (ctx, query, at) => (await import('./metrics/index.ts')).measure(ctx, query, at),
-  measureSeries: async (ctx, query, span) => (await import('./metrics/index.ts')).measureSeries(ctx, query, span),
-  healthChanges: async (ctx, span) => (await import('./health/index.ts')).healthChanges(ctx, span),
-  maintenanceAt: async (ctx, at) => (await import('./health/index.ts')).maintenanceAt(ctx, at),
-  dependencyTree: async (policy) => (await import('./health/index.ts')).dependencyTree(policy),
-  jobsDone: (ctx, names) => lastDone(ctx, names),
-  words: async (cause) => {
-    const { causes } = await import('./health/index.ts')
-    return Object.hasOwn(causes, cause) ? causes[cause as keyof typeof causes].words : cause
-  },
-}
 
 /** Names that jobs of the app cannot have. */
 export const builtInNames: readonly string[] = builtIn.map((job) => job.name)

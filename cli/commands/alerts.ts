@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import { alertSources } from '../../lib/alert-sources.ts'
 import {
   type Alert,
   channelNames,
@@ -14,7 +15,6 @@ import {
   testChannel,
   unsilence,
 } from '../../lib/alerts/index.ts'
-import { alertSources } from '../../lib/catalog.ts'
 import { type AlertRule, alertRule, durationMs, isDuration } from '../../lib/config/index.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { Command } from '../command.ts'

@@ -32,7 +32,7 @@ export {
   showIncident,
   updateIncident,
 } from './incidents/index.ts'
-export { alertsJob, alertsWait, notifyJob, notifyWaits, planAlerts, planNotify } from './jobs.ts'
+export { alertsJob, notifyJob, planAlerts, planNotify } from './jobs.ts'
 export { type Alert, listAlerts, listNotifications, type Notification } from './list-alerts.ts'
 export { listRules, type RuleInfo } from './list-rules.ts'
 export { type Matcher, showMatchers } from './matchers.ts'
@@ -45,3 +45,4 @@ export type { AlertSources, CheckObservation, Figure, FigureQuery, Maintenance }
 export { tellWatchingAgain, tellWithoutDatabase } from './tell-directly.ts'
 export { testChannel } from './test-channel.ts'
 export type { AlertChange, NotificationKind, NotificationPayload } from './types.ts'
+export { notifyWaits } from './waiting.ts'

@@ -4,39 +4,20 @@ import { CaretakerError, sqlState } from '../platform/errors.ts'
 import type { JobOutcome, PlanLine } from '../platform/job.ts'
 import { channelNames } from './channels/names.ts'
 import { openChannel } from './channels/open-channel.ts'
-import { byDatabaseClock, environmentOf } from './environment.ts'
+import { environmentOf } from './environment.ts'
 import { evaluateAlerts } from './evaluate-alerts.ts'
 import { knownEvents } from './events.ts'
 import { sendNotifications } from './send-notifications.ts'
-import { sendingWaits } from './sending-queries.ts'
 import type { AlertSources } from './sources.ts'
-
-/** Nobody has looked for so long: somebody should, though no check was made. Seconds. */
-const lookEverySeconds = 90
 
 /** Steps every rule. What fires is a finding, not a failure of the job. */
 export async function alertsJob(ctx: Context, sources: AlertSources): Promise<JobOutcome> {
   return { status: 'done', result: { ...(await evaluateAlerts(ctx, sources)) } }
 }
 
-/** Whether the rules are to be looked at though no look at health has just ended: something happened, or nobody has for a while. */
-export async function alertsWait(ctx: Context): Promise<boolean> {
-  const [row] = await ctx.db.query<{ waits: boolean }>(
-    `select exists (select from caretaker.outbox where delivered_at is null)
-       or not exists (select from caretaker.alert_evaluations where environment = $1 and at > clock_timestamp() - make_interval(secs => $2::float8)) as waits`,
-    [environmentOf(ctx), lookEverySeconds],
-  )
-  return row?.waits === true
-}
-
 /** Sends what people are to be told. A channel that does not take it is a finding, not a failure of the job. */
 export async function notifyJob(ctx: Context): Promise<JobOutcome> {
   return { status: 'done', result: { ...(await sendNotifications(ctx)) } }
-}
-
-export async function notifyWaits(given: Context): Promise<boolean> {
-  const ctx = await byDatabaseClock(given)
-  return sendingWaits(ctx.db, environmentOf(ctx), ctx.clock.now())
 }
 
 /** Every rule and channel, and what is wrong with it: a metric that nothing tells, a setting that is missing. Asks nobody. */

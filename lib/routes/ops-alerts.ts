@@ -1,4 +1,5 @@
 import * as z from 'zod/mini'
+import { alertSources } from '../alert-sources.ts'
 import {
   channelNames,
   listAlerts,
@@ -10,7 +11,6 @@ import {
   testChannel,
   unsilence,
 } from '../alerts/index.ts'
-import { alertSources } from '../catalog.ts'
 import { durationMs, isDuration } from '../config/index.ts'
 import { json, type Route, route } from '../http/index.ts'
 import { type Role, roles } from '../platform/actor.ts'

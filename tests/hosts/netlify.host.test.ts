@@ -100,6 +100,8 @@ describe.skipIf(!hostTools)('the functions as Netlify ships them', () => {
     const { file, cwd } = bundle('tick')
     const [answer] = await call(file, cwd, [{ url: 'https://caretaker.example/', method: 'POST' }], { DATABASE_URL: test.url })
     expect(answer?.status).toBe(200)
+    // Asks every job whether work waits for it, with what a clock carries.
+    expect(JSON.parse(answer?.body ?? '')).toMatchObject({ troubled: [] })
     expect(await test.db.query(`select true as seen from caretaker.watched_jobs where job = 'backup'`)).toEqual([{ seen: true }])
   })
 

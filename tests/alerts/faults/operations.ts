@@ -1,5 +1,5 @@
+import { alertSources } from '../../../lib/alert-sources.ts'
 import { evaluateAlerts, listIncidents, sendNotifications } from '../../../lib/alerts/index.ts'
-import { alertSources } from '../../../lib/catalog.ts'
 import { defineConfig, type PolicyInput } from '../../../lib/config/index.ts'
 import { healthJob } from '../../../lib/health/index.ts'
 import { fixedClock } from '../../../lib/platform/clock.ts'
