@@ -247,6 +247,12 @@ const prunings: readonly Pruning[] = [
   alertPruning('notifications', 'what people were told'),
   alertPruning('silences', 'silences that are over'),
   alertPruning('alerts', 'alerts of conditions that are well'),
+  {
+    name: 'incidents that ended two years ago',
+    target: 'caretaker.incidents',
+    count: async (ctx) => (await import('./alerts/index.ts')).countOldIncidents(ctx),
+    prune: async (ctx, limit) => (await import('./alerts/index.ts')).pruneIncidents(ctx, limit),
+  },
   webhookPruning('counts', 'hourly counts of webhooks', 'caretaker.webhook_counts'),
 ]
 

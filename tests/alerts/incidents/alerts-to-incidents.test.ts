@@ -2,9 +2,11 @@ import { beforeEach, describe, expect, it } from 'vitest'
 import { applyToIncidents } from '../../../lib/alerts/incidents/apply-alerts.ts'
 import {
   acknowledgeIncident,
+  countOldIncidents,
   type Incident,
   listIncidents,
   openIncident,
+  pruneIncidents,
   resolveIncident,
   showIncident,
   tickIncidents,
@@ -265,6 +267,18 @@ it('audits what it does, and does nothing by halves', async () => {
   await apply(cleared('database'))
   const rows = await test.db.query<{ action: string }>('select action from caretaker.audit order by seq')
   expect(rows.map(({ action }) => action)).toEqual(['incident.opened', 'incident.escalated', 'incident.resolved'])
+})
+
+it('keeps what is over for two years, with its timeline', async () => {
+  await apply(firing('database'), firing('stripe'))
+  await apply(cleared('database'))
+  clock.advance(2 * 365 * 24 * hour)
+  expect(await countOldIncidents(ctx)).toBe(0)
+  clock.advance(24 * hour)
+  expect([await countOldIncidents(ctx), await pruneIncidents(ctx, 10), await countOldIncidents(ctx)]).toEqual([1, 1, 0])
+  // One that is not over stays, however old.
+  expect(await only()).toMatchObject({ component: 'stripe' })
+  expect(await test.db.query('select distinct incident from caretaker.incident_events')).toHaveLength(1)
 })
 
 it('stands an alert and people at once', async () => {
