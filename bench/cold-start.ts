@@ -29,6 +29,7 @@ const functions: Record<string, { path: string; method: string; budgetMs: number
   health: { path: '/health/live', method: 'GET', budgetMs: 60 },
   webhooks: { path: '/api/webhooks/stripe', method: 'POST', budgetMs: 60 },
   cron: { path: '/api/cron/tick', method: 'POST', budgetMs: 60 },
+  status: { path: '/api/v2/nothing.json', method: 'GET', budgetMs: 60 },
   metrics: { path: '/metrics', method: 'GET', budgetMs: 150 },
   gdpr: { path: '/api/gdpr/export', method: 'POST', budgetMs: 150 },
   worker: { path: '/api/worker', method: 'POST', budgetMs: 150 },
