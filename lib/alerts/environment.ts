@@ -6,6 +6,11 @@ export function environmentOf(ctx: Pick<Context, 'env'>): string {
   return ctx.env.CARETAKER_ENVIRONMENT ?? 'development'
 }
 
+/** Under what, and for whose policy: another deployment on the same database must not end what this one watches. */
+export function scopeOf(ctx: Pick<Context, 'env'>): { environment: string; deployment: string } {
+  return { environment: environmentOf(ctx), deployment: ctx.env.CARETAKER_DEPLOYMENT ?? 'default' }
+}
+
 /**
  * The context by the database's clock, so that hosts whose clocks differ agree on how long something holds and when something is
  * due. A clock that was put in the place of the system's is believed.

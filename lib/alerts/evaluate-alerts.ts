@@ -6,7 +6,7 @@ import { channelNames } from './channels/names.ts'
 import type { Condition } from './conditions.ts'
 import { severityAt } from './default-severity.ts'
 import { enqueueNotification } from './enqueue-notification.ts'
-import { byDatabaseClock, environmentOf } from './environment.ts'
+import { byDatabaseClock, environmentOf, scopeOf } from './environment.ts'
 import { type EventAlert, isOver, meaningOf } from './events.ts'
 import { applyToIncidents, tickIncidents } from './incidents/index.ts'
 import { look, type Seen } from './look.ts'
@@ -61,7 +61,7 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
     // One moment for the whole of it.
     const ctx: Context = { ...given, clock: { ...given.clock, now: () => now } }
     const seen = await look(ctx, sources, now, await failingChannels(ctx.db, environment))
-    const rows = await readAlerts(tx, environment, seen.conditions)
+    const rows = await readAlerts(tx, scopeOf(ctx), seen.conditions)
     const alerts = new Map(rows.map((row) => [keyOf(row), carriedOn(row)]))
     for (const condition of seen.conditions) takeStep(alerts, condition, now)
     for (const alert of alerts.values()) if (alert.row?.source !== 'event' && !alert.looked) leftAlone(alert, seen, now)
@@ -103,7 +103,7 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
       }
       if (alert.state.status === 'ok') alert.affected = []
     }
-    await storeAndTell(tx, ctx, environment, standing, changes, now)
+    await storeAndTell(tx, ctx, standing, changes, now)
     await markConsumed(
       tx,
       events.map(({ id }) => id),
@@ -277,7 +277,6 @@ function fire(alerts: Map<string, Tracked>, event: EventAlert, now: Date): void 
 async function storeAndTell(
   tx: Transaction,
   ctx: Context,
-  environment: string,
   standing: readonly Tracked[],
   changes: readonly { alert: Tracked; change: Change }[],
   now: Date,
@@ -287,7 +286,7 @@ async function storeAndTell(
   )
   const ids = await storeAlerts(
     tx,
-    environment,
+    scopeOf(ctx),
     now,
     stored.map(({ state, change, ...alert }) => ({
       ...alert,

@@ -41,19 +41,29 @@ export async function noteEvaluation(tx: Transaction, environment: string, now: 
   return before?.at ?? null
 }
 
-/** Every alert that is not well, or of which incidents do not know yet that it is; and of those wanted by name also the well ones. */
+/** Of whom, where several environments and deployments work on one database. */
+export interface Scope {
+  environment: string
+  deployment: string
+}
+
+/**
+ * Every alert of the deployment that is not well, or of which incidents do not know yet that it is; and of those wanted by name also
+ * the well ones. What happened concerns everybody.
+ */
 export function readAlerts(
   tx: Transaction,
-  environment: string,
+  { environment, deployment }: Scope,
   keys: readonly { rule: string; labels: Record<string, string> }[],
 ): Promise<AlertRow[]> {
   return tx.query<AlertRow>(
     `select id::text as id, rule, labels, source, component, severity, step, summary, cause, value, since, expires_at as "expiresAt", runbook, notify,
        affected, announced
      from caretaker.alerts
-     where environment = $1 and (state <> 'ok' or announced or (rule, labels) in (select rule, labels from unnest($2::text[], $3::jsonb[]) as k(rule, labels)))
+     where environment = $1 and ((state <> 'ok' or announced) and (deployment = $4 or source = 'event')
+       or (rule, labels) in (select rule, labels from unnest($2::text[], $3::jsonb[]) as k(rule, labels)))
      order by rule, labels for update`,
-    [environment, keys.map(({ rule }) => rule), keys.map(({ labels }) => JSON.stringify(labels))],
+    [environment, keys.map(({ rule }) => rule), keys.map(({ labels }) => JSON.stringify(labels)), deployment],
   )
 }
 
@@ -81,21 +91,26 @@ export interface StoredAlert {
 }
 
 /** Stores alerts in one statement. @returns their ids, in the same order */
-export async function storeAlerts(tx: Transaction, environment: string, now: Date, alerts: readonly StoredAlert[]): Promise<string[]> {
+export async function storeAlerts(
+  tx: Transaction,
+  { environment, deployment }: Scope,
+  now: Date,
+  alerts: readonly StoredAlert[],
+): Promise<string[]> {
   if (alerts.length === 0) return []
   const rows = await tx.query<{ place: number; id: string }>(
     `with given as (
        select (one ->> 'place')::int as place, one from jsonb_array_elements($3::jsonb) as one
      ), stored as (
-       insert into caretaker.alerts as a (environment, rule, labels, source, component, severity, state, step, summary, cause, value, since, fired_at,
+       insert into caretaker.alerts as a (environment, deployment, rule, labels, source, component, severity, state, step, summary, cause, value, since, fired_at,
          resolved_at, expires_at, withheld, root, runbook, notify, affected, announced, evaluated_at)
-       select $1, one ->> 'rule', one -> 'labels', one ->> 'source', one ->> 'component', one ->> 'severity', one -> 'step' ->> 'status', one -> 'step',
+       select $1, $4, one ->> 'rule', one -> 'labels', one ->> 'source', one ->> 'component', one ->> 'severity', one -> 'step' ->> 'status', one -> 'step',
          one ->> 'summary', one ->> 'cause', (one ->> 'value')::float8, (one ->> 'since')::timestamptz, (one ->> 'firedAt')::timestamptz,
          (one ->> 'resolvedAt')::timestamptz, (one ->> 'expiresAt')::timestamptz, one ->> 'withheld', one ->> 'root', one ->> 'runbook',
          case when jsonb_typeof(one -> 'notify') = 'array' then array(select jsonb_array_elements_text(one -> 'notify')) end,
          array(select jsonb_array_elements_text(one -> 'affected')), (one ->> 'announced')::boolean, $2::timestamptz
        from given order by place
-       on conflict (environment, rule, labels) do update set component = excluded.component, severity = excluded.severity, source = excluded.source,
+       on conflict (environment, rule, labels) do update set deployment = excluded.deployment, component = excluded.component, severity = excluded.severity, source = excluded.source,
          state = excluded.state, step = excluded.step, summary = excluded.summary, cause = excluded.cause, value = excluded.value,
          since = excluded.since, fired_at = coalesce(excluded.fired_at, a.fired_at), resolved_at = coalesce(excluded.resolved_at, a.resolved_at),
          expires_at = excluded.expires_at, withheld = excluded.withheld, root = excluded.root, runbook = excluded.runbook, notify = excluded.notify,
@@ -103,7 +118,7 @@ export async function storeAlerts(tx: Transaction, environment: string, now: Dat
        returning a.id, a.rule, a.labels
      )
      select g.place, s.id::text as id from given g join stored s on s.rule = g.one ->> 'rule' and s.labels = g.one -> 'labels' order by g.place`,
-    [environment, now, JSON.stringify(alerts.map((alert, place) => ({ place, ...alert })))],
+    [environment, now, JSON.stringify(alerts.map((alert, place) => ({ place, ...alert }))), deployment],
   )
   return rows.map(({ id }) => id)
 }

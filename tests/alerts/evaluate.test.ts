@@ -194,6 +194,19 @@ describe('rules', () => {
     expect((await incidents(ctx)).map(({ open }) => open)).toEqual([false])
   })
 
+  it('of another deployment on the same database are left alone', async () => {
+    const { ctx, minutes } = alertContext(test.db, { rules: [{ name: 'slow', metric: 'http.p95', above: 5, severity: 'P1' }] })
+    const world = newWorld([])
+    world.figures.set('http.p95', [{ labels: {}, value: 9, samples: 50 }])
+    await evaluateAlerts(ctx, sourcesOf(world))
+    const other = { ...ctx, config: { ...ctx.config, alerts: {} }, env: { ...ctx.env, CARETAKER_DEPLOYMENT: 'another' } }
+    minutes(1)
+    expect(await evaluateAlerts(other, sourcesOf(world))).toMatchObject({ evaluated: true, resolved: [] })
+    minutes(1)
+    expect(await evaluateAlerts(ctx, sourcesOf(world))).toMatchObject({ firing: 1, fired: [] })
+    expect((await incidents(ctx)).map(({ open }) => open)).toEqual([true])
+  })
+
   it('open nothing while a component fails that explains them', async () => {
     const { ctx } = alertContext(test.db, {
       rules: [{ name: 'errors', metric: 'http.error_rate', above: 0.05, severity: 'P0', dependsOn: ['backup'] }],

@@ -109,7 +109,9 @@ describe.each(Object.entries(policies))('npm start -- --example %s', (name, poli
     expect([plan.code, issues]).toEqual([0, []])
     const warnings = planned.flatMap(({ lines }) => lines.flatMap((line) => line.warnings ?? []))
     // That rows hang from others is as it should be, and nobody has an account with Stripe, Slack or a pager here.
-    expect(warnings.filter((warning) => !/refer to it|^STRIPE_SECRET_KEY is not set|^The channel "[a-z-]+" needs /.test(warning))).toEqual([])
+    expect(warnings.filter((warning) => !/refer to it|^STRIPE_SECRET_KEY is not set|^The channel "[a-z-]+" needs /.test(warning))).toEqual(
+      [],
+    )
     expect(caretaker('gdpr', 'lint').code).toBe(0)
 
     const stack = await readStack({ dataDirectory: data(), say: () => undefined })
