@@ -36,7 +36,8 @@ export async function backUpThroughBundles(
       [{ method: 'POST', url: 'https://caretaker.example/api/worker', headers }],
       env,
     )
-    expect(JSON.parse(worked?.body ?? '')).toEqual({ finished: 1, failed: 0, handedOver: 0, more: false })
+    // Beside it what the clock found waiting.
+    expect(JSON.parse(worked?.body ?? '')).toMatchObject({ failed: 0, handedOver: 0, more: false })
     const stored = await readdir(store, { recursive: true })
     expect(stored.filter((name) => /manifest/.test(name))).not.toEqual([])
   } finally {
