@@ -1,6 +1,7 @@
 import type { Context } from '../platform/context.ts'
 
-const dayMs = 86_400_000
+const hourMs = 3_600_000
+const dayMs = 24 * hourMs
 
 /** How long minutes and hours are kept. */
 export const minutesKeptMs = 7 * dayMs
@@ -13,18 +14,21 @@ const limit = 20_000
 
 /**
  * Deletes what is older than it is kept, in batches and of every environment: previews that are gone do not tidy up
- * themselves. Minutes that are not in an hour yet stay, a month at most.
+ * themselves. Minutes that may still be summed up stay, a month at
+ * most.
  * @returns rows deleted
  */
 export async function pruneMetrics(ctx: Context, shouldStop: () => boolean = () => false): Promise<number> {
+  // Half an hour's minutes, summed up once more, would be half of it.
+  const wholeHour = (at: Date) => new Date(Math.floor(at.getTime() / hourMs) * hourMs)
   const before = (ms: number) => new Date(ctx.clock.now().getTime() - ms)
   const rules: [string, string, Date[]][] = [
     [
       'caretaker.metric_points',
       `select p.ctid from caretaker.metric_series s
        left join caretaker.metric_marks m on m.environment = s.environment and m.name = 'rolled'
-       join caretaker.metric_points p on p.series = s.id and p.at < $1::timestamptz and (p.at < m.at or p.at < $2::timestamptz)`,
-      [before(minutesKeptMs), before(abandonedMs)],
+       join caretaker.metric_points p on p.series = s.id and p.at < $1::timestamptz and (p.at < m.at - interval '3 hours' or p.at < $2::timestamptz)`,
+      [wholeHour(before(minutesKeptMs)), before(abandonedMs)],
     ],
     [
       'caretaker.metric_hours',

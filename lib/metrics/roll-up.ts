@@ -24,7 +24,8 @@ export async function rollUp(ctx: Context, shouldStop: () => boolean = () => fal
       const rolled = await rolledUntil(tx, environment)
       if (rolled === null || rolled >= until) return true
       any = true
-      const from = Math.min(rolled, until - latestMs - hourMs)
+      // What came since the hours before the mark were summed up is at most that late.
+      const from = rolled - latestMs
       const to = Math.min(until, rolled + chunkMs)
       await sumUp(tx, environment, new Date(from), new Date(to))
       await setMark(tx, environment, 'rolled', new Date(to))
