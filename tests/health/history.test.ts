@@ -3,7 +3,9 @@ import { recordLooks } from '../../lib/health/history/record.ts'
 import { rollUpHealth } from '../../lib/health/history/roll-up.ts'
 import type { Look } from '../../lib/health/history/status.ts'
 import { healthChanges, healthJob, healthNow, noteDatabaseLost, recordDatabaseOutage, statusHistory } from '../../lib/health/index.ts'
+import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { JobRun } from '../../lib/platform/job.ts'
+import { runTick } from '../../lib/routes/cron.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { healthContext } from './support.ts'
 
@@ -184,10 +186,12 @@ describe('an outage of the database itself', () => {
     expect(await times(ctx, from)).toEqual([
       [0, 'up'],
       [1, 'down'],
+      // Until somebody looks.
+      [20, 'unknown'],
       [21, 'up'],
     ])
     await rollUpHealth(ctx)
-    expect((await statusHistory(ctx, { days: 1 })).whole.days).toMatchObject([{ up: 2 * 60, down: 20 * 60, unknown: 0 }])
+    expect((await statusHistory(ctx, { days: 1 })).whole.days).toMatchObject([{ up: 2 * 60, down: 19 * 60, unknown: 60 }])
   })
 
   it('is not, where somebody else has looked since', async () => {
@@ -199,5 +203,31 @@ describe('an outage of the database itself', () => {
     ctx.clock.advance(minute)
     await recordDatabaseOutage(ctx)
     expect(await times(ctx, from)).toEqual([[1, 'up']])
+  })
+
+  it('is noted by the ticks that do not reach it, and written by the first that does', async () => {
+    const ctx = healthContext(test.db, { health, policy: { schedules: { health: false } } })
+    const from = ctx.clock.now()
+    await recordLooks(ctx, [look('db', 'up'), look('', 'up')])
+    let gone = true
+    const db = Object.assign(Object.create(test.db) as typeof test.db, {
+      probe: (...given: Parameters<typeof test.db.probe>) =>
+        gone ? Promise.reject(new CaretakerError('database_unavailable', 'Gone.')) : test.db.probe(...given),
+    })
+    const tick = () => runTick({ ...ctx, db }, [], () => Promise.resolve())
+    for (let n = 0; n < 5; n++) {
+      ctx.clock.advance(minute)
+      await expect(tick()).rejects.toMatchObject({ code: 'database_unavailable' })
+    }
+    gone = false
+    ctx.clock.advance(minute)
+    await tick()
+    expect(await times(ctx, from)).toEqual([
+      [0, 'up'],
+      [1, 'down'],
+      [5, 'unknown'],
+    ])
+    // What is over pages nobody.
+    expect(await healthNow(ctx)).toMatchObject([{ check: 'db', status: 'unknown' }, { check: 'page' }])
   })
 })

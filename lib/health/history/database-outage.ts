@@ -36,7 +36,9 @@ export async function recordDatabaseOutage(ctx: Context): Promise<void> {
   const worst = looks.filter(({ critical }) => critical).map(({ status }) => status)
   const ofWhole: Look[] =
     worst.length === 0 ? [] : [{ check: whole, status: worst.includes('down') ? 'down' : 'maintenance', cause: null, durationMs: null }]
-  await recordPast(ctx, [...looks.map(({ critical: _critical, ...look }) => look), ...ofWhole], outage)
+  // One that a single tick has seen was not of no length.
+  const to = new Date(Math.max(outage.to.getTime(), outage.from.getTime() + 1_000))
+  await recordPast(ctx, [...looks.map(({ critical: _critical, ...look }) => look), ...ofWhole], { from: outage.from, to })
   // Only now: when the database is gone again before it was written, it is tried the next time.
   outages.delete(ctx.db)
 }

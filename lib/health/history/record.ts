@@ -26,19 +26,19 @@ export async function recordLooks(ctx: Context, looks: readonly Look[]): Promise
 }
 
 /**
- * Notes what was seen from `from` to `to`, at a time when it could not be noted. Of a check that somebody has looked at since
- * nothing is.
+ * Notes what was so from `from` to `to`, at a time when it could not be noted. After that nothing is known until somebody
+ * looks, so that nobody is told now of what is over. Of a check that somebody has looked at since nothing is noted.
  */
 export async function recordPast(ctx: Context, looks: readonly Look[], { from, to }: { from: Date; to: Date }): Promise<void> {
   const environment = environmentOf(ctx)
-  const validUntil = new Date(to.getTime() + (await validityMs(ctx, to)))
+  const over = looks.map((look): Look => ({ ...look, status: 'unknown', cause: null, durationMs: null }))
   await inTurn(ctx, environment, async (tx) => {
-    for (const span of [
-      { at: from, validUntil: to },
-      { at: to, validUntil },
-    ]) {
+    for (const [seen, at] of [
+      [looks, from],
+      [over, to],
+    ] as const) {
       const before = new Map((await readStates(tx, environment)).map((state) => [state.check, state]))
-      await store(tx, environment, before, looks, span)
+      await store(tx, environment, before, seen, { at, validUntil: to })
     }
   })
 }
