@@ -3,6 +3,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { keyHash } from '../../lib/http/index.ts'
+import { dashboard } from '../../lib/routes/ops/index.ts'
 import { bundleFunctions } from '../../scripts/bundle-functions.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { readNetlifyToml } from '../support/netlify-toml.ts'
@@ -103,6 +105,28 @@ describe.skipIf(!hostTools)('the functions as Netlify ships them', () => {
     // Asks every job whether work waits for it, with what a clock carries.
     expect(JSON.parse(answer?.body ?? '')).toMatchObject({ troubled: [] })
     expect(await test.db.query(`select true as seen from caretaker.watched_jobs where job = 'backup'`)).toEqual([{ seen: true }])
+  })
+
+  it('show each page of the dashboard, and what is watched, out of the bundle', async () => {
+    const { file, cwd } = bundle('ops')
+    const key = `ck_${'x'.repeat(43)}`
+    await test.db.execute(`insert into caretaker.api_keys (name, role, hash) values ('test', 'admin', $1::bytea)`, [keyHash(key)])
+    const at = (path: string) => `https://caretaker.example${path}`
+    const env = { DATABASE_URL: test.url }
+    const form = { method: 'POST', headers: { origin: at(''), 'content-type': 'application/x-www-form-urlencoded' } }
+    const [signedIn] = await call(file, cwd, [{ ...form, url: at('/ops/sign-in'), body: `key=${key}` }], env)
+    const cookie = signedIn?.headers['set-cookie']?.split(';')[0] ?? ''
+    expect(cookie).toMatch(/^__Host-caretaker-session=/)
+    const paths = dashboard({ wake: async () => undefined })
+      .filter(({ path, methods }) => methods.includes('GET') && !path.includes(':') && path !== '/ops/sign-in')
+      .map(({ path }) => path)
+    expect(paths.length).toBeGreaterThan(10)
+    const asked = [
+      ...paths.map((path) => ({ url: at(path), headers: { cookie } })),
+      { url: at('/api/ops/alerts/rules'), headers: { authorization: `Bearer ${key}` } },
+    ]
+    const answers = await call(file, cwd, asked, env)
+    expect(answers.map(({ status }, index) => [asked[index]?.url, status])).toEqual(asked.map(({ url }) => [url, 200]))
   })
 
   it('back up a database, pg_dump included', async () => {

@@ -46,6 +46,7 @@ export interface Call {
   method?: string
   url: string
   headers?: Record<string, string>
+  body?: string
 }
 
 export interface Answer {
@@ -61,8 +62,7 @@ for (const { url, ...init } of JSON.parse(process.argv[2])) {
   const response = await handler.fetch(new Request(url, init), {})
   answers.push({ status: response.status, headers: Object.fromEntries(response.headers), body: await response.text() })
 }
-process.stdout.write(JSON.stringify(answers))
-process.exit(0)
+process.stdout.write(JSON.stringify(answers), () => process.exit(0))
 `
 
 /** Calls a bundled function in a process of its own, as a host does: from the bundle's folder, with nothing else around it. */
