@@ -178,6 +178,11 @@ export const statuspageDocuments: Record<string, (status: PublicStatus) => Recor
   'components.json': (status) => ({ page: page(status), components: components(status) }),
   'incidents.json': (status) => ({ page: page(status), incidents: status.incidents.map((one) => incident(status, one)) }),
   'incidents/unresolved.json': (status) => ({ page: page(status), incidents: open(status) }),
+  'scheduled-maintenances.json': (status) => ({ page: page(status), scheduled_maintenances: scheduled(status) }),
+  'scheduled-maintenances/active.json': (status) => ({
+    page: page(status),
+    scheduled_maintenances: status.maintenance.filter(({ startsAt }) => startsAt <= status.now).map((one) => maintenance(status, one)),
+  }),
   'scheduled-maintenances/upcoming.json': (status) => ({
     page: page(status),
     scheduled_maintenances: status.maintenance.filter(({ startsAt }) => startsAt > status.now).map((one) => maintenance(status, one)),

@@ -179,6 +179,75 @@ describe('incidents and maintenance', () => {
       expect(await text(path)).not.toMatch(/secret note|internal words|"rls"/)
   })
 
+  it('have in /api/v2 every field that Statuspage has, and no other value of a status', async () => {
+    const { ctx } = await seen({ status: { groups: { Shop: ['shop'] } } })
+    await incident(ctx, { title: 'Orders', component: 'shop' })
+    await scheduleMaintenance(ctx, { title: 'Disks', body: 'Words.', endsAt: new Date(ctx.clock.now().getTime() + 3_600_000) })
+    const { json } = asker(ctx)
+    const summary = (await json('/api/v2/summary.json')) as unknown as Record<string, Record<string, unknown>[]>
+    const fields = (one: object | undefined) => Object.keys(one ?? {}).sort()
+    const component = [
+      'created_at',
+      'description',
+      'group',
+      'group_id',
+      'id',
+      'name',
+      'only_show_if_degraded',
+      'page_id',
+      'position',
+      'showcase',
+      'start_date',
+      'status',
+      'updated_at',
+    ]
+    for (const one of summary.components ?? []) {
+      expect(fields(one).filter((name) => name !== 'components')).toEqual(component)
+      expect(['operational', 'degraded_performance', 'partial_outage', 'major_outage', 'under_maintenance']).toContain(one.status)
+      expect(one.id).toMatch(/^[0-9a-f]{12}$/)
+    }
+    const [group] = (summary.components ?? []).filter((one) => one.group === true)
+    expect(group).toMatchObject({
+      name: 'Shop',
+      components: [summary.components?.find(({ name, group_id: in_ }) => name === 'Shop' && in_ !== null)?.id],
+    })
+    const told = [
+      'components',
+      'created_at',
+      'id',
+      'impact',
+      'incident_updates',
+      'monitoring_at',
+      'name',
+      'page_id',
+      'reminder_intervals',
+      'resolved_at',
+      'shortlink',
+      'started_at',
+      'status',
+      'updated_at',
+    ]
+    expect(fields(summary.incidents?.[0])).toEqual(told)
+    expect(fields(summary.scheduled_maintenances?.[0])).toEqual([...told, 'scheduled_for', 'scheduled_until'].sort())
+    for (const one of [...(summary.incidents ?? []), ...(summary.scheduled_maintenances ?? [])])
+      expect(fields((one.incident_updates as object[])[0])).toEqual([
+        'affected_components',
+        'body',
+        'created_at',
+        'custom_tweet',
+        'deliver_notifications',
+        'display_at',
+        'id',
+        'incident_id',
+        'status',
+        'tweet_id',
+        'updated_at',
+      ])
+    expect((await json('/api/v2/scheduled-maintenances/active.json')).scheduled_maintenances).toHaveLength(1)
+    expect((await json('/api/v2/scheduled-maintenances/upcoming.json')).scheduled_maintenances).toHaveLength(0)
+    expect((await json('/api/v2/scheduled-maintenances.json')).scheduled_maintenances).toMatchObject([{ status: 'in_progress' }])
+  })
+
   it('in progress is what the page says first, and its component is under maintenance', async () => {
     const maintenance = [{ name: 'nightly', title: 'Nightly work', from: '11:30', to: '12:30', components: ['shop'] }]
     const { text, json } = await seen({ health: { checks, maintenance } }, [
