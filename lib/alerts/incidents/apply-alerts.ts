@@ -39,6 +39,9 @@ export async function applyToIncidents(tx: Transaction, ctx: Context, changes: r
       const raised = await raiseIncident(tx, ctx, open, mostSevere(ctx, alerts), now, alertActor(alerts))
       if (raised !== null) done.push({ action: 'incident.raised', incident: raised, detail: { from: open.severity, to: raised.severity } })
       known.set(open.id, raised ?? open)
+    } else if (recent !== undefined && (await saysNothingNew(tx, ctx, recent, alerts))) {
+      // A person ended it knowing of these alerts: they bring it back in time, not with their next word.
+      await join(tx, recent, alerts, now)
     } else if (recent !== undefined) {
       await join(tx, recent, alerts, now)
       const reopened = await reopenIncident(tx, ctx, recent, mostSevere(ctx, alerts), now, alertActor(alerts))
@@ -90,6 +93,16 @@ const alertActor = (alerts: readonly AlertChange[]): IncidentActor => {
 
 function mostSevere(ctx: Context, alerts: readonly AlertChange[]): string {
   return [...alerts].sort((a, b) => severityOf(ctx.config, a.severity).rank - severityOf(ctx.config, b.severity).rank)[0]?.severity ?? ''
+}
+
+/** Whether the alerts fired already when the incident was ended, and are no more severe than it was. */
+async function saysNothingNew(tx: Transaction, ctx: Context, incident: Incident, alerts: readonly AlertChange[]): Promise<boolean> {
+  const [row] = await tx.query<{ known: number }>(
+    'select count(*)::int as known from caretaker.incident_alerts where incident = $1::uuid and alert = any($2::text[]) and cleared_at is null',
+    [incident.id, alerts.map(({ alertId }) => alertId)],
+  )
+  const worse = severityOf(ctx.config, mostSevere(ctx, alerts)).rank < severityOf(ctx.config, incident.severity).rank
+  return row?.known === new Set(alerts.map(({ alertId }) => alertId)).size && !worse
 }
 
 /** The channels that the rules name, where one does; a rule that names none goes by its severity. */

@@ -209,7 +209,7 @@ export async function closeIncident(
 ): Promise<Incident> {
   const [closed] = await tx.query<Incident>(
     `update caretaker.incidents i set state = 'resolved', resolved_at = $2::timestamptz, resolved_by = $3::jsonb, next_reminder_at = null,
-       resolve_at = null
+       clear_since = null, resolve_at = null
      where id = $1::uuid and state <> 'resolved' returning ${incidentColumns}`,
     [incident.id, now, JSON.stringify(by)],
   )

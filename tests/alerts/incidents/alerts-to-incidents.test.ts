@@ -169,6 +169,22 @@ describe('what comes back', () => {
     await apply()
     expect(await only()).toMatchObject({ state: 'resolved' })
     expect((await told()).slice(4)).toEqual(['resolved slack', 'resolved pagerduty'])
+    const { reopened } = await only()
+    clock.advance(minute)
+    await apply(firing('database'))
+    expect(await only()).toMatchObject({ state: 'investigating', clearSince: null, reopened: reopened + 1 })
+  })
+
+  it('comes back at once where it is another alert, or worse, than what a person ended', async () => {
+    await apply(firing('database', { severity: 'low' }), firing('stripe'))
+    await resolveIncident(ctx, { incident: '1' })
+    await resolveIncident(ctx, { incident: '2' })
+    clock.advance(minute)
+    await apply(firing('database', { severity: 'high' }), firing('stripe', { alertId: 'other' }))
+    expect((await listIncidents(ctx, { state: 'open' })).map(({ component, reopened }) => [component, reopened])).toEqual([
+      ['stripe', 1],
+      ['database', 1],
+    ])
   })
 
   it('comes back by itself where a person ended it and its alert fires all the same', async () => {
@@ -176,8 +192,9 @@ describe('what comes back', () => {
     clock.advance(minute)
     await resolveIncident(ctx, { incident: '1' })
     clock.advance(4 * hour - minute)
-    await apply()
-    expect(await only()).toMatchObject({ state: 'resolved' })
+    // What the alert says of itself meanwhile was known when the incident was ended.
+    await apply(firing('database', { cause: 'refused', affected: ['jobs'] }))
+    expect(await only()).toMatchObject({ state: 'resolved', affected: ['jobs'] })
     clock.advance(minute)
     await apply()
     expect(await only()).toMatchObject({ state: 'investigating', reopened: 1 })
@@ -282,10 +299,10 @@ it('keeps what is over for two years, with its timeline', async () => {
 })
 
 it('stands an alert and people at once', async () => {
-  await apply(firing('database'))
+  await apply(firing('database'), firing('database', { alertId: 'c' }))
   await Promise.all([
     apply(firing('database', { alertId: 'b' }), firing('stripe')),
-    apply(cleared('database')),
+    apply(cleared('database', { alertId: 'c' })),
     openIncident(ctx, { title: 'Something', severity: 'high' }),
     openIncident(ctx, { title: 'Something else', severity: 'high' }),
     ...Array.from({ length: 4 }, () => acknowledgeIncident(ctx, { incident: '1' })),
