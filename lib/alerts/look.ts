@@ -1,6 +1,6 @@
 import { type AlertRule, canonicalName, durationMs } from '../config/index.ts'
 import type { Context } from '../platform/context.ts'
-import { hasCode } from '../platform/errors.ts'
+import { CaretakerError, hasCode } from '../platform/errors.ts'
 import { channelNames } from './channels/names.ts'
 import { activeRules, type Condition, checkConditions, checkRule, defaultOver, ruleConditions } from './conditions.ts'
 import { severityAt } from './default-severity.ts'
@@ -20,6 +20,8 @@ export interface Seen {
 /** A channel that has taken nothing for so long is one that people should hear of elsewhere, ms. */
 const failingMs = 10 * 60_000
 const failuresToTell = 3
+/** A rule that could not be looked at for so long is one that people should hear of, ms. */
+const blindMs = 15 * 60_000
 
 /** Looks at every rule, check and channel. What cannot be told of one is unknown, and does not keep the others from being looked at. */
 export async function look(ctx: Context, sources: AlertSources, now: Date, failing: readonly FailingChannel[]): Promise<Seen> {
@@ -29,7 +31,8 @@ export async function look(ctx: Context, sources: AlertSources, now: Date, faili
     } catch (error) {
       if (hasCode(error, 'database_unavailable')) throw error
       ctx.log.error({ err: error, what }, 'alerts could not look at something')
-      ctx.sentry.capture(error, { requestId: 'alerts', tags: { what } })
+      // What the policy asks for and cannot be is no defect.
+      if (!(error instanceof CaretakerError)) ctx.sentry.capture(error, { requestId: 'alerts', tags: { what } })
       return null
     }
   }
@@ -44,6 +47,7 @@ export async function look(ctx: Context, sources: AlertSources, now: Date, faili
   for (const rule of rules) {
     const figures = await apart(`rule ${rule.name}`, () => sources.measure(ctx, figureQuery(rule), now))
     if (figures !== null) conditions.push(...ruleConditions(ctx.config, rule, figures))
+    else conditions.push(blindCondition(ctx, rule))
   }
   conditions.push(...channelConditions(ctx, failing, now))
   const checks = ctx.config.alerts?.checks
@@ -73,6 +77,25 @@ export function figureQuery(rule: AlertRule): FigureQuery {
     ...(where === undefined ? {} : { where }),
     ...(per === undefined ? {} : { per: { metric: per.metric, ...(per.where === undefined ? {} : { where: per.where }) } }),
     ...(by === undefined ? {} : { by }),
+  }
+}
+
+/** A rule that cannot be looked at would never fire, and nobody would know. */
+function blindCondition(ctx: Context, { name, notify }: AlertRule): Condition {
+  return {
+    rule: 'rule-failing',
+    labels: { rule: name },
+    source: 'channel',
+    component: 'alerts',
+    severity: severityAt(ctx.config, 2),
+    thresholds: { forMs: blindMs, keepFiringForMs: 0 },
+    sample: () => true,
+    value: null,
+    cause: null,
+    summary: `The rule "${name}" cannot be evaluated`,
+    runbook: null,
+    notify: notify ?? null,
+    dependsOn: [],
   }
 }
 

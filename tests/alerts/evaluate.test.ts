@@ -105,7 +105,7 @@ describe('checks', () => {
     expect((await evaluateAlerts(ctx, sources)).fired).toEqual(['slow'])
     world.figures.set('http.p95', new Error('no such table'))
     minutes(10)
-    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 2, resolved: [] })
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 2, pending: 1, resolved: [] })
     world.blind = false
     world.unknown.add('stripe')
     minutes(10)
@@ -182,6 +182,22 @@ describe('rules', () => {
     await evaluateAlerts(ctx, sources)
     minutes(1)
     expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 0, resolved: ['storage'] })
+  })
+
+  it('that cannot be looked at are told of after a while', async () => {
+    const { ctx, minutes } = alertContext(test.db, { rules: [{ name: 'slow', metric: 'http.p95', above: 5, severity: 'P1' }] })
+    const world = newWorld([])
+    const sources = sourcesOf(world)
+    world.figures.set('http.p95', new Error('no such table'))
+    for (let look = 0; look < 15; look++) {
+      expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 0, pending: 1 })
+      minutes(1)
+    }
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ fired: ['rule-failing'] })
+    expect(await incidents(ctx)).toMatchObject([{ component: 'alerts', title: 'The rule "slow" cannot be evaluated', open: true }])
+    world.figures.set('http.p95', [])
+    minutes(1)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ resolved: ['rule-failing'], firing: 0 })
   })
 
   it('that leave the policy take their alerts with them', async () => {

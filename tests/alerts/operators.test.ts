@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import type { Invocation } from '../../cli/command.ts'
 import { commands } from '../../cli/commands/alerts.ts'
 import { alertSources } from '../../lib/alert-sources.ts'
-import { evaluateAlerts, listSilences } from '../../lib/alerts/index.ts'
+import { countPrunableAlerts, evaluateAlerts, listSilences, planAlerts, pruneAlerts, silence } from '../../lib/alerts/index.ts'
 import { keyHash } from '../../lib/http/index.ts'
 import { type Role, roles } from '../../lib/platform/actor.ts'
 import type { Context } from '../../lib/platform/context.ts'
@@ -222,6 +222,64 @@ describe('from the command line', () => {
     }
     expect(await caretaker(ctx, 'alerts replay', [], { rule: 'slow', since: '1d', above: '2', for: '10m' })).toContain('Known are 0 % of')
   })
+})
+
+it('the plan says of each rule, event and channel what is wrong with it', async () => {
+  const { ctx } = alertContext(
+    test.db,
+    {
+      channels: { slack: {}, robot: { kind: 'webhook' } },
+      rules: [
+        { name: 'slow', metric: 'http.p955', above: 5, severity: 'P1' },
+        { name: 'fine', metric: 'http.p95', above: 5, severity: 'P1' },
+      ],
+      events: { 'job.mised': false, 'order.stuck': { severity: 'P1' } },
+    },
+    {},
+    {},
+  )
+  const lines = await planAlerts(ctx, ['http.p95', 'http.p50'])
+  expect(lines.map(({ action, warnings }) => [action, ...(warnings ?? [])])).toEqual([
+    ['watch slow', expect.stringContaining('tells "http.p955"; did you mean "http.p95"?')],
+    ['watch fine'],
+    ['watch job.mised', expect.stringContaining('did you mean "job.missed"?')],
+    ['watch order.stuck'],
+    ['tell slack'],
+    ['tell robot', expect.stringContaining('robot=… in ALERT_CHANNEL_SECRETS')],
+  ])
+})
+
+it('what is over is kept for a while, and then it goes', async () => {
+  const { ctx, minutes } = world()
+  const seen = newWorld()
+  seen.down.set('database', 'refused')
+  await evaluateAlerts(ctx, sourcesOf(seen))
+  await silence(ctx, { matcher: 'stripe', forMs: 3_600_000, reason: 'Their migration' })
+  seen.down.clear()
+  for (let look = 0; look < 7; look++) {
+    minutes(1)
+    await evaluateAlerts(ctx, sourcesOf(seen))
+  }
+  const mine = `environment = '${ctx.env.CARETAKER_ENVIRONMENT}'`
+  await test.db.execute(`update caretaker.notifications set state = 'delivered' where kind <> 'resolved' and ${mine}`)
+  const left = async () =>
+    Promise.all(
+      ['alerts', 'silences', 'notifications'].map(
+        async (table) => (await test.db.query(`select from caretaker.${table} where ${mine}`)).length,
+      ),
+    )
+  const before = await left()
+  for (const what of ['alerts', 'silences', 'notifications'] as const) expect(await pruneAlerts(ctx, what, 1_000)).toBe(0)
+  expect(await left()).toEqual(before)
+  minutes(91 * 24 * 60)
+  for (const what of ['alerts', 'silences', 'notifications'] as const) {
+    const count = await countPrunableAlerts(ctx, what)
+    expect(count).toBeGreaterThan(0)
+    expect(await pruneAlerts(ctx, what, 1_000)).toBe(count)
+  }
+  // What still waits to be told stays.
+  expect((await left()).slice(0, 2)).toEqual([0, 0])
+  expect((await left())[2]).toBeGreaterThan(0)
 })
 
 it('what the catalogue hands in is what there is', async () => {

@@ -161,6 +161,6 @@ it('no page without the condition, no condition without a page, and at most one 
         for (const other of others) expect(other.openedAt.getTime() - openedAt.getTime()).toBeGreaterThanOrEqual(remindMinutes * 60_000)
       }
     }),
-    { numRuns: 25, endOnFailure: true },
+    { numRuns: 15, endOnFailure: true },
   )
 })
