@@ -10,6 +10,7 @@ import { storeBatch } from './store-batch.ts'
 
 const mostLabels = 10
 const longestLabel = 100
+const greatest = 1e18
 const mostObservations = 20_000
 /** How far back an observation may lie: hours that are summed up stay as they are. */
 const oldestMs = 3_600_000
@@ -19,18 +20,24 @@ const toldEveryMs = 30_000
 const newestMs = 300_000
 
 const word = (expected: string) => z.string().check(z.regex(/^[a-zA-Z_][a-zA-Z0-9_]{0,99}$/, `expected ${expected}`))
-const words = z.string().check(z.maxLength(longestLabel, `expected at most ${longestLabel} characters`))
+const words = (most: number) =>
+  z.string().check(
+    z.maxLength(most, `expected at most ${most} characters`),
+    z.refine((text) => text.isWellFormed() && !/\p{Cc}/u.test(text), 'expected text without control characters'),
+  )
+/** Beyond it sums would lose digits, and in the end overflow. */
+const amount = z.number().check(z.gte(-greatest, `expected at least -${greatest}`), z.lte(greatest, `expected at most ${greatest}`))
 
 const item = z.strictObject({
   name: word('a name of letters, digits and underscores, such as "suggestions_generated_total"'),
   /** A counter's value is what it has grown by since it was told last; a histogram's, what was observed. */
   type: z.enum(metricKinds),
-  value: z.optional(z.number()),
+  value: z.optional(amount),
   /** Several observations of a histogram. */
-  values: z.optional(z.array(z.number())),
-  labels: z.optional(z.record(word('a label of letters, digits and underscores'), words)),
-  help: z.optional(z.string().check(z.maxLength(200))),
-  unit: z.optional(z.string().check(z.maxLength(40))),
+  values: z.optional(z.array(amount)),
+  labels: z.optional(z.record(word('a label of letters, digits and underscores'), words(longestLabel))),
+  help: z.optional(words(200)),
+  unit: z.optional(words(40)),
   /** Of a gauge that is told more rarely than every minute: it holds for twice as long. */
   everySeconds: z.optional(z.int().check(z.gte(1), z.lte(86_400))),
   /** ISO 8601; default now. Not more than an hour ago. */

@@ -12,6 +12,8 @@ export interface GaugeValue {
 /** More rows than that are no gauge. */
 export const mostGaugeRows = 1_000
 const longestLabel = 100
+/** Beyond it sums would lose digits, and in the end overflow. */
+const greatest = 1e18
 
 /**
  * What a query of the policy answers now: nothing but reads, in a transaction that the server holds to it, and for no
@@ -34,7 +36,14 @@ export async function readGauge(
     const value = toNumber(row[column])
     if (value === null) return []
     if (Number.isNaN(value)) throw refuse(`the column "${column}" is not a number.`)
-    const labels = columns.filter((one) => one !== column).map((one) => [one, String(row[one] ?? '').slice(0, longestLabel)])
+    const labels = columns
+      .filter((one) => one !== column)
+      .map((one) => [
+        one,
+        String(row[one] ?? '')
+          .slice(0, longestLabel)
+          .toWellFormed(),
+      ])
     return [{ labels: { ...gauge.labels, ...Object.fromEntries(labels) }, value }]
   })
   const seen = new Set<string>()
@@ -71,6 +80,7 @@ function readOnly(ctx: Pick<Context, 'db'>, sql: string, timeout: string | undef
 /** NaN for what is no number; numeric and int8 arrive as text. */
 function toNumber(value: unknown): number | null {
   if (value === null || value === undefined) return null
-  if (typeof value === 'number') return Number.isFinite(value) ? value : Number.NaN
-  return typeof value === 'string' && /^[+-]?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(value) ? Number(value) : Number.NaN
+  const number =
+    typeof value === 'number' || (typeof value === 'string' && /^[+-]?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(value)) ? Number(value) : Number.NaN
+  return Math.abs(number) <= greatest ? number : Number.NaN
 }
