@@ -1,4 +1,4 @@
-import type { Alert, Notification, Silence } from '../../lib/alerts/index.ts'
+import type { Alert, Notification, RuleInfo, Silence } from '../../lib/alerts/index.ts'
 import { type Html, html } from '../html.ts'
 import { badge, type Tone, table } from '../parts.ts'
 import { relative } from '../time.ts'
@@ -16,16 +16,17 @@ export interface AlertsShown {
   silences: readonly (Silence & { matcher: string })[]
   notifications: readonly Notification[]
   channels: readonly string[]
+  rules: readonly RuleInfo[]
   /** What the form to silence begins with. */
   matcher: string
 }
 
-export function alertsPage(view: View, { alerts, silences, notifications, channels, matcher }: AlertsShown): Html {
+export function alertsPage(view: View, { alerts, silences, notifications, channels, rules, matcher }: AlertsShown): Html {
   const { timezone, now } = view
   const maySilence = may(view, builders)
   return html`<h1>Alerts</h1>
 <p class="soft">An alert is a condition; people are told of its incident. ${
-    channels.length === 0 ? 'No channel is configured: nobody is told of anything.' : `Channels: ${channels.join(', ')}.`
+    channels.length === 0 && 'No channel is configured: nobody is told of anything.'
   }</p>
 ${table({
   caption: 'What holds now, and what was over in the last 24 hours',
@@ -109,8 +110,54 @@ ${
     'card',
   )
 }
+<h2>Channels</h2>
+${table({
+  caption: 'Where people are told',
+  empty: 'The policy has no channel.',
+  rows: channels,
+  columns: [
+    { name: 'Channel', cell: (name) => name },
+    {
+      name: 'Waiting',
+      numeric: true,
+      cell: (name) => notifications.filter(({ channel, state }) => channel === name && state === 'waiting').length,
+    },
+    {
+      name: 'Last delivered',
+      cell: (name) =>
+        relative(notifications.find(({ channel, state }) => channel === name && state === 'delivered')?.deliveredAt, now, timezone),
+    },
+    ...(maySilence
+      ? [
+          {
+            name: 'Action',
+            cell: (name: string) =>
+              postButton(view, {
+                action: `/ops/channels/${encodeURIComponent(name)}/test`,
+                text: 'Send a test',
+                about: `on ${name}`,
+                look: 'quiet',
+              }),
+          },
+        ]
+      : []),
+  ],
+})}
 <h2>What people were told</h2>
-${notificationsTable(view, notifications)}`
+${notificationsTable(view, notifications)}
+<h2>What is watched</h2>
+<details><summary>${rules.length} rules, checks and events</summary>${table({
+    caption: 'Of the policy, and what Caretaker knows by itself',
+    empty: 'Nothing is watched.',
+    rows: rules,
+    columns: [
+      { name: 'Rule', cell: ({ name, enabled }) => html`${name}${!enabled && html` ${badge('none', 'off')}`}` },
+      { name: 'Fires when', cell: ({ condition }) => condition },
+      { name: 'Component', cell: ({ component }) => component },
+      { name: 'Severity', cell: ({ severity }) => severity },
+      { name: 'Tells', cell: ({ notify }) => (notify === null ? 'as the severity says' : notify.join(', ')) },
+    ],
+  })}</details>`
 }
 
 export function notificationsTable({ now, timezone }: View, notifications: readonly Notification[]): Html {

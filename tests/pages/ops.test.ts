@@ -252,8 +252,10 @@ describe('actions', () => {
     expect((await act(at('refuse'), { reason: 'Who asks is not the person.' })).said).toContain('Refused.')
   })
 
-  it('silence, and end a silence', async () => {
+  it('silence, and end a silence; test a channel, or say what it lacks', async () => {
     const { act } = await browser('developer')
+    expect((await act('/ops/channels/slack/test')).said).toContain('SLACK_WEBHOOK_URL')
+    expect((await act('/ops/channels/nothing/test')).said).toContain('nothing')
     expect((await act('/ops/silences', { matcher: 'stripe', hours: '2', reason: 'Known.' })).said).toMatch(/^Silent until .* UTC\.$/)
     expect((await act('/ops/silences', { matcher: '=', hours: '2', reason: 'Known.' })).said).toContain('matcher: found "="')
     expect((await act(`/ops/silences/${day.silence}/end`)).said).toBe('The silence is over.')
@@ -316,6 +318,7 @@ describe('actions', () => {
     ['developer', '/ops/gdpr/1/approve'],
     ['viewer', '/ops/gdpr/1/refuse'],
     ['support', '/ops/silences'],
+    ['support', '/ops/channels/slack/test'],
     ['support', '/ops/maintenance'],
     ['developer', '/ops/keys/1/revoke'],
   ]

@@ -12,6 +12,7 @@ import {
   resolveIncident,
   setSeverity,
   silence,
+  testChannel,
   unsilence,
   updateIncident,
 } from '../../alerts/index.ts'
@@ -253,6 +254,16 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
       async act(ctx, { params }) {
         await unsilence(ctx, params.silence as string)
         return 'The silence is over.'
+      },
+    }),
+    action({
+      path: '/ops/channels/:channel/test',
+      summary: 'Send a test message on a channel',
+      roles: builders,
+      back: () => '/ops/alerts',
+      async act(ctx, { params }) {
+        const { channel } = await testChannel(ctx, params.channel as string)
+        return `A test was sent on ${channel}.`
       },
     }),
     action({

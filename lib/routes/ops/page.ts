@@ -108,7 +108,10 @@ export function action<S extends z.ZodMiniType>(given: {
     async problem(ctx, error, input) {
       const params = matchPath(given.path, new URL(input.request.url).pathname) ?? {}
       const back = given.back(params)
-      const told = error instanceof CaretakerError && statusOf[error.code] < 500 && !['unauthorized', 'forbidden'].includes(error.code)
+      // Another's failure, and a setting that is missing, are said like a mistake; a defect of our own has a page of its own.
+      const known =
+        error instanceof CaretakerError && (statusOf[error.code] < 500 || ['not_configured', 'upstream_failed'].includes(error.code))
+      const told = known && !['unauthorized', 'forbidden'].includes(error.code)
       if (told) return seeOther(back, flashCookie(input.request, { tone: 'bad', text: error.detail }))
       return problem(ctx, error, { ...input, back })
     },

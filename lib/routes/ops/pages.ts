@@ -9,12 +9,14 @@ import { overviewPage } from '../../../pages/ops/overview.ts'
 import { type JobRow, jobsPage, runPage, runsPage } from '../../../pages/ops/runs.ts'
 import { admins, builders, everyone } from '../../../pages/ops/shell.ts'
 import { webhooksPage } from '../../../pages/ops/webhooks.ts'
+import { alertSources } from '../../alert-sources.ts'
 import {
   channelNames,
   describeEvent,
   listAlerts,
   listIncidents,
   listNotifications,
+  listRules,
   listSilences,
   postmortem,
   severityMatrix,
@@ -152,16 +154,18 @@ export const pages = (): Route[] => [
     summary: 'What holds, what is silenced, and what people were told',
     roles: everyone,
     async show(ctx, view, { query }) {
-      const [alerts, silences, notifications] = await Promise.all([
+      const [alerts, silences, notifications, rules] = await Promise.all([
         listAlerts(ctx, { resolvedHours: 24 }),
         listSilences(ctx),
         listNotifications(ctx, { limit: 50 }),
+        listRules(ctx, alertSources),
       ])
       const main = alertsPage(view, {
         alerts,
         silences: silences.map((one) => ({ ...one, matcher: showMatchers(one.matchers) })),
         notifications,
         channels: channelNames(ctx),
+        rules,
         matcher: query.matcher?.slice(0, 500) ?? '',
       })
       return { title: 'Alerts', main }
