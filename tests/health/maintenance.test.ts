@@ -179,6 +179,18 @@ describe('the policy', () => {
     [{ checks: { a: { dependsOn: ['b'] }, b: { dependsOn: ['a'] } } }, /expected no circle/],
     [{ checks: { a: { dependsOn: ['a'] } } }, /expected no circle/],
     [{ checks, maintenance: [{ name: 'x', cron: '0 2 * * *' }] }, /expected "duration" beside "cron"/],
+    ...[
+      '99 2 * * *',
+      '0 24 * * *',
+      '0 2 0 * *',
+      '0 2 * 13 *',
+      '0 2 * * 8',
+      '0 2 * *',
+      '0 2 * * mond',
+      '5/10 * * * *',
+      '* * * * *-',
+      '0 2-1 * * *',
+    ].map((cron): [object, RegExp] => [{ checks, maintenance: [{ name: 'x', cron, duration: '1 hour' }] }, /expected a cron expression/]),
     [{ checks, maintenance: [{ name: 'x', from: '02:00' }] }, /"from" with "to"/],
     [{ checks, maintenance: [{ name: 'x', from: '2:00', to: '03:00' }] }, /expected a time of day/],
     [{ checks, maintenance: [{ name: 'x', from: '02:00', to: '03:00', days: ['so'] }] }, /expected days out of mon/],
@@ -197,6 +209,15 @@ describe('the policy', () => {
   ])('says of %j what is wrong', (health, message) => {
     expect(wrong(health)).toMatch(message)
   })
+
+  it.each(['0 2 * * 0', '*/15 0-6,22 1,15 jan-mar MON-FRI', '30 4 1-7/2 * 7', '0 0 * * *'])(
+    'takes the cron expression "%s", which croner takes too',
+    async (cron) => {
+      const window = { name: 'x', cron, duration: '1 hour' }
+      expect(wrong({ checks, maintenance: [window] })).toBe('accepted')
+      expect((await occurrences(window, 'UTC', new Date('2026-01-01'), new Date('2027-01-01'))).length).toBeGreaterThan(0)
+    },
+  )
 
   it('says which check the status page names that there is not', () => {
     for (const status of [{ checks: ['shp'] }, { plots: ['shp'] }, { names: { shp: 'Shop' } }, { groups: { All: ['shp'] } }])

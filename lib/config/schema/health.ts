@@ -1,7 +1,8 @@
 import * as z from 'zod/mini'
 import { canonicalName } from '../check-name.ts'
+import { isCron } from '../cron-fields.ts'
 import { nearest } from '../nearest.ts'
-import { byteSize, cron, duration, name, url } from './primitives.ts'
+import { byteSize, duration, name, url } from './primitives.ts'
 
 const check = z.strictObject({
   /** A checker's name; the key of the entry where it is absent. `url` checks any address. */
@@ -27,7 +28,7 @@ const maintenanceWindow = z
   .strictObject({
     name,
     title: z.optional(name),
-    cron: z.optional(cron),
+    cron: z.optional(z.string().check(z.refine(isCron, 'expected a cron expression of five fields such as "0 2 * * 0"'))),
     duration: z.optional(duration),
     /** Default: every day. */
     days: z.optional(
