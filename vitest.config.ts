@@ -1,8 +1,5 @@
 import { defineConfig } from 'vitest/config'
 
-// A replication slot waits, when it is made, for every transaction that is open on the server: these tests have one of their own.
-const increments = 'tests/backup/increments/**/*.test.ts'
-
 export default defineConfig({
   test: {
     // The default on two cores is one; much of the time is waiting for heartbeats, locks and the disk.
@@ -14,19 +11,7 @@ export default defineConfig({
         test: {
           name: 'fast',
           include: ['tests/**/*.test.ts'],
-          exclude: ['tests/**/*.long.test.ts', 'tests/**/*.host.test.ts', 'tests/**/*.browser.test.ts', increments],
-          globalSetup: ['tests/support/global-setup.ts'],
-          setupFiles: ['tests/support/setup.ts'],
-          testTimeout: 30_000,
-          hookTimeout: 60_000,
-        },
-      },
-      {
-        test: {
-          name: 'increments',
-          include: [increments],
-          exclude: ['tests/**/*.long.test.ts'],
-          fileParallelism: false,
+          exclude: ['tests/**/*.long.test.ts', 'tests/**/*.host.test.ts', 'tests/**/*.browser.test.ts'],
           globalSetup: ['tests/support/global-setup.ts'],
           setupFiles: ['tests/support/setup.ts'],
           testTimeout: 30_000,

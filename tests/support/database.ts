@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import { afterAll, beforeAll, inject } from 'vitest'
+import { afterAll, beforeAll } from 'vitest'
 import { type Database, openDatabase } from '../../lib/platform/db.ts'
+import { serverUrl } from './own-server.ts'
 
 export interface TestDatabase {
   db: Database
@@ -11,7 +12,7 @@ export interface TestDatabase {
 
 /** A new database; a clone of the migrated template, unless `template: 'template0'` asks for an empty one. */
 export async function createTestDatabase(options: { template?: string } = {}): Promise<TestDatabase> {
-  const pattern = inject('postgresUrl')
+  const pattern = serverUrl()
   const name = `test_${randomBytes(6).toString('hex')}`
   const admin = openDatabase({ sessionUrl: pattern.replace('%s', 'postgres'), maxConnections: 1 })
   // Without fsync copying the files is cheaper than logging every page of them.

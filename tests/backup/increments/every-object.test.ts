@@ -8,8 +8,11 @@ import { backupDatabase, restoreAt, stopIncrements, takeIncrement, verifyBackup 
 import type { Context } from '../../../lib/platform/context.ts'
 import { CaretakerError } from '../../../lib/platform/errors.ts'
 import { createTestDatabase, type TestDatabase } from '../../support/database.ts'
+import { useOwnServer } from '../../support/own-server.ts'
 import { createProject, type Project, projectContext, putFile } from '../files/project.ts'
 import { timeOf } from './workload.ts'
+
+useOwnServer()
 
 /*
  * Everything that a backup with files and increments is made of, one object after the other: with a bit changed, cut short, made

@@ -14,7 +14,10 @@ import type { Context } from '../../../lib/platform/context.ts'
 import { hasCode } from '../../../lib/platform/errors.ts'
 import { testContext, testEncryptionKey } from '../../support/context.ts'
 import { createTestDatabase, type TestDatabase } from '../../support/database.ts'
+import { useOwnServer } from '../../support/own-server.ts'
 import { random, schema, stateOf, timeOf, work } from './workload.ts'
+
+useOwnServer()
 
 const seed = Number(process.env.SEED ?? randomInt(2 ** 31))
 const kills = Number(process.env.KILLS ?? 12)

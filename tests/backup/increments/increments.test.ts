@@ -1,7 +1,7 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, inject, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { backupDatabase, pruneIncrements, restoreAt, stopIncrements, takeIncrement } from '../../../lib/backup/index.ts'
 import { defineConfig, type PolicyInput } from '../../../lib/config/index.ts'
 import { openObjectStore } from '../../../lib/drivers/objects/index.ts'
@@ -12,7 +12,10 @@ import { CaretakerError, hasCode } from '../../../lib/platform/errors.ts'
 import type { ObjectStore } from '../../../lib/platform/objects.ts'
 import { testContext } from '../../support/context.ts'
 import { createTestDatabase, type TestDatabase } from '../../support/database.ts'
+import { serverUrl, useOwnServer } from '../../support/own-server.ts'
 import { timeOf } from './workload.ts'
+
+useOwnServer()
 
 let source: TestDatabase
 let folder: string
@@ -199,7 +202,7 @@ test('a role that owns the database and may replicate needs no more', async () =
   await source.db.execute(
     `create role ${role} login replication; alter database ${source.name} owner to ${role}; alter table t owner to ${role}`,
   )
-  const db = openDatabase({ sessionUrl: inject('postgresUrl').replace('postgres@', `${role}@`).replace('%s', source.name) })
+  const db = openDatabase({ sessionUrl: serverUrl().replace('postgres@', `${role}@`).replace('%s', source.name) })
   try {
     const plain = contextOf({}, db)
     await takeIncrement(plain)
@@ -218,7 +221,7 @@ describe('where increments are not possible', () => {
   test('a role without REPLICATION is told so, and backs up all the same', async () => {
     const role = `plain_${source.name}`
     await source.db.execute(`create role ${role} login; alter database ${source.name} owner to ${role}; alter table t owner to ${role}`)
-    const db = openDatabase({ sessionUrl: inject('postgresUrl').replace('postgres@', `${role}@`).replace('%s', source.name) })
+    const db = openDatabase({ sessionUrl: serverUrl().replace('postgres@', `${role}@`).replace('%s', source.name) })
     try {
       const plain = contextOf({}, db)
       const report = await takeIncrement(plain)
@@ -381,10 +384,10 @@ test('a role that is no superuser restores too: foreign keys are made again, and
     create trigger fires after insert or delete on child for each row execute function fire();
     alter table child enable row level security, force row level security;
     create role ${role} login createrole createdb`)
-  const admin = openDatabase({ sessionUrl: inject('postgresUrl').replace('%s', 'postgres'), maxConnections: 1 })
+  const admin = openDatabase({ sessionUrl: serverUrl().replace('%s', 'postgres'), maxConnections: 1 })
   const name = `restored_${source.name}`
   await admin.execute(`create database ${name} owner ${role} template template0`)
-  const url = inject('postgresUrl').replace('postgres@', `${role}@`).replace('%s', name)
+  const url = serverUrl().replace('postgres@', `${role}@`).replace('%s', name)
   const target = openDatabase({ sessionUrl: url, maxConnections: 2 })
   try {
     await takeIncrement(ctx)

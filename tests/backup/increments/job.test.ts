@@ -18,7 +18,9 @@ import type { JobOutcome } from '../../../lib/platform/job.ts'
 import { openRun } from '../../maintenance/job-run.ts'
 import { testContext } from '../../support/context.ts'
 import { createTestDatabase, useTestDatabase } from '../../support/database.ts'
+import { useOwnServer } from '../../support/own-server.ts'
 
+useOwnServer()
 const source = useTestDatabase()
 let folder: string
 let ctx: Context

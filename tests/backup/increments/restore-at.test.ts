@@ -11,8 +11,10 @@ import type { Context } from '../../../lib/platform/context.ts'
 import { hasCode } from '../../../lib/platform/errors.ts'
 import { testContext } from '../../support/context.ts'
 import { createTestDatabase, type TestDatabase, useTestDatabase } from '../../support/database.ts'
+import { useOwnServer } from '../../support/own-server.ts'
 import { random, schema, stateOf, timeOf, work } from './workload.ts'
 
+useOwnServer()
 const source = useTestDatabase({ template: 'template0' })
 let folder: string
 let identity: string

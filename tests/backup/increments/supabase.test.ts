@@ -11,7 +11,10 @@ import { openDatabase } from '../../../lib/platform/db.ts'
 import { hasCode } from '../../../lib/platform/errors.ts'
 import { testContext } from '../../support/context.ts'
 import { createTestDatabase, type TestDatabase } from '../../support/database.ts'
+import { useOwnServer } from '../../support/own-server.ts'
 import { asProjectRole, makeProject } from '../project.ts'
+
+useOwnServer()
 
 let source: TestDatabase
 let folder: string
