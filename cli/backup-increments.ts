@@ -4,7 +4,7 @@ import { CaretakerError } from '../lib/platform/errors.ts'
 import { readChoice, refuseMore, showProgress } from './backup-command.ts'
 import type { Command, Invocation } from './command.ts'
 import { bytes, duration } from './output.ts'
-import { describeReplay, replayErasures } from './replay-erasures.ts'
+import { describeReplay, type ReplayedErasures, replayErasures } from './replay-erasures.ts'
 
 /** `backup restore --at`: the state of a moment, from the full backup before it and the increments since. */
 export async function restoreMoment({ args, flags, out, context }: Invocation, targetUrl: string, at: string): Promise<void> {
@@ -15,16 +15,21 @@ export async function restoreMoment({ args, flags, out, context }: Invocation, t
   // Every change is a few small objects, dead a moment later. V8 lets the space for such grow to 96 MB all the same; kept as it is
   // now it costs a tenth more work, and transactions of a million rows (200 MB) take 230 MiB instead of 307 (measured).
   setFlagsFromString('--semi-space-growth-factor=1')
+  let replayed: ReplayedErasures | null = null
   const report = await restoreAt(ctx, {
     ...choice,
     at,
     id: args[0],
     targetUrl,
     clean: typeof flags.clean === 'string' ? flags.clean : undefined,
+    resume: flags.resume === true,
+    readAll: flags['read-all'] === true,
+    // Erasures since the moment are not in the increments that were repeated: they come last.
+    async beforeOpening() {
+      replayed = await replayErasures(ctx, targetUrl)
+    },
     onProgress: showProgress(out),
   })
-  // Erasures since the moment are not in the increments that were repeated: they come last.
-  const replayed = await replayErasures(ctx, targetUrl)
   const { base, reached } = report
   const followed =
     reached === null

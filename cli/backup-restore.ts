@@ -32,7 +32,7 @@ export const restore: Command = {
     if (!URL.canParse(flags.to) || !/^postgres(ql)?:$/.test(new URL(flags.to).protocol))
       throw new CaretakerError('invalid_input', '--to: expected postgres://USER:PASSWORD@HOST:PORT/EMPTY_DATABASE.')
     if (typeof flags.at !== 'string') return restoreBackupTo(invocation, id, flags.to)
-    for (const flag of ['resume', 'report', 'all-at-once'])
+    for (const flag of ['report', 'all-at-once'])
       if (flags[flag] !== undefined) throw new CaretakerError('bad_request', `--${flag} and --at exclude each other.`)
     return restoreMoment(invocation, flags.to, flags.at)
   },
@@ -61,8 +61,6 @@ async function restoreBackupTo({ flags, out, context }: Invocation, id: string, 
       },
       onProgress: showProgress(out),
     })
-    // Rows that are brought back into a database that is in use.
-    if (only !== undefined) replayed = await replayErasures(ctx, targetUrl)
     const written = { ...report, by: operator(), server: serverOf(targetUrl), replayedErasures: replayed }
     const reportFile = await file.write(written)
     out.result(

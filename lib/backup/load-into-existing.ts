@@ -26,16 +26,21 @@ export function selectTables(manifest: Manifest, names: readonly string[]): Mani
 
 /**
  * Brings the rows of one table back into a database that has the table, empty. They go into a temporary table first, are
- * compared there, and then move over in the same transaction; triggers of the app do not fire for them.
+ * compared there, and then move over in the same transaction, which runs `noting`, too; triggers of the app do not fire for them.
  * @throws {CaretakerError} `restore_target_not_empty`, `not_found`, `restore_mismatch`
  */
-export async function loadIntoExisting(loading: Loading, session: Session, table: ManifestTable): Promise<RestoredTable> {
+export async function loadIntoExisting(
+  loading: Loading,
+  session: Session,
+  table: ManifestTable,
+  noting: readonly string[],
+): Promise<RestoredTable> {
   const name = nameOf(table)
   const target = qualified(table.schema, table.name)
   await requireEmpty(session, name, target)
   let doneBytes = 0
   try {
-    return await moveIn(loading, session, table, (bytes) => {
+    return await moveIn(loading, session, table, noting, (bytes) => {
       doneBytes += bytes
       loading.onProgress?.({ phase: 'load', what: name, doneBytes, totalBytes: table.bytes })
     })
@@ -48,7 +53,13 @@ export async function loadIntoExisting(loading: Loading, session: Session, table
   }
 }
 
-async function moveIn(loading: Loading, session: Session, table: ManifestTable, onBytes: (bytes: number) => void): Promise<RestoredTable> {
+async function moveIn(
+  loading: Loading,
+  session: Session,
+  table: ManifestTable,
+  noting: readonly string[],
+  onBytes: (bytes: number) => void,
+): Promise<RestoredTable> {
   const name = nameOf(table)
   const target = qualified(table.schema, table.name)
   const staged = { ...table, schema: 'pg_temp', name: 'caretaker_staged' }
@@ -91,6 +102,7 @@ async function moveIn(loading: Loading, session: Session, table: ManifestTable, 
   if (moved !== table.rows)
     throw new CaretakerError('restore_mismatch', `${name}: ${moved} rows were restored; the backup holds ${table.rows}.`)
   await raiseSequences(loading.manifest, session, table, target)
+  for (const sql of noting) await session.execute(sql)
   await session.execute('commit')
   return { table: name, rows: moved, verified: true }
 }

@@ -1,6 +1,7 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Context } from '../platform/context.ts'
 import type { Session } from '../platform/db.ts'
-import { CaretakerError } from '../platform/errors.ts'
+import { CaretakerError, sqlState } from '../platform/errors.ts'
 import { cleanTarget, confirmClean } from './clean-target.ts'
 import { loadIntoExisting, selectTables } from './load-into-existing.ts'
 import { codeOf, type Loading, nameOf, type RestoredTable, reasonOf } from './load-tables.ts'
@@ -9,7 +10,17 @@ import { backupConnections } from './policy.ts'
 import type { OnProgress } from './progress.ts'
 import { claimTarget, tuneTarget } from './restore/claim-target.ts'
 import type { Obstacle } from './restore/early-opening.ts'
-import { digestOf, findRestore, Journal, type RestoreState, restoreSchema } from './restore/journal.ts'
+import {
+  type Bound,
+  digestOf,
+  dropRestore,
+  findRestore,
+  Journal,
+  type RestoreState,
+  restoreSchema,
+  resuming,
+  rowsSchema,
+} from './restore/journal.ts'
 import { type OpenedGroup, restoreAll, textOf } from './restore/restore-all.ts'
 import { type PhaseTime, Stopwatch } from './restore/stopwatch.ts'
 import type { ScriptRules, Skipped } from './run-script.ts'
@@ -34,6 +45,10 @@ export interface RestoreInput extends BackupChoice {
   openEarly?: Obstacle | undefined
   /** Called when every row is in, before the database is open; again, when a restore is resumed. */
   beforeOpening?: (() => Promise<unknown>) | undefined
+  /** What this restore is besides its backup. */
+  bound?: Bound | undefined
+  /** Called when the whole backup is in, before that is noted; again, when a restore is resumed. */
+  afterAll?: ((restored: { main: Session; journal: Journal; tables: readonly RestoredTable[] }) => Promise<void>) | undefined
   /** Read every row back and compare it, also where the proof needs only a part of them. */
   readAll?: boolean | undefined
   onProgress?: OnProgress
@@ -84,12 +99,8 @@ export async function restoreBackup(ctx: Context, input: RestoreInput): Promise<
   const startedAt = ctx.clock.now()
   if (input.clean !== undefined && input.resume === true)
     throw new CaretakerError('bad_request', '--clean and --resume exclude each other: the one starts anew, the other goes on.')
-  if (input.only !== undefined && input.only.length > 0)
-    for (const [flag, given] of [
-      ['--clean', input.clean !== undefined],
-      ['--resume', input.resume === true],
-    ] as const)
-      if (given) throw new CaretakerError('bad_request', `--only and ${flag} exclude each other.`)
+  if (input.only !== undefined && input.only.length > 0 && input.clean !== undefined)
+    throw new CaretakerError('bad_request', '--only and --clean exclude each other.')
   const store = await ctx.objects()
   const manifest = await selectBackup(ctx, store, { ...input, id: await meantBackup(ctx, input) })
   const opening = openBackup(ctx, store, manifest, input.identity)
@@ -121,7 +132,18 @@ export async function restoreBackup(ctx: Context, input: RestoreInput): Promise<
         onProgress: input.onProgress,
         stillJobs: input.stillJobs,
       }
-      return only === null ? await restoreWhole(ctx, input, loading, { stopwatch, stop }) : await restoreOnly(ctx, loading, only)
+      await claimTarget(sessions, {
+        resumed: input.resume === true,
+        signal: ctx.signal,
+        onWait: (pid) =>
+          input.onProgress?.({
+            phase: 'schema',
+            what: `the target: waiting for process ${pid} of an earlier restore to end`,
+            doneBytes: 0,
+            totalBytes: 0,
+          }),
+      })
+      return only === null ? await restoreWhole(ctx, input, loading, { stopwatch, stop }) : await restoreOnly(ctx, input, loading, only)
     } catch (error) {
       throw ctx.signal.aborted && !(error instanceof CaretakerError) ? ctx.signal.reason : error
     } finally {
@@ -181,22 +203,12 @@ async function restoreWhole(
   loading: Loading,
   run: { stopwatch: Stopwatch; stop: () => void },
 ): Promise<Restored> {
-  const { main, manifest, opening, sessions } = loading
+  const { main, manifest, opening } = loading
   const { stopwatch } = run
-  await claimTarget(sessions, {
-    resumed: input.resume === true,
-    signal: ctx.signal,
-    onWait: (pid) =>
-      input.onProgress?.({
-        phase: 'schema',
-        what: `the target: waiting for process ${pid} of an earlier restore to end`,
-        doneBytes: 0,
-        totalBytes: 0,
-      }),
-  })
+  const bound = input.bound ?? null
   const found = await findRestore(main)
   const resumed = found !== null && input.clean === undefined
-  if (resumed) requireSame(found, manifest, input.resume === true)
+  if (resumed) requireSame(found, manifest, bound, input.resume === true)
   const target = await inspectTarget(main, {
     url: input.targetUrl,
     ca: ctx.env.DATABASE_CA,
@@ -228,7 +240,9 @@ async function restoreWhole(
     )
   if (input.clean !== undefined) await cleanTarget(main)
   const early = input.openEarly !== undefined
-  const journal = resumed ? await Journal.resume(main) : await Journal.begin(main, manifest, { early, platform: platformNote(target) })
+  const journal = resumed
+    ? await Journal.resume(main)
+    : await Journal.begin(main, manifest, { early, platform: platformNote(target), bound })
   const rules: ScriptRules = { restrictKey: manifest.restrictKey, platform: target.platform }
   try {
     const all = await restoreAll({
@@ -244,6 +258,7 @@ async function restoreWhole(
       stopwatch,
       stop: run.stop,
     })
+    await input.afterAll?.({ main, journal, tables: all.tables })
     await journal.finish(main)
     return {
       target: target.name,
@@ -260,17 +275,28 @@ async function restoreWhole(
 }
 
 /** @throws {CaretakerError} `restore_target_not_empty` for what is half of another backup, or was not to be gone on with */
-function requireSame(found: RestoreState, manifest: Manifest, resume: boolean): void {
+function requireSame(found: RestoreState, manifest: Manifest, bound: Bound, resume: boolean): void {
   const state = `The target holds half a restore of backup ${found.backupId}, begun at ${found.startedAt.toISOString()}: ${found.tablesDone} tables are in.`
   const anew = 'start anew with --clean and its name'
   if (found.backupId !== manifest.id)
     throw new CaretakerError(
       'restore_target_not_empty',
-      `${state} Backup ${manifest.id} cannot be added to it: go on with \`backup restore ${found.backupId} --resume\`, or ${anew}.`,
+      `${state} Backup ${manifest.id} cannot be added to it: go on with \`${resuming(found.backupId, found.bound)}\`, or ${anew}.`,
+    )
+  if (!isDeepStrictEqual(found.bound, bound))
+    throw new CaretakerError(
+      'restore_target_not_empty',
+      sameMoment(found.bound, bound)
+        ? `${state} Other increments lead to that moment by now: ${anew}.`
+        : `${state} It was another one than this: go on with \`${resuming(found.backupId, found.bound)}\`, or ${anew}.`,
     )
   if (found.manifestSha256 !== digestOf(manifest))
     throw new CaretakerError('backup_corrupt', `${state} The manifest of that backup was another one then: ${anew}.`)
   if (!resume) throw new CaretakerError('restore_target_not_empty', `${state} Go on with --resume, or ${anew}.`)
+}
+
+function sameMoment(one: Bound, other: Bound): boolean {
+  return one !== null && other !== null && 'at' in one && 'at' in other && one.at === other.at
 }
 
 function refuseOccupied(target: Target): void {
@@ -311,24 +337,42 @@ function hangUp(sessions: readonly Session[]): void {
   for (const { client } of sessions) (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy()
 }
 
-async function restoreOnly(ctx: Context, loading: Loading, only: readonly ManifestTable[]): Promise<Restored> {
+/** Each table is restored in one transaction, which notes it: what is there is not touched by a run that goes on. */
+async function restoreOnly(ctx: Context, input: RestoreInput, loading: Loading, only: readonly ManifestTable[]): Promise<Restored> {
   const { main, manifest, opening, onProgress } = loading
   // A wrong identity shows before the whole backup is read.
   await textOf(opening, manifest, 'pre-data')
+  const bound = { only: only.map(nameOf).sort() }
+  const found = await findRestore(main, rowsSchema)
+  // Each table is whole or not there: what another run has brought back is in nobody's way.
+  if (found !== null && input.resume === true) requireSame(found, manifest, bound, true)
   await checkObjects(opening, manifest.objects, onProgress)
-  const [target] = await main.query<{ name: string }>('select current_database()::text as name')
+  if (input.resume !== true) await dropRestore(main)
+  const journal = found !== null && input.resume === true ? await Journal.resume(main, rowsSchema) : await beginRows(main, manifest, bound)
+  const [target] = await main.query<{ name: string }>('select current_database() as name')
   const tables: RestoredTable[] = []
   const byName = new Map(only.map((table) => [nameOf(table), table]))
-  // Parents first: the foreign keys are there.
-  for (const name of await foreignKeyOrder(main, [...byName.keys()])) {
-    const table = byName.get(name)
-    if (table === undefined) continue
-    try {
-      tables.push(await loadIntoExisting(loading, main, table))
-    } catch (error) {
-      throw ctx.signal.aborted || tables.length > 0 ? partly(ctx, error, tables, byName) : error
+  try {
+    // Parents first: the foreign keys are there.
+    for (const name of await foreignKeyOrder(main, [...byName.keys()])) {
+      const table = byName.get(name)
+      if (table === undefined) continue
+      const step = `rows:${name}`
+      if (journal?.isDone(step) !== true) {
+        const note = journal?.noting(step)
+        await loadIntoExisting(loading, main, table, note === undefined ? [] : [note.sql])
+        note?.done()
+      }
+      tables.push({ table: name, rows: table.rows, verified: true })
     }
+    await input.beforeOpening?.()
+  } catch (error) {
+    // With nothing to go on with, nothing is left behind.
+    if (tables.length > 0 || ctx.signal.aborted) throw partly(ctx, error, tables, { manifest, bound, noted: journal !== null })
+    await dropRestore(main).catch(() => undefined)
+    throw error
   }
+  await journal?.finish(main)
   return {
     target: target?.name ?? '',
     tables,
@@ -339,20 +383,38 @@ async function restoreOnly(ctx: Context, loading: Loading, only: readonly Manife
     groups: [],
     notEarly: null,
     notes: [],
-    runs: 1,
-    startedAt: null,
+    runs: journal?.runs ?? 1,
+    startedAt: journal?.startedAt ?? null,
     subscriptions: [],
   }
 }
 
+/** null where the role may not make a schema: then nothing is noted, and nothing can be resumed. */
+async function beginRows(session: Session, manifest: Manifest, bound: Bound): Promise<Journal | null> {
+  try {
+    return await Journal.begin(session, manifest, { bound })
+  } catch (error) {
+    if (sqlState(error) !== '42501') throw error
+    return null
+  }
+}
+
 /** Each table is restored whole or not at all: which are is what one has to know. */
-function partly(ctx: Context, error: unknown, done: readonly RestoredTable[], wanted: ReadonlyMap<string, ManifestTable>): CaretakerError {
+function partly(
+  ctx: Context,
+  error: unknown,
+  done: readonly RestoredTable[],
+  { manifest, bound, noted }: { manifest: Manifest; bound: { only: string[] }; noted: boolean },
+): CaretakerError {
   const cause = ctx.signal.aborted ? ctx.signal.reason : error
   const names = done.map((table) => table.table)
-  const left = [...wanted.keys()].filter((name) => !names.includes(name))
+  const left = bound.only.filter((name) => !names.includes(name))
+  const next = noted
+    ? `\`${resuming(manifest.id, bound)}\`. What is noted of it is in the schema ${rowsSchema} of the target`
+    : left.map((name) => `--only ${name}`).join(' ')
   return new CaretakerError(
     codeOf(cause),
-    `${reasonOf(cause)} ${names.length === 0 ? 'No table is restored' : `Restored: ${names.join(', ')}`}. Go on with ${left.map((name) => `--only ${name}`).join(' ')}.`,
+    `${reasonOf(cause)} ${names.length === 0 ? 'No table is restored' : `Restored: ${names.join(', ')}`}. Go on with ${next}.`,
     { cause: error },
   )
 }

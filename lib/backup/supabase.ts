@@ -1,5 +1,6 @@
 import type { Queryable } from '../platform/db.ts'
 import type { LeftOut } from './catalogue.ts'
+import { rowsSchema } from './restore/journal.ts'
 import type { Statement } from './sql/split-statements.ts'
 
 /*
@@ -86,7 +87,9 @@ export async function isSupabase(db: Queryable): Promise<boolean> {
 
 /** What to read of the database: all of it, but for what the policy excludes and what is the platform's alone. */
 export async function sourceScope(db: Queryable, policy: { excludeSchemas: readonly string[] }): Promise<Scope> {
-  if (!(await isSupabase(db))) return { excludeSchemas: policy.excludeSchemas, excludeRows: [], sharedSchemas: [], leftOut: [] }
+  // What rows are being brought back by is not the database's own.
+  const always = [...policy.excludeSchemas, rowsSchema]
+  if (!(await isSupabase(db))) return { excludeSchemas: always, excludeRows: [], sharedSchemas: [], leftOut: [] }
   const closed = await db.query<{ name: string }>(
     `select n.nspname as name from pg_catalog.pg_namespace n
      where n.nspname = any ($1::text[]) and n.nspname <> all ($2::text[]) and (not has_schema_privilege(n.oid, 'usage') or exists (
@@ -100,7 +103,7 @@ export async function sourceScope(db: Queryable, policy: { excludeSchemas: reado
     [Object.keys(leftOutRows)],
   )
   return {
-    excludeSchemas: [...policy.excludeSchemas, ...closed.map((schema) => schema.name)],
+    excludeSchemas: [...always, ...closed.map((schema) => schema.name)],
     excludeRows: Object.keys(leftOutRows),
     sharedSchemas: platformSchemas,
     leftOut: [

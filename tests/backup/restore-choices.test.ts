@@ -7,7 +7,10 @@ import { promisify } from 'node:util'
 import { generateX25519Identity, identityToRecipient } from 'age-encryption'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { backupDatabase, exportBackup, restoreBackup } from '../../lib/backup/index.ts'
+import { readManifest } from '../../lib/backup/manifest.ts'
 import { runPgDump } from '../../lib/backup/pg-dump/run-pg-dump.ts'
+import { textOf } from '../../lib/backup/restore/restore-all.ts'
+import { openBackup } from '../../lib/backup/verify-backup.ts'
 import { defineConfig } from '../../lib/config/index.ts'
 import { openObjectStore } from '../../lib/drivers/objects/index.ts'
 import type { Context } from '../../lib/platform/context.ts'
@@ -86,6 +89,41 @@ describe('--only', () => {
         (select last_value from zoo.children_id_seq) as children_at, (select last_value from zoo.parents_id_seq) as parents_at`
       expect(await target.db.query(state)).toEqual(await source.db.query(state))
       expect(await schema(target.url)).toBe(await schema(source.url))
+    } finally {
+      await target.drop()
+    }
+  })
+
+  test('goes on with --resume where it was stopped, and a backup made meanwhile knows nothing of it', async () => {
+    const target = await createTestDatabase({ template: 'template0' })
+    try {
+      await restoreBackup(ctx, { id, identity, targetUrl: target.url })
+      await target.db.execute('truncate zoo.parents, zoo.children restart identity')
+      const only = ['zoo.children', 'zoo.parents']
+      const stopping = new AbortController()
+      const restore = (input: object, context = ctx) => restoreBackup(context, { id, identity, targetUrl: target.url, only, ...input })
+      const broken = restore(
+        { onProgress: ({ what }: { what: string }) => what === 'zoo.children' && stopping.abort(new Error('stopped')) },
+        { ...ctx, signal: stopping.signal },
+      )
+      await expect(broken).rejects.toMatchObject({
+        detail: expect.stringContaining(`Go on with \`backup restore ${id} --only zoo.children --only zoo.parents --resume\``),
+      })
+      const meanwhile = await backupDatabase({ ...ctx, db: target.db })
+      const { manifest } = await readManifest(await ctx.objects(), meanwhile.id)
+      expect(manifest.tables.some((table) => table.schema.startsWith('caretaker'))).toBe(false)
+      const schemaSql = await textOf(openBackup(ctx, await ctx.objects(), manifest, identity), manifest, 'pre-data')
+      expect(schemaSql).not.toContain('caretaker_restore')
+      expect(await codeOf(restore({ resume: true, only: ['zoo.parents'] }))).toBe('restore_target_not_empty')
+      // What the app does meanwhile with what is there is its own.
+      await target.db.execute(`insert into zoo.parents (code) values ('of the app')`)
+      const report = await restore({ resume: true })
+      expect(report).toMatchObject({ runs: 2, tables: [{ table: 'zoo.parents' }, { table: 'zoo.children' }] })
+      const children = 'select count(*)::int, sum(hashtextextended(t::text, 0)) from zoo.children t'
+      expect(await target.db.query(children)).toEqual(await source.db.query(children))
+      expect(await target.db.query(`select nspname from pg_namespace where nspname like 'caretaker%'`)).toEqual([])
+      // With nothing to go on with it begins; and what is there is never touched.
+      expect(await codeOf(restore({ resume: true }))).toBe('restore_target_not_empty')
     } finally {
       await target.drop()
     }

@@ -58,7 +58,9 @@ it('says what is open, and leaves a report without rows and without the password
   expect(ended.stdout).toContain(`The report is in restore-${id}.md.`)
   const report = await readFile(join(cwd, `restore-${id}.md`), 'utf8')
   expect(report).toContain(`Restored into the database "${target.name}" on 127.0.0.1:${new URL(target.url).port} by `)
-  expect(report).toMatch(/^2 of 2 tables are equal to what was dumped, by SHA-256; each sequence stands where it stood. Every row was read back.$/m)
+  expect(report).toMatch(
+    /^2 of 2 tables are equal to what was dumped, by SHA-256; each sequence stands where it stood. Every row was read back.$/m,
+  )
   expect(report).toMatch(/^- authentication, open after .*: public\.people$/m)
   expect(report).toContain('Nobody has been erased since.')
   expect(report).toContain('passwords of roles')
@@ -116,9 +118,6 @@ it('is interrupted with a sentence, and goes on with --resume', async () => {
   expect(await readFile(join(cwd, 'resumed.md'), 'utf8')).toContain('in 2 runs: it was broken off and resumed')
 })
 
-it.each([
-  [['--at', 'latest', '--resume'], '--resume and --at exclude each other.'],
-  [['--to', 'mysql://x@y/z'], '--to: expected postgres://'],
-])('%j is refused', async (more, message) => {
+it.each([[['--to', 'mysql://x@y/z'], '--to: expected postgres://']])('%j is refused', async (more, message) => {
   expect(await restore(...more)).toMatchObject({ code: 2, stderr: expect.stringContaining(message) })
 })

@@ -2,7 +2,8 @@ import type { Session } from '../../platform/db.ts'
 import { CaretakerError, sqlState } from '../../platform/errors.ts'
 import type { ColumnValue, TableName, Tuple } from './change-text.ts'
 import { formatInstant } from './instant.ts'
-import type { ChangeSink, Commit, RowChange } from './read-changes.ts'
+import { formatLsn, lsn } from './position.ts'
+import type { ChangeSink, Commit, Place, RowChange } from './read-changes.ts'
 import {
   deleteSql,
   deleteWholeRowSql,
@@ -18,6 +19,20 @@ export interface ApplyOptions {
   /** Tables that stay as the base has them, as `schema.table`. */
   frozen: ReadonlySet<string>
   onProgress?: (changes: number) => void
+  /** What an earlier run has repeated; null where there was none. */
+  from: Repeated | null
+  /** Gives the statement that notes how far it is, in the transaction that gets there. */
+  noting: (repeated: Repeated) => { sql: string; done(): void }
+}
+
+/** How far changes have been repeated; plain JSON. */
+export interface Repeated {
+  place: Place
+  lsn: string
+  at: string
+  transactions: number
+  changes: number
+  touched: string[]
 }
 
 type Operation = 'insert' | 'update' | 'delete'
@@ -68,6 +83,12 @@ export class ChangeApplier implements ChangeSink {
   constructor(session: Session, options: ApplyOptions) {
     this.#session = session
     this.#options = options
+    const { from } = options
+    if (from === null) return
+    this.changes = from.changes
+    this.transactions = from.transactions
+    this.last = { lsn: lsn(from.lsn), at: BigInt(from.at), place: from.place }
+    for (const table of from.touched) this.touched.add(table)
   }
 
   /*
@@ -104,10 +125,28 @@ export class ChangeApplier implements ChangeSink {
   /** Writes what waits and commits it. */
   async flush(): Promise<void> {
     for (const batch of [...this.#batches.values()]) await this.#write(batch)
-    if (this.#open) await this.#session.execute('commit')
+    if (this.#open) {
+      const note = this.#noting()
+      if (note !== null) await this.#session.execute(note.sql)
+      await this.#session.execute('commit')
+      note?.done()
+    }
     this.#open = false
     this.#sinceCommit = 0
     this.#options.onProgress?.(this.changes)
+  }
+
+  #noting(): { sql: string; done(): void } | null {
+    if (this.last === null) return null
+    const { place, at } = this.last
+    return this.#options.noting({
+      place,
+      lsn: formatLsn(this.last.lsn),
+      at: String(at),
+      transactions: this.transactions,
+      changes: this.changes,
+      touched: [...this.touched],
+    })
   }
 
   #tableOf(name: TableName): TargetTable {

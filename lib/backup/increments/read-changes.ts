@@ -11,6 +11,13 @@ export interface Commit {
   lsn: bigint
   /** Microseconds. */
   at: bigint
+  /** Which it is: of a segment's transactions, from 0. */
+  place: Place
+}
+
+export interface Place {
+  segment: number
+  transaction: number
 }
 
 /** Takes the changes of one transaction after the other. */
@@ -25,7 +32,9 @@ export interface Replay {
   /** `pg_current_snapshot()` of the base: what it holds is not repeated. */
   visible: string
   /** Ends before the transaction of this ordinal (of a segment, from 0). */
-  stop: { segment: number; transaction: number } | null
+  stop: Place | null
+  /** Begins after this one: all up to it have been repeated. */
+  after?: Place | null
 }
 
 /** Gives the changes of `segments`, as far as the base does not hold them, to `sink`. */
@@ -41,6 +50,9 @@ export async function replaySegments(opening: Opening, segments: readonly Segmen
     const digest = new Digest()
     let ordinal = -1
     let wanted = false
+    const { after = null } = replay
+    const isDone = (transaction: number) =>
+      after !== null && (segment.number < after.segment || (segment.number === after.segment && transaction <= after.transaction))
     try {
       await readObjectInto(opening, segment.object, [
         async (from: AsyncIterable<Buffer>) => {
@@ -54,13 +66,13 @@ export async function replaySegments(opening: Opening, segments: readonly Segmen
               const change = parse(segment, unescapeCopy(data.toString('utf8')))
               if (change.kind === 'begin') {
                 ordinal++
-                wanted = ordinal < stopAt && !snapshot.holds(fullTransactionId(change.transaction, reference))
+                wanted = ordinal < stopAt && !isDone(ordinal) && !snapshot.holds(fullTransactionId(change.transaction, reference))
               } else if (change.kind === 'commit') {
                 const at = parseInstant(change.at) ?? 0n
                 const end = lsn(position)
                 if (wanted && end <= reached)
                   throw new CaretakerError('backup_corrupt', `Increment ${segment.number} repeats what is before it.`)
-                if (wanted) await sink.commit({ lsn: end, at })
+                if (wanted) await sink.commit({ lsn: end, at, place: { segment: segment.number, transaction: ordinal } })
                 reached = end > reached ? end : reached
               } else if (change.kind !== 'message') {
                 const done = sink.change(change)

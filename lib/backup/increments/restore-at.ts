@@ -1,17 +1,20 @@
+import { createHash } from 'node:crypto'
 import type { Context } from '../../platform/context.ts'
 import { qualified, type Session } from '../../platform/db.ts'
 import { CaretakerError, sqlState } from '../../platform/errors.ts'
 import { parseIdentities } from '../age/index.ts'
+import type { RestoredTable } from '../load-tables.ts'
 import type { ManifestTable } from '../manifest.ts'
 import type { Opening } from '../object-stream.ts'
 import type { OnProgress } from '../progress.ts'
+import { findRestore, type Journal } from '../restore/journal.ts'
 import { type RestoreReport, restoreBackup } from '../restore-backup.ts'
 import type { BackupChoice } from '../select-backup.ts'
 import { literal } from '../sequences.ts'
-import { pinSession, serverVersion, withSessions } from '../sessions.ts'
+import { withSessions } from '../sessions.ts'
 import type { TrustInput } from '../signing/index.ts'
 import { checkObjects } from '../verify-backup.ts'
-import { ChangeApplier } from './apply-changes.ts'
+import { ChangeApplier, type Repeated } from './apply-changes.ts'
 import { formatInstant, parseInstant } from './instant.ts'
 import { planRestore, type RestorePlan } from './plan-restore.ts'
 import { formatLsn } from './position.ts'
@@ -30,6 +33,11 @@ export interface RestoreAtInput extends Omit<BackupChoice, 'id'> {
   /** The empty database to restore into. A secret. */
   targetUrl: string
   clean?: string | undefined
+  /** Go on with the restore of this moment that the target holds a part of; from the beginning where it is empty. */
+  resume?: boolean | undefined
+  readAll?: boolean | undefined
+  /** Called when the moment is reached, before the restore is noted to be at its end; again, when it is resumed. */
+  beforeOpening?: (() => Promise<unknown>) | undefined
   onProgress?: OnProgress
 }
 
@@ -61,24 +69,35 @@ export interface RestoreAtReport {
  */
 export async function restoreAt(ctx: Context, input: RestoreAtInput): Promise<RestoreAtReport> {
   const startedMs = ctx.clock.monotonicMs()
-  const plan = await planRestore(ctx, input)
+  const begun = input.resume === true ? await meantMoment(ctx, input) : null
+  const plan = await planRestore(ctx, { ...input, ...begun })
   const opening = plan.segments.length === 0 ? null : await openSegments(ctx, plan, input)
   const survey = opening === null ? null : await surveyPlan(plan, opening)
   if (plan.segments.length > 0) await checkTarget(ctx, input)
+  let applied = nothingApplied
+  let frozen = new Map<string, string>()
   const base = await restoreBackup(ctx, {
     ...trusting(input),
     id: plan.base.id,
     targetUrl: input.targetUrl,
     clean: input.clean,
+    resume: input.resume,
+    readAll: input.readAll,
+    bound: { at: formatInstant(plan.at), increments: digestOfSegments(plan, survey) },
+    async afterAll({ main, journal, tables }) {
+      frozen = frozenTables(plan, tables, survey)
+      if (opening !== null && survey !== null)
+        applied = await applyPlan(main, {
+          plan,
+          opening,
+          survey,
+          journal,
+          frozen: new Set(frozen.keys()),
+          onProgress: input.onProgress,
+        })
+      await input.beforeOpening?.()
+    },
     ...(input.onProgress === undefined ? {} : { onProgress: input.onProgress }),
-  })
-  const frozen = frozenTables(plan, base, survey)
-  const applied = await withSessions(input.targetUrl, ctx.env.DATABASE_CA, 1, async ([session]) => {
-    if (session === undefined) throw new CaretakerError('internal', 'A restore needs a connection.')
-    await pinSession(session, (await serverVersion(session)).number, { lockTimeoutMs: 0 })
-    return opening === null || survey === null
-      ? nothingApplied
-      : applyPlan(session, { plan, opening, survey, frozen: new Set(frozen.keys()), onProgress: input.onProgress })
   })
   const { reached } = applied
   return {
@@ -101,6 +120,27 @@ export async function restoreAt(ctx: Context, input: RestoreAtInput): Promise<Re
     ],
     durationMs: Math.round(ctx.clock.monotonicMs() - startedMs),
   }
+}
+
+/** What a restore that was broken off means: `latest` is by now another moment perhaps, and the newest full backup another one. */
+async function meantMoment(ctx: Context, input: RestoreAtInput): Promise<{ at: string; id: string } | null> {
+  const found = await withSessions(input.targetUrl, ctx.env.DATABASE_CA, 1, async ([session]) =>
+    session === undefined ? null : findRestore(session),
+  )
+  if (found?.bound == null || !('at' in found.bound)) return null
+  const { at } = found.bound
+  const asked = input.at === 'latest' ? null : parseInstant(input.at)
+  const other = input.id !== undefined && input.id !== 'latest' && input.id !== found.backupId
+  // What is not the same is refused when the full backup is looked at: here only what was left open is filled in.
+  return asked !== null && asked !== parseInstant(at) ? null : { at, id: other ? (input.id ?? '') : found.backupId }
+}
+
+/** Changes when anything would be repeated otherwise. */
+function digestOfSegments(plan: RestorePlan, survey: Survey | null): string {
+  const objects = plan.segments.map(({ number, object }) => [number, object?.contentSha256 ?? null])
+  return createHash('sha256')
+    .update(JSON.stringify([plan.stream?.id ?? null, objects, survey?.stop ?? null]))
+    .digest('hex')
 }
 
 /** What would end the restore behind the full backup is said before it. */
@@ -167,9 +207,9 @@ function columnsOf(table: ManifestTable): ReadonlySet<string> | null {
 }
 
 /** Tables that stay as the base has them, each with the reason. */
-function frozenTables(plan: RestorePlan, base: RestoreReport, survey: Survey | null): Map<string, string> {
+function frozenTables(plan: RestorePlan, tables: readonly RestoredTable[], survey: Survey | null): Map<string, string> {
   const frozen = new Map<string, string>()
-  for (const table of base.tables) if (table.problem !== undefined) frozen.set(table.table, table.problem)
+  for (const table of tables) if (table.problem !== undefined) frozen.set(table.table, table.problem)
   for (const table of plan.base.tables)
     if (table.condition !== null) frozen.set(`${table.schema}.${table.name}`, 'The table belongs to an extension.')
   for (const [name, since] of survey?.gaps ?? [])
@@ -186,6 +226,7 @@ interface Application {
   plan: RestorePlan
   opening: Opening
   survey: Survey
+  journal: Journal
   frozen: ReadonlySet<string>
   onProgress: OnProgress | undefined
 }
@@ -201,17 +242,25 @@ interface Applied {
 const nothingApplied: Applied = { reached: null, transactions: 0, changes: 0, stilled: null, problems: [] }
 
 async function applyPlan(session: Session, application: Application): Promise<Applied> {
-  const { plan, opening, survey, frozen, onProgress } = application
+  const { plan, opening, survey, journal, frozen, onProgress } = application
   const total = plan.segments.reduce((sum, segment) => sum + segment.changes, 0)
   const tables = await readTargetTables(session)
-  const stilled = await stillTarget(session)
+  const stilled = await stillTarget(session, journal)
   const known = new Set(plan.base.tables.map((table) => `${table.schema}.${table.name}`))
+  const repeated = (journal.detailOf('changes') as Repeated | undefined) ?? null
   const applier = new ChangeApplier(session, {
+    from: repeated,
+    noting: (far) => journal.moving('changes', far),
     tables: new Map([...tables].filter(([name]) => known.has(name))),
     frozen,
     onProgress: (changes) => onProgress?.({ phase: 'load', what: `changes: ${changes} of at most ${total}`, doneBytes: 0, totalBytes: 0 }),
   })
-  await replaySegments(opening, plan.segments, { visible: plan.base.snapshot.visible, stop: survey.stop }, applier)
+  await replaySegments(
+    opening,
+    plan.segments,
+    { visible: plan.base.snapshot.visible, stop: survey.stop, after: repeated?.place ?? null },
+    applier,
+  )
   await applier.flush()
   const problems = await setSequences(session, plan.last)
   problems.push(...(await stilled.restore(applier.touched)))

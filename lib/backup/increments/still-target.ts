@@ -1,5 +1,6 @@
 import { identifier, type Session } from '../../platform/db.ts'
 import { CaretakerError, sqlState } from '../../platform/errors.ts'
+import type { Journal } from '../restore/journal.ts'
 import { literal } from '../sequences.ts'
 
 export interface Stilled {
@@ -9,8 +10,42 @@ export interface Stilled {
   restore(touched: ReadonlySet<string>): Promise<string[]>
 }
 
-/** Keeps triggers, rules and foreign keys still: the changes that they made in the source are in the increments. */
-export async function stillTarget(session: Session): Promise<Stilled> {
+/**
+ * Keeps triggers, rules and foreign keys still: the changes that they made in the source are in the increments. What a run that was broken
+ * off has dropped is in the journal, and brought back by the one that goes on.
+ */
+export async function stillTarget(session: Session, journal: Journal): Promise<Stilled> {
+  const step = 'stilled'
+  if (!journal.isDone(step)) {
+    const stilled = await stillSession(session)
+    if (stilled !== null) return stilled
+    await dropByOwner(session, (back) => journal.noting(step, back))
+  }
+  const back = journal.detailOf(step) as { sql: string; what: string }[]
+  return {
+    how: 'foreign keys dropped and made again',
+    async restore() {
+      for (const [at, { sql, what }] of back.entries()) {
+        const again = journal.noting(`${step}:${at}`)
+        if (journal.isDone(`${step}:${at}`)) continue
+        try {
+          await session.client.query(`begin; ${sql}; ${again.sql}; commit`)
+          again.done()
+        } catch (error) {
+          throw new CaretakerError(
+            'restore_mismatch',
+            `${what} does not hold in what was restored: ${error instanceof Error ? error.message : 'unknown'}.`,
+            { cause: error },
+          )
+        }
+      }
+      return []
+    },
+  }
+}
+
+/** null where the role may not. */
+async function stillSession(session: Session): Promise<Stilled | null> {
   try {
     await session.execute(`set session_replication_role = 'replica'`)
     return {
@@ -22,24 +57,7 @@ export async function stillTarget(session: Session): Promise<Stilled> {
     }
   } catch (error) {
     if (sqlState(error) !== '42501') throw error
-  }
-  const back = await dropByOwner(session)
-  return {
-    how: 'foreign keys dropped and made again',
-    async restore() {
-      for (const { sql, what } of back) {
-        try {
-          await session.execute(sql)
-        } catch (error) {
-          throw new CaretakerError(
-            'restore_mismatch',
-            `${what} does not hold in what was restored: ${error instanceof Error ? error.message : 'unknown'}.`,
-            { cause: error },
-          )
-        }
-      }
-      return []
-    },
+    return null
   }
 }
 
@@ -59,10 +77,13 @@ export async function requireStillable(session: Session, target: { cleaned: bool
 }
 
 /**
- * What an owner may do instead. Returns the statements that undo it.
+ * What an owner may do instead, in one transaction that notes the statements that undo it.
  * @throws {CaretakerError} `forbidden` where a table of another owner would act on its own: a trigger that adds the rows again
  */
-async function dropByOwner(session: Session): Promise<{ sql: string; what: string }[]> {
+async function dropByOwner(
+  session: Session,
+  noting: (back: { sql: string; what: string }[]) => { sql: string; done(): void },
+): Promise<void> {
   await refuseForeign(session, 'The target holds the full backup as it was. Empty it and restore with')
   const rows = await session.query<{ still: string; back: string; what: string; comment: string | null }>(
     `with mine as (
@@ -89,11 +110,14 @@ async function dropByOwner(session: Session): Promise<{ sql: string; what: strin
        from pg_catalog.pg_class c join mine m on m.oid = c.oid where c.relforcerowsecurity
      order by 1, 2`,
   )
+  const note = noting(
+    rows.flatMap(({ back, what, comment }) => [{ sql: back, what }, ...(comment === null ? [] : [{ sql: `comment on ${comment}`, what }])]),
+  )
+  await session.execute('begin')
   for (const { still } of rows) await session.execute(still)
-  return rows.flatMap(({ back, what, comment }) => [
-    { sql: back, what },
-    ...(comment === null ? [] : [{ sql: `comment on ${comment}`, what }]),
-  ])
+  await session.execute(note.sql)
+  await session.execute('commit')
+  note.done()
 }
 
 /** @throws {CaretakerError} `forbidden` where a table of another owner would act on its own; `instead` begins the sentence on what to do */

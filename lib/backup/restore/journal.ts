@@ -12,7 +12,16 @@ import type { Statement } from '../sql/split-statements.ts'
  * was killed at any moment goes on where it was. The schema is there from the first statement to the last.
  */
 
-const schema = 'caretaker_restore'
+/** Of a restore of everything. */
+export const restoreSchema = 'caretaker_restore'
+
+/**
+ * Of one that brings rows back into a database that is in use, and may be backed up meanwhile: backups leave it out. One that has the other
+ * schema is half a restore itself.
+ */
+export const rowsSchema = 'caretaker_restore_rows'
+
+type RestoreSchema = typeof restoreSchema | typeof rowsSchema
 
 export interface RestoreState {
   backupId: string
@@ -21,27 +30,46 @@ export interface RestoreState {
   startedAt: Date
   runs: number
   tablesDone: number
+  bound: Bound
+}
+
+/** What a restore is, besides its backup; the one that goes on must be the same. null: of the whole backup, and nothing after it. */
+export type Bound =
+  | null
+  /** Rows of these tables, as `schema.table`, in order of their names. */
+  | { only: string[] }
+  /** The state of a moment, by these increments (a hash). */
+  | { at: string; increments: string }
+
+/** The command that goes on with a restore. */
+export function resuming(backupId: string, bound: Bound): string {
+  if (bound === null) return `backup restore ${backupId} --resume`
+  if ('at' in bound) return `backup restore --at ${bound.at} --resume`
+  return `backup restore ${backupId} ${bound.only.map((table) => `--only ${table}`).join(' ')} --resume`
 }
 
 /** The restore that the target holds half of; null where there is none. */
-export async function findRestore(session: Session): Promise<RestoreState | null> {
+export async function findRestore(session: Session, schema: RestoreSchema = restoreSchema): Promise<RestoreState | null> {
   const [there] = await session.query<{ exists: boolean }>(`select to_regclass($1) is not null as exists`, [`${schema}.restore`])
   if (there?.exists !== true) return null
   const [state] = await session.query<RestoreState & Record<string, unknown>>(
     `select backup_id as "backupId", manifest_sha256 as "manifestSha256", started_at as "startedAt", runs,
-       (select count(*)::float8 from ${schema}.done where step like 'rows:%') as "tablesDone" from ${schema}.restore`,
+       (select count(*)::float8 from ${schema}.done where step like 'rows:%') as "tablesDone", note -> 'bound' as bound from ${schema}.restore`,
   )
-  return state ?? null
+  return state === undefined ? null : { ...state, bound: state.bound ?? null }
+}
+
+/** Gives up what is left of one of which each table is whole, or not there. */
+export async function dropRestore(session: Session): Promise<void> {
+  await session.execute(`drop schema if exists ${rowsSchema} cascade`)
 }
 
 export function digestOf(manifest: Manifest): string {
   return createHash('sha256').update(JSON.stringify(manifest)).digest('hex')
 }
 
-/** The schema's name for messages that a person gets. */
-export const restoreSchema = schema
-
 export class Journal {
+  readonly #schema: RestoreSchema
   readonly #done: Map<string, unknown>
   readonly skipped: Skipped[]
   /** When the first run began. */
@@ -51,7 +79,13 @@ export class Journal {
   /** The first run meant to open tables early: what is not open is closed. */
   readonly early: boolean
 
-  private constructor(done: Map<string, unknown>, skipped: Skipped[], state: { startedAt: Date; runs: number; early: boolean }) {
+  private constructor(
+    schema: RestoreSchema,
+    done: Map<string, unknown>,
+    skipped: Skipped[],
+    state: { startedAt: Date; runs: number; early: boolean },
+  ) {
+    this.#schema = schema
     this.#done = done
     this.skipped = skipped
     this.startedAt = state.startedAt
@@ -60,23 +94,24 @@ export class Journal {
   }
 
   /** Begins, in one transaction: a restore either is known to the target or has not touched it. */
-  static async begin(session: Session, manifest: Manifest, note: Record<string, unknown>): Promise<Journal> {
+  static async begin(session: Session, manifest: Manifest, note: Record<string, unknown> & { bound: Bound }): Promise<Journal> {
+    const schema = note.bound !== null && 'only' in note.bound ? rowsSchema : restoreSchema
     await session.client.query(`create schema ${schema};
-comment on schema ${schema} is 'A restore by Caretaker is under way here, or was broken off: "caretaker backup restore ${manifest.id} --to URL --resume" goes on with it. Goes away with its end.';
+comment on schema ${schema} is 'A restore by Caretaker is under way here, or was broken off: "caretaker ${resuming(manifest.id, note.bound).replaceAll("'", "''")} --to URL" goes on with it. Goes away with its end.';
 create table ${schema}.restore (backup_id text not null, manifest_sha256 text not null, started_at timestamptz not null default clock_timestamp(), runs int not null default 1, note jsonb not null);
 create table ${schema}.done (step text primary key, at timestamptz not null default clock_timestamp(), detail jsonb);
 create table ${schema}.skipped (number int generated always as identity primary key, statement text not null, reason text not null);
 insert into ${schema}.restore (backup_id, manifest_sha256, note) values (${literal(manifest.id)}, ${literal(digestOf(manifest))}, ${literal(JSON.stringify(note))})`)
-    return Journal.#read(session)
+    return Journal.#read(session, schema)
   }
 
   /** Goes on with what an earlier run has begun. */
-  static async resume(session: Session): Promise<Journal> {
+  static async resume(session: Session, schema: RestoreSchema = restoreSchema): Promise<Journal> {
     await session.execute(`update ${schema}.restore set runs = runs + 1`)
-    return Journal.#read(session)
+    return Journal.#read(session, schema)
   }
 
-  static async #read(session: Session): Promise<Journal> {
+  static async #read(session: Session, schema: RestoreSchema): Promise<Journal> {
     const [state] = await session.query<{ startedAt: Date; runs: number; early: boolean }>(
       `select started_at as "startedAt", runs, coalesce((note ->> 'early')::bool, false) as early from ${schema}.restore`,
     )
@@ -85,18 +120,18 @@ insert into ${schema}.restore (backup_id, manifest_sha256, note) values (${liter
     const skipped = await session.query<Skipped & Record<string, unknown>>(
       `select statement, reason from ${schema}.skipped order by number`,
     )
-    return new Journal(new Map(done.map((row) => [row.step, row.detail])), skipped, state)
+    return new Journal(schema, new Map(done.map((row) => [row.step, row.detail])), skipped, state)
   }
 
   /** What the first run noted of the target as it was before. */
   static async noteOf(session: Session): Promise<Record<string, unknown>> {
-    const [row] = await session.query<{ note: Record<string, unknown> }>(`select note from ${schema}.restore`)
+    const [row] = await session.query<{ note: Record<string, unknown> }>(`select note from ${restoreSchema}.restore`)
     return row?.note ?? {}
   }
 
   /** `schema.table` of what earlier runs have loaded. */
   static async loadedTables(session: Session): Promise<Set<string>> {
-    const rows = await session.query<{ name: string }>(`select substr(step, 6) as name from ${schema}.done where step like 'rows:%'`)
+    const rows = await session.query<{ name: string }>(`select substr(step, 6) as name from ${restoreSchema}.done where step like 'rows:%'`)
     return new Set(rows.map((row) => row.name))
   }
 
@@ -113,7 +148,15 @@ insert into ${schema}.restore (backup_id, manifest_sha256, note) values (${liter
   noting(step: string, detail: unknown = null): { sql: string; done(): void } {
     const json = detail === null ? 'null' : `${literal(JSON.stringify(detail))}::jsonb`
     return {
-      sql: `insert into ${schema}.done (step, detail) values (${literal(step)}, ${json}) on conflict (step) do nothing`,
+      sql: `insert into ${this.#schema}.done (step, detail) values (${literal(step)}, ${json}) on conflict (step) do nothing`,
+      done: () => this.#done.set(step, detail),
+    }
+  }
+
+  /** The same for a step that moves on: what was noted before is replaced. */
+  moving(step: string, detail: unknown): { sql: string; done(): void } {
+    return {
+      sql: `insert into ${this.#schema}.done (step, detail) values (${literal(step)}, ${literal(JSON.stringify(detail))}::jsonb) on conflict (step) do update set detail = excluded.detail, at = clock_timestamp()`,
       done: () => this.#done.set(step, detail),
     }
   }
@@ -132,7 +175,7 @@ insert into ${schema}.restore (backup_id, manifest_sha256, note) values (${liter
 
   async skip(session: Session, skipped: readonly Skipped[]): Promise<void> {
     for (const one of skipped) {
-      await session.execute(`insert into ${schema}.skipped (statement, reason) values ($1, $2)`, [one.statement, one.reason])
+      await session.execute(`insert into ${this.#schema}.skipped (statement, reason) values ($1, $2)`, [one.statement, one.reason])
       this.skipped.push(one)
     }
   }
@@ -156,7 +199,7 @@ insert into ${schema}.restore (backup_id, manifest_sha256, note) values (${liter
   async finish(session: Session): Promise<void> {
     // Where this role may: so that no event trigger of the app stands in the way.
     await session.client.query(`set session_replication_role = 'replica'`).catch(() => undefined)
-    await patiently(() => session.client.query(`set local synchronous_commit = on; drop schema ${schema} cascade`))
+    await patiently(() => session.client.query(`set local synchronous_commit = on; drop schema ${this.#schema} cascade`))
   }
 }
 
