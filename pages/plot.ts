@@ -52,7 +52,7 @@ export interface LinePlot {
 const width = 640
 const height = 200
 const left = 72
-const bottom = 22
+const bottom = 28
 const top = 10
 
 /** Lines over time with a key, and the same figures as a table for who cannot see them. */
@@ -71,7 +71,7 @@ export function linePlot(plot: LinePlot): Html {
   const times = [0, 1 / 3, 2 / 3, 1].map((part) => {
     const at = new Date(from.getTime() + (to.getTime() - from.getTime()) * part)
     const anchor = part === 0 ? 'start' : part === 1 ? 'end' : 'middle'
-    return html`<text x="${short(x(at))}" y="${height - 6}" text-anchor="${anchor}">${plot.formatTime(at)}</text>`
+    return html`<text x="${short(x(at))}" y="${height - 4}" text-anchor="${anchor}">${plot.formatTime(at)}</text>`
   })
   const limit =
     plot.limit !== undefined &&
