@@ -110,6 +110,8 @@ describe('what is stored', () => {
     const ctx = healthContext(test.db, { health: { checks: { a: { kind: 'dns' }, never: { kind: 'dns' } } } })
     const from = ctx.clock.now()
     await recordLooks(ctx, [look('a', 'up')])
+    // What is to come is not unknown yet.
+    expect(await healthChanges(ctx, { from, to: new Date(from.getTime() + 10 * minute) })).toHaveLength(1)
     ctx.clock.advance(10 * minute)
     expect(await healthNow(ctx)).toMatchObject([
       { check: 'a', status: 'unknown', since: new Date(from.getTime() + 3 * minute), at: from },

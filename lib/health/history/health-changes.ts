@@ -1,3 +1,4 @@
+import { systemClock } from '../../platform/clock.ts'
 import type { Context } from '../../platform/context.ts'
 import { environmentOf } from '../environment.ts'
 import { type HealthChange, whole } from './status.ts'
@@ -16,11 +17,11 @@ export function healthChanges(ctx: Context, { from, to }: { from: Date; to: Date
      select check_name, at, status, cause from caretaker.health_changes
      where environment = $1::text and at >= $2::timestamptz and at < $3::timestamptz and check_name <> $4::text
      union all
-     -- The last look says nothing of the time after it was valid.
+     -- The last look says nothing of the time after it was valid; what is to come says nothing yet.
      select check_name, valid_until, 'unknown', null from caretaker.health_states
      where environment = $1::text and valid_until >= $2::timestamptz and valid_until < $3::timestamptz and check_name <> $4::text
-       and status <> 'unknown'
+       and status <> 'unknown' and valid_until <= coalesce($5::timestamptz, clock_timestamp())
      order by 2, 1`,
-    [environmentOf(ctx), from, to, whole],
+    [environmentOf(ctx), from, to, whole, ctx.clock === systemClock ? null : ctx.clock.now()],
   )
 }
