@@ -21,13 +21,15 @@ const everyMinute = '* * * * *'
 export const netlifySchedule = everyMinute
 
 /**
- * What Vercel's clock should call: the tick every minute, and each job at its own time as well, so that neither a lost tick
- * nor a lost firing is missed. The Hobby plan fires a cron once a day at most, some time within its hour.
+ * What Vercel's clock should call: the tick every minute, which fires what is due each minute, and every other job at its own time as
+ * well, so that neither a lost tick nor a lost firing is missed. The Hobby plan fires a cron once a day at most, some time within its hour.
  */
 export function vercelCrons(jobs: readonly Job[], plan: Plan): HostCrons {
   const own = jobs.filter(isScheduled).map(({ name, schedule }) => ({ name, schedule, crons: utcCrons(schedule) }))
   if (plan === 'pro') {
-    const crons = own.flatMap(({ name, crons: each }) => each.map((schedule) => ({ path: `/api/cron/${name}`, schedule })))
+    const crons = own.flatMap(({ name, crons: each }) =>
+      each.filter((schedule) => schedule !== everyMinute).map((schedule) => ({ path: `/api/cron/${name}`, schedule })),
+    )
     if (crons.length < mostCrons) return { crons: [{ path: '/api/cron/tick', schedule: everyMinute }, ...crons], notes: [] }
     return {
       crons: [{ path: '/api/cron/tick', schedule: everyMinute }],
