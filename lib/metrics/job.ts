@@ -5,10 +5,11 @@ import { askGauges } from './ask-gauges.ts'
 import { countLogs } from './count-logs.ts'
 import { countRuns } from './count-runs.ts'
 import { environmentOf } from './find-series.ts'
+import { appErrors } from './list-errors.ts'
 import { askOwnGauges } from './own-gauges.ts'
 import { captureHealth, type HealthLook } from './posthog.ts'
 import { pruneMetrics } from './prune.ts'
-import { readGauge } from './read-gauge.ts'
+import { readGauge, readNumber } from './read-gauge.ts'
 import { rollUp } from './roll-up.ts'
 
 /**
@@ -50,7 +51,7 @@ export async function metricsJob(
   return { status: 'done', result }
 }
 
-/** What the gauges of the policy say now. */
+/** What the gauges of the policy say now, and which of its other queries the database refuses. */
 export const planMetrics: JobPlan = async (ctx) => {
   const lines: PlanLine[] = []
   for (const [name, gauge] of Object.entries(ctx.config.metrics?.gauges ?? {})) {
@@ -64,5 +65,28 @@ export const planMetrics: JobPlan = async (ctx) => {
         action: `${line.action}: ${values.map(({ value }) => Number(value.toPrecision(4))).join(', ')}`.slice(0, 120),
       })
   }
-  return [...lines, { action: `sum up the minutes of ${environmentOf(ctx)}`, target: 'caretaker.metric_hours', count: null, unit: 'rows' }]
+  return [
+    ...lines,
+    ...(await refusedQueries(ctx)),
+    { action: `sum up the minutes of ${environmentOf(ctx)}`, target: 'caretaker.metric_hours', count: null, unit: 'rows' },
+  ]
+}
+
+/** The queries of the dashboard and of the app's errors, asked once: a wrong one shows before somebody misses its answer. */
+async function refusedQueries(ctx: Context): Promise<PlanLine[]> {
+  const policy = ctx.config.metrics
+  const figures = Object.entries(policy?.dashboard ?? {}).flatMap(([part, fields]) =>
+    Object.entries(fields ?? {}).flatMap(([name, figure]) =>
+      figure !== undefined && 'sql' in figure ? [[`metrics.dashboard.${part}.${name}`, figure.sql] as const] : [],
+    ),
+  )
+  const refused: PlanLine[] = []
+  const attempt = async (path: string, work: Promise<unknown>) => {
+    const problem = await work.then(() => undefined).catch((error: unknown) => String(describeError(error).message))
+    if (problem !== undefined)
+      refused.push({ action: `read ${path}`, target: 'the database', count: null, unit: 'rows', warnings: [problem] })
+  }
+  for (const [path, sql] of figures) await attempt(path, readNumber(ctx, path, sql))
+  if (policy?.errors !== undefined) await attempt('metrics.errors', appErrors(ctx, ctx.clock.now(), 1))
+  return refused
 }

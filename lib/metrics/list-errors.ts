@@ -69,7 +69,7 @@ export async function listErrors(ctx: Context, { from, to, limit }: { from: Date
 }
 
 /** The policy's query with :since filled in; columns `at` and `message`, and `what` where it has one. */
-async function appErrors(ctx: Context, since: Date, limit: number): Promise<ErrorEntry[]> {
+export async function appErrors(ctx: Context, since: Date, limit: number): Promise<ErrorEntry[]> {
   const policy = ctx.config.metrics?.errors
   if (policy === undefined) return []
   const uses = /(?<![:\w]):since\b/.test(policy.sql)

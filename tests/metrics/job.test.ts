@@ -115,6 +115,8 @@ describe('the job', () => {
     const ctx = metricsContext(test.db, {
       policy: {
         metrics: {
+          dashboard: { activeUsers: { daily: { sql: 'select count(*) from files' }, weekly: { sql: 'select nothing' } } },
+          errors: { sql: `select now()::text as at, 'x' as message` },
           gauges: {
             stored_bytes: { sql: 'select bucket, sum(bytes) as value from files group by bucket', every: '5 minutes', unit: 'bytes' },
             files: { sql: 'select count(*) from files -- all of them', every: '1 minute', labels: { app: 'test' } },
@@ -155,6 +157,8 @@ describe('the job', () => {
       ['measure writes', 1],
       ['measure words', 1],
       ['measure twice', 1],
+      ['read metrics.dashboard.activeUsers.weekly', 1],
+      ['read metrics.errors', 1],
       [`sum up the minutes of ${ctx.environment}`, 0],
     ])
   })
