@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { generateX25519Identity, identityToRecipient } from 'age-encryption'
-import { openDatabase } from '../lib/platform/db.ts'
+import { type Database, openDatabase } from '../lib/platform/db.ts'
 import { type LocalPostgres, startPostgres } from '../local/postgres.ts'
 import { printFigure } from './figures.ts'
 
@@ -15,7 +15,8 @@ import { printFigure } from './figures.ts'
  * `caretaker backup run` and `backup restore` of two tables of SIZE GB together, beside what else one would use. Runs take turns with
  * their yardsticks, so that a busy moment of the machine falls on both; a ratio is the median of the rounds' ratios of wall time. The server is one of its own:
  * PostgreSQL 17, or an older one from `.ci/` where the pg_dump on the path is older than that; or `--server`. Peak memory is of
- * the command and the processes it starts, together, as often as the system can be asked (Linux only).
+ * the command and the processes it starts, together, as often as the system can be asked. Work is the processor time of those and of a server
+ * on this machine: what others do at the same time is not in it. Both on Linux only.
  */
 
 const { values } = parseArgs({
@@ -29,6 +30,8 @@ const cli = join(import.meta.dirname, '..', 'cli', 'caretaker.js')
 
 interface Measured {
   ms: number
+  /** Processor time, of the command alone. 0 where it cannot be known. */
+  workMs: number
   /** 0 where it cannot be known. */
   peakMiB: number
   output: string
@@ -50,8 +53,12 @@ function measure(command: string, args: string[], cwd?: string): Promise<Measure
     let output = ''
     let errors = ''
     let peak = 0
+    let workMs = 0
     const watch = setInterval(() => {
-      if (child.pid !== undefined) peak = Math.max(peak, residentBytes(child.pid))
+      if (child.pid === undefined) return
+      peak = Math.max(peak, residentBytes(child.pid))
+      // Its last twenty milliseconds are missing.
+      workMs = Math.max(workMs, workOf(child.pid))
     }, 20)
     child.stdout.on('data', (chunk: Buffer) => {
       if (output.length < 1e6) output += chunk.toString()
@@ -67,7 +74,7 @@ function measure(command: string, args: string[], cwd?: string): Promise<Measure
     child.once('close', (code) => {
       clearInterval(watch)
       const ms = performance.now() - started
-      if (code === 0) done({ ms, peakMiB: peak / 1_048_576, output })
+      if (code === 0) done({ ms, workMs, peakMiB: peak / 1_048_576, output })
       else fail(new Error(`${command} ended with ${code}: ${errors}`))
     })
   })
@@ -79,6 +86,32 @@ function residentBytes(pid: number): number {
     const own = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]) * 4_096
     const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean)
     return children.reduce((sum, child) => sum + residentBytes(Number(child)), own)
+  } catch {
+    return 0
+  }
+}
+
+/** Processor time of a process and its children, those that have ended too, ms; 0 where it cannot be known. */
+function workOf(pid: number): number {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    // Behind the name, which may hold anything: user and system time of itself, and of children it has waited for, in hundredths of a second.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    const own = fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0) * 10
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean)
+    return children.reduce((sum, child) => sum + workOf(Number(child)), own)
+  } catch {
+    return 0
+  }
+}
+
+/** The process that all of a server's come from; 0 where it is not on this machine. */
+async function postmasterOf(db: Database, url: string): Promise<number> {
+  if (!['127.0.0.1', 'localhost', '[::1]', ''].includes(new URL(url).hostname)) return 0
+  const [row] = await db.query<{ pid: number }>('select pg_backend_pid() as pid')
+  try {
+    const stat = readFileSync(`/proc/${row?.pid ?? 0}/stat`, 'utf8')
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
   } catch {
     return 0
   }
@@ -130,6 +163,22 @@ async function rawCopies(url: string): Promise<number> {
 
 function median(found: readonly number[]): number {
   return [...found].sort((a, b) => a - b)[Math.floor(found.length / 2)] ?? Number.NaN
+}
+
+/** What a run took: in time, and in processor time. */
+interface Spent {
+  ms: number
+  workMs: number
+}
+
+/** The same for both. */
+async function ratios(ours: () => Promise<Spent>, theirs: () => Promise<Spent>): Promise<Spent> {
+  const found: Spent[] = []
+  for (let round = 0; round < rounds; round++) {
+    const [one, other] = [await ours(), await theirs()]
+    found.push({ ms: one.ms / other.ms, workMs: one.workMs / other.workMs })
+  }
+  return { ms: median(found.map((one) => one.ms)), workMs: median(found.map((one) => one.workMs)) }
 }
 
 /** Runs the pair as often as asked, and gives the median of `ours / theirs`. */
@@ -188,30 +237,44 @@ async function bench(server: Pick<LocalPostgres, 'url'>, work: string, dumps: bo
   print('backup', median(times), 'ms')
   if (peakMiB > 0) print(`backup: peak memory of ${values.size} GB`, peakMiB, 'MiB RSS', 256)
 
+  const postmaster = await postmasterOf(admin, server.url())
+  /** A command and what the server does for it. */
+  const spent = async (run: () => Promise<Measured>): Promise<Spent> => {
+    // What the one before has left to be written is not this one's.
+    await admin.execute('checkpoint')
+    const before = workOf(postmaster)
+    const { ms, workMs } = await run()
+    return { ms, workMs: postmaster === 0 ? 0 : workMs + workOf(postmaster) - before }
+  }
   let restoreMs = 0
   let restorePeakMiB = 0
-  const restore = async () => {
+  const restore =
+    (...more: string[]) =>
+    async (): Promise<Spent> => {
+      const target = await fresh('bench_target')
+      const from = ['--database-url', source, '--identity', join(work, 'identity.txt'), ...common]
+      return spent(async () => {
+        const run = await must(process.execPath, [cli, 'backup', 'restore', 'latest', '--to', target, ...from, ...more], work)
+        restorePeakMiB = Math.max(restorePeakMiB, run.peakMiB)
+        if (more.length === 0) restoreMs = run.ms
+        return run
+      })
+    }
+  const native = async (): Promise<Spent> => {
     const target = await fresh('bench_target')
-    const args = [
-      'backup',
-      'restore',
-      'latest',
-      '--database-url',
-      source,
-      '--to',
-      target,
-      '--identity',
-      join(work, 'identity.txt'),
-      ...common,
-    ]
-    const run = await must(process.execPath, [cli, ...args], work)
-    restorePeakMiB = Math.max(restorePeakMiB, run.peakMiB)
-    restoreMs = run.ms
-    return run.ms
+    return spent(() => must('pg_restore', ['-j2', '-d', target, join(work, 'custom.dump')]))
   }
-  const native = async () => (await must('pg_restore', ['-j2', '-d', await fresh('bench_target'), join(work, 'custom.dump')])).ms
-  if (dumps) print('restore / pg_restore -j2', await ratio(restore, native), 'ratio', 1)
-  else await restore()
+  if (dumps) {
+    for (const [more, budget] of [
+      [[], 1],
+      [['--read-all'], undefined],
+    ] as const) {
+      const { ms, workMs } = await ratios(restore(...more), native)
+      const name = ['restore', ...more].join(' ')
+      print(`${name} / pg_restore -j2`, ms, 'ratio', budget)
+      if (workMs > 0) print(`${name} / pg_restore -j2: work`, workMs, 'ratio', budget)
+    }
+  } else await restore()()
   print('restore', restoreMs, 'ms')
   if (restorePeakMiB > 0) print(`restore: peak memory of ${values.size} GB`, restorePeakMiB, 'MiB RSS', 256)
   for (const name of ['bench_source', 'bench_target']) await admin.execute(`drop database if exists ${name} with (force)`)

@@ -21,7 +21,7 @@ import { contentsOf, schemaOf } from '../state.ts'
 
 useOwnServer()
 const source = useTestDatabase({ template: 'template0' })
-const kills = Number(process.env.KILLS ?? 16)
+const kills = Number(process.env.KILLS ?? 12)
 let folder: string
 let ctx: Context
 let at: string

@@ -171,7 +171,7 @@ test('only one restore at a time works on a database', async () => {
 
 test.each([
   [{ clean: 'x', resume: true }, '--clean and --resume exclude each other'],
-  [{ only: ['zoo.parents'], resume: true }, '--only and --resume exclude each other'],
+  [{ only: ['zoo.parents'], clean: 'x' }, '--only and --clean exclude each other'],
 ])('%j is refused', async (input, message) => {
   expect(await failureOf(restore(input))).toMatchObject({ code: 'bad_request', detail: expect.stringContaining(message) })
 })
