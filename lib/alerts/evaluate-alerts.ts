@@ -70,7 +70,8 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
 
     const standing = [...alerts.values()]
     const verdicts = withhold(
-      standing.map((alert) => ({ ...alert, status: alert.state.status })),
+      // What is about to fire and cannot be looked at any more would hold back what stands on it without end.
+      standing.map((alert) => ({ ...alert, status: alert.state.status === 'pending' && !alert.state.counted ? 'ok' : alert.state.status })),
       { tree: await sources.dependencyTree(ctx.config), silences: await silencesAt(tx, environment, now), maintenance: seen.maintenance },
     )
     const affected = Map.groupBy(

@@ -34,12 +34,14 @@ export interface Surroundings {
 export function withhold(alerts: readonly Standing[], surroundings: Surroundings): Verdict[] {
   const down = new Set(alerts.flatMap(({ source, status, component }) => (source === 'check' && status !== 'ok' ? [component] : [])))
   const ancestors = (component: string) => surroundings.tree.get(component) ?? []
+  // In a circle of dependencies the first by name stands for all of it, so that somebody is told.
+  const explains = (cause: string, name: string) => cause !== name && (!ancestors(cause).includes(name) || cause < name)
   return alerts.map((alert) => {
     const above = new Set([...alert.dependsOn.flatMap((name) => [name, ...ancestors(name)]), ...ancestors(alert.component)])
     above.delete(alert.component)
-    const causes = [...above].filter((name) => down.has(name))
-    // The farthest of them: what nothing else explains. In a circle of dependencies that is nobody, and any of them will do.
-    const root = causes.find((name) => !ancestors(name).some((other) => other !== name && down.has(other))) ?? causes[0]
+    const causes = [...above].filter((name) => down.has(name) && explains(name, alert.component))
+    // The farthest of them: what nothing else explains.
+    const root = causes.find((name) => !ancestors(name).some((other) => down.has(other) && explains(other, name)))
     if (root !== undefined) return { withheld: 'inhibited', root }
     if (surroundings.silences.some(({ matchers }) => matchesAll(matchers, alert))) return { withheld: 'silenced', root: null }
     const here = [alert.component, ...above]

@@ -90,6 +90,18 @@ describe('checks', () => {
     expect(await incidents(ctx)).toMatchObject([{ component: 'jobs', open: true }])
   })
 
+  it('do not wait for a verdict that nobody can give', async () => {
+    const { ctx, minutes } = alertContext(test.db, { checks: { database: { for: '2 minutes' } } })
+    const world = newWorld()
+    const sources = sourcesOf(world)
+    for (const check of ['database', 'jobs']) world.down.set(check, 'timeout')
+    await evaluateAlerts(ctx, sources)
+    world.unknown.add('database')
+    minutes(1)
+    await evaluateAlerts(ctx, sources)
+    expect(await incidents(ctx)).toMatchObject([{ component: 'jobs', open: true }])
+  })
+
   it('that nobody can tell of neither fire nor clear, and keep the others from nothing', async () => {
     const { ctx, minutes } = alertContext(test.db, {
       keepFiringFor: '1 minute',
