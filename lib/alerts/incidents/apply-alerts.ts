@@ -67,15 +67,16 @@ export async function applyToIncidents(tx: Transaction, ctx: Context, changes: r
     }
   }
 
-  const clear = changes.filter((one) => one.change === 'resolved')
-  if (clear.length > 0) {
-    const touched = await clearAlerts(tx, ctx, clear, now)
-    for (const id of touched) {
-      const incident = known.get(id)
-      if (incident === undefined || incident.state === 'resolved') continue
-      const closed = await closeWhenClear(tx, ctx, incident, now)
-      if (closed !== null) done.push({ action: 'incident.resolved', incident: closed })
-    }
+  await clearAlerts(
+    tx,
+    ctx,
+    changes.filter((one) => one.change === 'resolved'),
+    now,
+  )
+  for (const incident of known.values()) {
+    if (incident.state === 'resolved') continue
+    const closed = await closeWhenClear(tx, ctx, incident, now)
+    if (closed !== null) done.push({ action: 'incident.resolved', incident: closed })
   }
 
   for (const { action, incident, detail } of done)
@@ -137,6 +138,11 @@ async function join(tx: Transaction, incident: Incident, alerts: readonly AlertC
         alert.runbook ?? null,
       ],
     )
+    // It belongs to one incident: those it was part of before speak of it no more.
+    await tx.execute(
+      'update caretaker.incident_alerts set cleared_at = $3::timestamptz where alert = $1 and incident <> $2::uuid and cleared_at is null',
+      [alert.alertId, incident.id, now],
+    )
     if (before?.cleared !== false)
       await recordEvent(tx, incident.id, {
         kind: 'alert_firing',
@@ -169,26 +175,22 @@ async function join(tx: Transaction, incident: Incident, alerts: readonly AlertC
   }
 }
 
-/** Marks alerts as clear; the incidents they belong to. */
-async function clearAlerts(tx: Transaction, ctx: Context, alerts: readonly AlertChange[], now: Date): Promise<Set<string>> {
-  const touched = new Set<string>()
+/** Marks alerts as clear in the incidents they belong to. */
+async function clearAlerts(tx: Transaction, ctx: Context, alerts: readonly AlertChange[], now: Date): Promise<void> {
   for (const alert of alerts) {
     const rows = await tx.query<{ incident: string }>(
       `update caretaker.incident_alerts a set cleared_at = $2::timestamptz from caretaker.incidents i
        where a.alert = $1 and a.cleared_at is null and i.id = a.incident and i.environment = $3 returning a.incident::text`,
       [alert.alertId, now, environmentOf(ctx)],
     )
-    for (const { incident } of rows) {
-      touched.add(incident)
+    for (const { incident } of rows)
       await recordEvent(tx, incident, {
         kind: 'alert_clear',
         at: now,
         actor: { type: 'alert', rule: alert.rule, alert: alert.alertId },
         detail: { summary: alert.summary, since: alert.since },
       })
-    }
   }
-  return touched
 }
 
 /** Ends the incident if none of its alerts fires any more, now or after a while; the incident where it ended. */

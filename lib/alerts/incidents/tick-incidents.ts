@@ -16,10 +16,17 @@ export async function tickIncidents(tx: Transaction, ctx: Context, now: Date): P
   const every = remindEveryMs(ctx.config)
   const incidents = await lockIncidents(tx, ctx, new Date(now.getTime() - every))
   const done: { action: string; incident: Incident }[] = []
-  for (const found of incidents) {
+  const open = new Set(incidents.flatMap(({ state, component }) => (state === 'resolved' || component === null ? [] : [component])))
+  // The newest first: of a cause that has several it is the one that comes back.
+  for (const found of incidents.sort((a, b) => b.number - a.number)) {
     if (found.state === 'resolved') {
-      if (await endedTooEarly(tx, found, incidents, now, every))
+      if (found.resolvedAt !== null && found.resolvedAt > now) {
+        // It cannot have ended at a time that has not come.
+        await tx.execute('update caretaker.incidents set resolved_at = $2::timestamptz where id = $1::uuid', [found.id, now])
+      } else if ((found.component === null || !open.has(found.component)) && (await endedTooEarly(tx, found, now, every))) {
+        if (found.component !== null) open.add(found.component)
         done.push({ action: 'incident.reopened', incident: await reopenIncident(tx, ctx, found, found.severity, now, { type: 'system' }) })
+      }
       continue
     }
     const incident = await bringBack(tx, ctx, found, now, every)
@@ -53,10 +60,8 @@ export async function tickIncidents(tx: Transaction, ctx: Context, now: Date): P
 }
 
 /** A person ended it a reminder period ago, and an alert of it fires all the same. */
-async function endedTooEarly(tx: Transaction, incident: Incident, all: readonly Incident[], now: Date, every: number): Promise<boolean> {
+async function endedTooEarly(tx: Transaction, incident: Incident, now: Date, every: number): Promise<boolean> {
   if (incident.resolvedAt === null || now.getTime() - incident.resolvedAt.getTime() < every) return false
-  // Another incident of the same cause is open, which the alert will join.
-  if (all.some((one) => one.state !== 'resolved' && one.component !== null && one.component === incident.component)) return false
   const [firing] = await tx.query('select from caretaker.incident_alerts where incident = $1::uuid and cleared_at is null limit 1', [
     incident.id,
   ])

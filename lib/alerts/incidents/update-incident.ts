@@ -43,11 +43,9 @@ export async function updateIncident(ctx: Context, input: IncidentUpdate): Promi
     if (message !== undefined || state !== undefined) refuseResolved(before)
     const [after] = await tx.query<Incident>(
       `update caretaker.incidents i set state = coalesce($2, state), public = coalesce($3::boolean, public),
-         public_title = coalesce($4, public_title), root_cause = coalesce($5, root_cause),
-         -- Somebody moves it by hand: it no longer ends by itself.
-         clear_since = case when $6::boolean then null else clear_since end, resolve_at = case when $6::boolean then null else resolve_at end
+         public_title = coalesce($4, public_title), root_cause = coalesce($5, root_cause)
        where id = $1::uuid returning ${incidentColumns}`,
-      [before.id, state ?? null, input.public ?? null, publicTitle ?? null, rootCause ?? null, moves && before.clearSince !== null],
+      [before.id, state ?? null, input.public ?? null, publicTitle ?? null, rootCause ?? null],
     )
     if (after === undefined) throw new Error('the incident was locked')
     const at = ctx.clock.now()

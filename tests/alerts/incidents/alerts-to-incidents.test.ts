@@ -100,6 +100,15 @@ describe('one incident a cause', () => {
     ])
   })
 
+  it('gives an alert up that turns out to have another cause, and ends with that', async () => {
+    await apply(firing('stripe', { alertId: 'a' }))
+    await apply(firing('network', { alertId: 'a' }))
+    expect((await listIncidents(ctx)).map(({ component, state }) => [component, state])).toEqual([
+      ['network', 'investigating'],
+      ['stripe', 'resolved'],
+    ])
+  })
+
   it('gets more severe by itself, never less', async () => {
     await apply(firing('api', { severity: 'low' }))
     expect(await told()).toEqual(['opened email'])
@@ -185,6 +194,22 @@ describe('what comes back', () => {
       ['stripe', 1],
       ['database', 1],
     ])
+  })
+
+  it('is one of several that people ended, the newest', async () => {
+    for (const alertId of ['a', 'b']) {
+      await apply(firing('database', { alertId }))
+      await resolveIncident(ctx, { incident: alertId === 'a' ? '1' : '2' })
+      if (alertId === 'a') await openIncident(ctx, { title: 'By hand', severity: 'high', component: 'database' })
+    }
+    await pass(4 * hour)
+    expect((await listIncidents(ctx)).map(({ number, state }) => [number, state])).toEqual([
+      [2, 'investigating'],
+      [1, 'resolved'],
+    ])
+    await apply(cleared('database', { alertId: 'a' }), cleared('database', { alertId: 'b' }))
+    await pass(4 * hour)
+    expect(await listIncidents(ctx, { state: 'open' })).toMatchObject([{ number: 2, openedBy: { type: 'system' } }])
   })
 
   it('comes back by itself where a person ended it and its alert fires all the same', async () => {
