@@ -15,41 +15,20 @@ import { closeIncident, reopenIncident } from './transitions.ts'
 export async function tickIncidents(tx: Transaction, ctx: Context, now: Date): Promise<void> {
   const every = remindEveryMs(ctx.config)
   const incidents = await lockIncidents(tx, ctx, new Date(now.getTime() - every))
-  const done: { action: string; incident: Incident }[] = []
+  const done: Done[] = []
   const open = new Set(incidents.flatMap(({ state, component }) => (state === 'resolved' || component === null ? [] : [component])))
   // The newest first: of a cause that has several it is the one that comes back.
-  for (const found of incidents.sort((a, b) => b.number - a.number)) {
-    if (found.state === 'resolved') {
-      if (found.resolvedAt !== null && found.resolvedAt > now) {
-        // It cannot have ended at a time that has not come.
-        await tx.execute('update caretaker.incidents set resolved_at = $2::timestamptz where id = $1::uuid', [found.id, now])
-      } else if ((found.component === null || !open.has(found.component)) && (await endedTooEarly(tx, found, now, every))) {
-        if (found.component !== null) open.add(found.component)
-        done.push({ action: 'incident.reopened', incident: await reopenIncident(tx, ctx, found, found.severity, now, { type: 'system' }) })
-      }
-      continue
+  for (const incident of incidents.sort((a, b) => b.number - a.number)) {
+    // What is wrong with one incident must keep nobody from hearing of the others.
+    await tx.execute('savepoint incident')
+    try {
+      if (incident.state === 'resolved') done.push(...(await tickResolved(tx, ctx, incident, open, now, every)))
+      else done.push(...(await tickOpen(tx, ctx, await bringBack(tx, ctx, incident, now, every), now, every)))
+    } catch (error) {
+      await tx.execute('rollback to savepoint incident')
+      ctx.log.error({ err: error, incident: incident.number }, 'the timers of an incident could not be looked at')
+      ctx.sentry.capture(error, { requestId: 'incidents' })
     }
-    const incident = await bringBack(tx, ctx, found, now, every)
-    if (incident.clearSince !== null) {
-      if (incident.resolveAt !== null && incident.resolveAt <= now)
-        done.push({ action: 'incident.resolved', incident: await closeIncident(tx, ctx, incident, { now, by: { type: 'system' } }) })
-      // While it is clear there is nothing to remind of.
-      continue
-    }
-    if (incident.acknowledgedAt !== null) continue
-    if (incident.responseMissedAt === null && incident.respondBy !== null && incident.respondBy <= now) {
-      await tx.execute('update caretaker.incidents set response_missed_at = $2::timestamptz where id = $1::uuid', [incident.id, now])
-      await recordEvent(tx, incident.id, {
-        kind: 'response_missed',
-        at: now,
-        actor: { type: 'system' },
-        detail: { respondBy: incident.respondBy },
-      })
-    }
-    if (incident.escalatedAt === null && incident.escalateAt !== null && incident.escalateAt <= now) {
-      await escalate(tx, ctx, incident, now, every)
-      done.push({ action: 'incident.escalated', incident })
-    } else if (incident.nextReminderAt !== null && incident.nextReminderAt <= now) await remind(tx, ctx, incident, now, every)
   }
   for (const { action, incident } of done)
     await appendAudit(tx, ctx, {
@@ -57,6 +36,55 @@ export async function tickIncidents(tx: Transaction, ctx: Context, now: Date): P
       target: incident.id,
       detail: { number: incident.number, component: incident.component, severity: incident.severity },
     })
+}
+
+interface Done {
+  action: string
+  incident: Incident
+}
+
+async function tickResolved(
+  tx: Transaction,
+  ctx: Context,
+  incident: Incident,
+  open: Set<string>,
+  now: Date,
+  every: number,
+): Promise<Done[]> {
+  if (incident.resolvedAt !== null && incident.resolvedAt > now) {
+    // It cannot have ended at a time that has not come.
+    await tx.execute('update caretaker.incidents set resolved_at = $2::timestamptz where id = $1::uuid', [incident.id, now])
+    return []
+  }
+  // Another incident of the same cause is open, which its alerts will join.
+  if (incident.component !== null && open.has(incident.component)) return []
+  if (!(await endedTooEarly(tx, incident, now, every))) return []
+  if (incident.component !== null) open.add(incident.component)
+  return [{ action: 'incident.reopened', incident: await reopenIncident(tx, ctx, incident, incident.severity, now, { type: 'system' }) }]
+}
+
+async function tickOpen(tx: Transaction, ctx: Context, incident: Incident, now: Date, every: number): Promise<Done[]> {
+  if (incident.clearSince !== null) {
+    // While it is clear there is nothing to remind of.
+    if (incident.resolveAt === null || incident.resolveAt > now) return []
+    return [{ action: 'incident.resolved', incident: await closeIncident(tx, ctx, incident, { now, by: { type: 'system' } }) }]
+  }
+  if (incident.acknowledgedAt !== null) return []
+  if (incident.responseMissedAt === null && incident.respondBy !== null && incident.respondBy <= now) {
+    await tx.execute('update caretaker.incidents set response_missed_at = $2::timestamptz where id = $1::uuid', [incident.id, now])
+    await recordEvent(tx, incident.id, {
+      kind: 'response_missed',
+      at: now,
+      actor: { type: 'system' },
+      detail: { respondBy: incident.respondBy },
+    })
+  }
+  if (incident.escalatedAt === null && incident.escalateAt !== null && incident.escalateAt <= now) {
+    await escalate(tx, ctx, incident, now, every)
+    return [{ action: 'incident.escalated', incident }]
+  }
+  if (incident.nextReminderAt !== null && incident.nextReminderAt <= now) await remind(tx, ctx, incident, now, every)
+  return []
 }
 
 /** A person ended it a reminder period ago, and an alert of it fires all the same. */

@@ -311,6 +311,25 @@ it('audits what it does, and does nothing by halves', async () => {
   expect(rows.map(({ action }) => action)).toEqual(['incident.opened', 'incident.escalated', 'incident.resolved'])
 })
 
+it('keeps nobody from hearing of one incident because something is wrong with another', async () => {
+  await apply(firing('database'), firing('stripe'))
+  const reported: unknown[] = []
+  ctx = { ...ctx, sentry: { ...ctx.sentry, capture: (error) => void reported.push(error) } }
+  await test.db.execute(`create function break() returns trigger language plpgsql as $$ begin raise exception 'broken'; end $$`)
+  await test.db.execute(
+    `create trigger break before update on caretaker.incidents for each row when (new.component = 'stripe') execute function break()`,
+  )
+  try {
+    await pass(hour)
+  } finally {
+    await test.db.execute('drop function break() cascade')
+  }
+  expect(await told()).toEqual(['opened slack', 'opened slack', 'escalation pagerduty'])
+  expect(reported).toHaveLength(1)
+  await pass(minute)
+  expect((await told()).slice(3)).toEqual(['escalation pagerduty'])
+})
+
 it('keeps what is over for two years, with its timeline', async () => {
   await apply(firing('database'), firing('stripe'))
   await apply(cleared('database'))
