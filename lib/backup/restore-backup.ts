@@ -1,32 +1,23 @@
-import { isDeepStrictEqual } from 'node:util'
 import type { Context } from '../platform/context.ts'
 import type { Session } from '../platform/db.ts'
-import { CaretakerError, sqlState } from '../platform/errors.ts'
+import { CaretakerError } from '../platform/errors.ts'
 import { cleanTarget, confirmClean } from './clean-target.ts'
-import { loadIntoExisting, selectTables } from './load-into-existing.ts'
+import { selectTables } from './load-into-existing.ts'
 import { codeOf, type Loading, nameOf, type RestoredTable, reasonOf } from './load-tables.ts'
-import type { Manifest, ManifestTable } from './manifest.ts'
+import type { Manifest } from './manifest.ts'
 import { backupConnections } from './policy.ts'
 import type { OnProgress } from './progress.ts'
 import { claimTarget, tuneTarget } from './restore/claim-target.ts'
 import type { Obstacle } from './restore/early-opening.ts'
-import {
-  type Bound,
-  digestOf,
-  dropRestore,
-  findRestore,
-  Journal,
-  type RestoreState,
-  restoreSchema,
-  resuming,
-  rowsSchema,
-} from './restore/journal.ts'
+import { type Bound, findRestore, Journal, restoreSchema } from './restore/journal.ts'
+import { requireSame } from './restore/require-same.ts'
 import { type OpenedGroup, restoreAll, textOf } from './restore/restore-all.ts'
 import { type PhaseTime, Stopwatch } from './restore/stopwatch.ts'
+import { restoreRows } from './restore-rows.ts'
 import type { ScriptRules, Skipped } from './run-script.ts'
 import { type BackupChoice, selectBackup } from './select-backup.ts'
 import { pinSession, serverVersion, withSessions } from './sessions.ts'
-import { foreignKeyOrder, inspectTarget, platformNote, type Target } from './target.ts'
+import { inspectTarget, platformNote, type Target } from './target.ts'
 import { checkObjects, openBackup } from './verify-backup.ts'
 
 /** `identity`, the text of an identity file, is needed for an encrypted backup. */
@@ -143,7 +134,7 @@ export async function restoreBackup(ctx: Context, input: RestoreInput): Promise<
             totalBytes: 0,
           }),
       })
-      return only === null ? await restoreWhole(ctx, input, loading, { stopwatch, stop }) : await restoreOnly(ctx, input, loading, only)
+      return only === null ? await restoreWhole(ctx, input, loading, { stopwatch, stop }) : await restoreRows(ctx, input, loading, only)
     } catch (error) {
       throw ctx.signal.aborted && !(error instanceof CaretakerError) ? ctx.signal.reason : error
     } finally {
@@ -166,7 +157,7 @@ export async function restoreBackup(ctx: Context, input: RestoreInput): Promise<
   }
 }
 
-type Restored = Pick<
+export type Restored = Pick<
   RestoreReport,
   'target' | 'tables' | 'bytes' | 'sequences' | 'largeObjects' | 'skipped' | 'groups' | 'notEarly' | 'notes' | 'runs'
 > & {
@@ -274,31 +265,6 @@ async function restoreWhole(
   }
 }
 
-/** @throws {CaretakerError} `restore_target_not_empty` for what is half of another backup, or was not to be gone on with */
-function requireSame(found: RestoreState, manifest: Manifest, bound: Bound, resume: boolean): void {
-  const state = `The target holds half a restore of backup ${found.backupId}, begun at ${found.startedAt.toISOString()}: ${found.tablesDone} tables are in.`
-  const anew = 'start anew with --clean and its name'
-  if (found.backupId !== manifest.id)
-    throw new CaretakerError(
-      'restore_target_not_empty',
-      `${state} Backup ${manifest.id} cannot be added to it: go on with \`${resuming(found.backupId, found.bound)}\`, or ${anew}.`,
-    )
-  if (!isDeepStrictEqual(found.bound, bound))
-    throw new CaretakerError(
-      'restore_target_not_empty',
-      sameMoment(found.bound, bound)
-        ? `${state} Other increments lead to that moment by now: ${anew}.`
-        : `${state} It was another one than this: go on with \`${resuming(found.backupId, found.bound)}\`, or ${anew}.`,
-    )
-  if (found.manifestSha256 !== digestOf(manifest))
-    throw new CaretakerError('backup_corrupt', `${state} The manifest of that backup was another one then: ${anew}.`)
-  if (!resume) throw new CaretakerError('restore_target_not_empty', `${state} Go on with --resume, or ${anew}.`)
-}
-
-function sameMoment(one: Bound, other: Bound): boolean {
-  return one !== null && other !== null && 'at' in one && 'at' in other && one.at === other.at
-}
-
 function refuseOccupied(target: Target): void {
   if (target.occupiedBy !== null)
     throw new CaretakerError(
@@ -335,86 +301,4 @@ function unfinished(
 /** Ends whatever is under way at once: the server notices, and takes back what was not committed. */
 function hangUp(sessions: readonly Session[]): void {
   for (const { client } of sessions) (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy()
-}
-
-/** Each table is restored in one transaction, which notes it: what is there is not touched by a run that goes on. */
-async function restoreOnly(ctx: Context, input: RestoreInput, loading: Loading, only: readonly ManifestTable[]): Promise<Restored> {
-  const { main, manifest, opening, onProgress } = loading
-  // A wrong identity shows before the whole backup is read.
-  await textOf(opening, manifest, 'pre-data')
-  const bound = { only: only.map(nameOf).sort() }
-  const found = await findRestore(main, rowsSchema)
-  // Each table is whole or not there: what another run has brought back is in nobody's way.
-  if (found !== null && input.resume === true) requireSame(found, manifest, bound, true)
-  await checkObjects(opening, manifest.objects, onProgress)
-  if (input.resume !== true) await dropRestore(main)
-  const journal = found !== null && input.resume === true ? await Journal.resume(main, rowsSchema) : await beginRows(main, manifest, bound)
-  const [target] = await main.query<{ name: string }>('select current_database() as name')
-  const tables: RestoredTable[] = []
-  const byName = new Map(only.map((table) => [nameOf(table), table]))
-  try {
-    // Parents first: the foreign keys are there.
-    for (const name of await foreignKeyOrder(main, [...byName.keys()])) {
-      const table = byName.get(name)
-      if (table === undefined) continue
-      const step = `rows:${name}`
-      if (journal?.isDone(step) !== true) {
-        const note = journal?.noting(step)
-        await loadIntoExisting(loading, main, table, note === undefined ? [] : [note.sql])
-        note?.done()
-      }
-      tables.push({ table: name, rows: table.rows, verified: true })
-    }
-    await input.beforeOpening?.()
-  } catch (error) {
-    // With nothing to go on with, nothing is left behind.
-    if (tables.length > 0 || ctx.signal.aborted) throw partly(ctx, error, tables, { manifest, bound, noted: journal !== null })
-    await dropRestore(main).catch(() => undefined)
-    throw error
-  }
-  await journal?.finish(main)
-  return {
-    target: target?.name ?? '',
-    tables,
-    bytes: only.reduce((sum, table) => sum + table.bytes, 0),
-    sequences: 0,
-    largeObjects: 0,
-    skipped: [],
-    groups: [],
-    notEarly: null,
-    notes: [],
-    runs: journal?.runs ?? 1,
-    startedAt: journal?.startedAt ?? null,
-    subscriptions: [],
-  }
-}
-
-/** null where the role may not make a schema: then nothing is noted, and nothing can be resumed. */
-async function beginRows(session: Session, manifest: Manifest, bound: Bound): Promise<Journal | null> {
-  try {
-    return await Journal.begin(session, manifest, { bound })
-  } catch (error) {
-    if (sqlState(error) !== '42501') throw error
-    return null
-  }
-}
-
-/** Each table is restored whole or not at all: which are is what one has to know. */
-function partly(
-  ctx: Context,
-  error: unknown,
-  done: readonly RestoredTable[],
-  { manifest, bound, noted }: { manifest: Manifest; bound: { only: string[] }; noted: boolean },
-): CaretakerError {
-  const cause = ctx.signal.aborted ? ctx.signal.reason : error
-  const names = done.map((table) => table.table)
-  const left = bound.only.filter((name) => !names.includes(name))
-  const next = noted
-    ? `\`${resuming(manifest.id, bound)}\`. What is noted of it is in the schema ${rowsSchema} of the target`
-    : left.map((name) => `--only ${name}`).join(' ')
-  return new CaretakerError(
-    codeOf(cause),
-    `${reasonOf(cause)} ${names.length === 0 ? 'No table is restored' : `Restored: ${names.join(', ')}`}. Go on with ${next}.`,
-    { cause: error },
-  )
 }
