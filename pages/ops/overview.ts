@@ -22,6 +22,8 @@ export interface OverviewShown {
   deadEvents: number
   deadDeliveries: number
   maintenance: readonly MaintenanceWindow[]
+  /** Whom alerts can tell. */
+  channels: readonly string[]
   /** Of the last hour; null where nothing was measured. */
   errorRate: number | null
   p95: number | null
@@ -30,11 +32,12 @@ export interface OverviewShown {
 /** Everything at a glance; each tile leads to its page. */
 export function overviewPage(view: View, shown: OverviewShown): Html {
   const { now, timezone } = view
-  const { health, incidents, jobs, loss, requests, deadEvents, deadDeliveries, maintenance, errorRate, p95 } = shown
+  const { health, incidents, jobs, loss, requests, deadEvents, deadDeliveries, maintenance, channels, errorRate, p95 } = shown
   const down = health.filter(({ status }) => status === 'down')
   const off = health.filter(({ cause }) => cause === 'not_configured').length
   const unseen = health.filter(({ status, cause }) => status === 'unknown' && cause !== 'not_configured').length
   const failed = jobs.filter(({ last }) => last?.state === 'failed')
+  const neverRun = jobs.filter(({ last }) => last === undefined).length
   const open = requests.filter(({ finishedAt }) => finishedAt === null).sort((a, b) => a.dueAt.getTime() - b.dueAt.getTime())
   const [firstDue] = open
   const days = firstDue === undefined ? null : daysLeft(firstDue, now)
@@ -47,6 +50,10 @@ export function overviewPage(view: View, shown: OverviewShown): Html {
     failed,
     days,
     dead,
+    unseen,
+    seen: health.length - off - unseen,
+    covered: loss !== null && loss.lostMs !== null,
+    channels,
   })
   return html`<h1>Overview</h1>
 ${banner(tone, text)}
@@ -74,7 +81,12 @@ ${tile({
   title: 'Jobs that failed',
   href: '/ops/jobs',
   big: failed.length,
-  note: failed.length === 0 ? `${jobs.length} jobs, each well the last time` : failed.map(({ name }) => name).join(', '),
+  note:
+    failed.length > 0
+      ? failed.map(({ name }) => name).join(', ')
+      : neverRun > 0
+        ? `${counted(jobs.length, 'job')}, ${neverRun} of them not run yet`
+        : `${counted(jobs.length, 'job')}, each well the last time`,
 })}
 ${tile({
   title: 'Data at risk (RPO)',
@@ -154,6 +166,12 @@ function verdict(of: {
   failed: readonly JobRow[]
   days: number | null
   dead: number
+  /** Configured checks that nobody has looked at lately, and those that somebody has. */
+  unseen: number
+  seen: number
+  /** There is a backup to count on. */
+  covered: boolean
+  channels: readonly string[]
 }): { tone: Tone; text: string } {
   const critical = of.down.filter((one) => one.critical)
   if (critical.length > 0) return { tone: 'bad', text: `Down: ${critical.map(({ check }) => check).join(', ')}.` }
@@ -161,9 +179,16 @@ function verdict(of: {
   if (of.days !== null && of.days < 0) return { tone: 'bad', text: 'A privacy request is overdue.' }
   if (of.down.length > 0) return { tone: 'warn', text: `Degraded: ${of.down.map(({ check }) => check).join(', ')}.` }
   if (of.incidents.length > 0) return { tone: 'warn', text: `${counted(of.incidents.length, 'incident')} being worked on.` }
+  // What is not known, what could not be brought back, and what nobody would hear of is not well, either.
   const parts = [
+    ...(of.unseen > 0 && of.seen > 0 ? [`${counted(of.unseen, 'check')} not looked at lately`] : []),
     ...(of.failed.length > 0 ? [`${counted(of.failed.length, 'job')} failed the last time`] : []),
     ...(of.dead > 0 ? [counted(of.dead, 'dead letter')] : []),
+    ...(of.covered ? [] : ['no backup to count on']),
+    ...(of.channels.length > 0 ? [] : ['no channel on which anybody would be told of an outage']),
   ]
-  return parts.length > 0 ? { tone: 'warn', text: `Up, but ${parts.join(' and ')}.` } : { tone: 'ok', text: 'Everything is well.' }
+  const said = parts.length < 2 ? parts.join('') : `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)}`
+  if (of.seen === 0)
+    return { tone: 'warn', text: `Nothing current is known: no check was looked at lately${said === '' ? '' : `; and ${said}`}.` }
+  return parts.length > 0 ? { tone: 'warn', text: `Up, but ${said}.` } : { tone: 'ok', text: 'Everything is well.' }
 }

@@ -74,6 +74,7 @@ export const pages = (): Route[] => [
           deadEvents: sum(sources),
           deadDeliveries: sum(subscribers),
           maintenance,
+          channels: channelNames(ctx),
           errorRate: errors.value,
           p95: p95.value,
         }),
