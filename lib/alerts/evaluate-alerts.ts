@@ -7,14 +7,16 @@ import type { Condition } from './conditions.ts'
 import { severityAt } from './default-severity.ts'
 import { enqueueNotification } from './enqueue-notification.ts'
 import { byDatabaseClock, environmentOf, scopeOf } from './environment.ts'
-import { type EventAlert, isOver, meaningOf } from './events.ts'
+import { type EventAlert, isOver, meaningfulEvents, meaningOf } from './events.ts'
 import { applyToIncidents, tickIncidents } from './incidents/index.ts'
 import { look, type Seen } from './look.ts'
 import {
   type AlertRow,
   failingChannels,
+  looksAtEvents,
   markConsumed,
   noteEvaluation,
+  passOver,
   readAlerts,
   storeAlerts,
   takeEvaluation,
@@ -42,7 +44,7 @@ export interface Evaluation {
 
 /** What happened longer ago than this is not news. */
 const newsMs = 24 * 3_600_000
-const eventsAtOnce = 1_000
+const eventsAtOnce = { looked: 5_000, passedOver: 100_000 }
 const givenUp = 'alerts.notification_dead'
 /** Nobody looked for so long: what pages people is told that somebody does again; people themselves after the longer time. */
 const gapMs = { machines: 150_000, people: 15 * 60_000 }
@@ -65,7 +67,7 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
     const alerts = new Map(rows.map((row) => [keyOf(row), carriedOn(row)]))
     for (const condition of seen.conditions) takeStep(alerts, condition, now)
     for (const alert of alerts.values()) if (alert.row?.source !== 'event' && !alert.looked) leftAlone(alert, seen, now)
-    const events = await takeEvents(tx, eventsAtOnce)
+    const events = await takeNews(tx, ctx, environment, now)
     await followEvents(ctx, sources, seen, alerts, events, now)
 
     const standing = [...alerts.values()]
@@ -124,6 +126,13 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
       events: events.length,
     }
   })
+}
+
+/** What has happened since the last evaluation, and may mean something. */
+async function takeNews(tx: Transaction, ctx: Context, environment: string, now: Date) {
+  if (!(await looksAtEvents(tx, environment, now))) return []
+  await passOver(tx, meaningfulEvents(ctx.config), eventsAtOnce.passedOver, now)
+  return takeEvents(tx, eventsAtOnce.looked)
 }
 
 /** An alert on its way through one evaluation. */

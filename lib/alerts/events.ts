@@ -219,6 +219,11 @@ export function isOver(
 /** The names of events that mean something unless the policy says otherwise. */
 export const knownEvents: readonly string[] = [...Object.keys(eventRules), ...Object.keys(opposites)]
 
+/** The names of all events that may mean something. */
+export function meaningfulEvents(policy: Policy): string[] {
+  return [...new Set([...knownEvents, ...Object.keys(policy.alerts?.events ?? {})])]
+}
+
 function ofTheApp(topic: string): EventRule {
   return { rank: 2, component: slug(topic), summary: () => `Event ${topic}`, lastsMs: hour }
 }
@@ -226,11 +231,16 @@ function ofTheApp(topic: string): EventRule {
 function labelsOf(rule: EventRule | undefined, payload: Payload): Record<string, string> {
   if (rule?.key === undefined) return {}
   const value = payload[rule.key]
-  return typeof value === 'string' && value !== '' ? { [rule.key]: value.slice(0, 100) } : {}
+  return typeof value === 'string' && value !== '' ? { [rule.key]: shortened(value) } : {}
 }
 
 function named(value: unknown): string {
-  return typeof value === 'string' && value !== '' ? `"${value.slice(0, 100)}"` : 'without a name'
+  return typeof value === 'string' && value !== '' ? `"${shortened(value)}"` : 'without a name'
+}
+
+/** Half a character at the end is none: PostgreSQL would not take it. */
+function shortened(value: string): string {
+  return value.slice(0, 100).toWellFormed()
 }
 
 function slug(value: unknown): string {

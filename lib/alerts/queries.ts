@@ -123,13 +123,36 @@ export async function storeAlerts(
   return rows.map(({ id }) => id)
 }
 
-/** Events that alerts have not looked at, oldest first; two evaluations never get the same. */
+/**
+ * Whether events are this environment's to look at. They are of the database, and each is looked at once: where production is watched
+ * they are production's, so that what is tried out elsewhere on its database does not take them from it.
+ */
+export async function looksAtEvents(tx: Transaction, environment: string, now: Date): Promise<boolean> {
+  if (environment === 'production') return true
+  const [watched] = await tx.query(
+    `select from caretaker.alert_evaluations where environment = 'production' and at > $1::timestamptz - interval '1 day'`,
+    [now],
+  )
+  return watched === undefined
+}
+
+/** Passes over the events that mean nothing to anybody: ten thousand orders must not stand before the backup that was missed. */
+export async function passOver(tx: Transaction, meaningful: readonly string[], limit: number, now: Date): Promise<void> {
+  await tx.execute(
+    `update caretaker.outbox set delivered_at = $3::timestamptz where id in (
+       select id from caretaker.outbox where delivered_at is null and topic <> all($1::text[]) order by id limit $2::int for update skip locked)`,
+    [meaningful, limit, now],
+  )
+}
+
+/** Events that alerts have not looked at, oldest first; two evaluations never get the same. A payload that is no object says nothing. */
 export function takeEvents(
   tx: Transaction,
   limit: number,
 ): Promise<{ id: string; topic: string; payload: Record<string, unknown>; at: Date }[]> {
   return tx.query(
-    `select id::text as id, topic, payload, at from caretaker.outbox where delivered_at is null order by id limit $1::int for update skip locked`,
+    `select id::text as id, topic, case when jsonb_typeof(payload) = 'object' then payload else '{}' end as payload, at
+     from caretaker.outbox where delivered_at is null order by id limit $1::int for update skip locked`,
     [limit],
   )
 }

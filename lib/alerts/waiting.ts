@@ -12,7 +12,9 @@ const lookEverySeconds = 90
 /** Whether the rules are to be looked at though no look at health has just ended: something happened, or nobody has for a while. */
 export async function alertsWait(ctx: Context): Promise<boolean> {
   const [row] = await ctx.db.query<{ waits: boolean }>(
-    `select exists (select from caretaker.outbox where delivered_at is null)
+    `select (exists (select from caretaker.outbox where delivered_at is null)
+         and ($1 = 'production' or not exists (
+           select from caretaker.alert_evaluations where environment = 'production' and at > clock_timestamp() - interval '1 day')))
        or not exists (select from caretaker.alert_evaluations where environment = $1 and at > clock_timestamp() - make_interval(secs => $2::float8)) as waits`,
     [environmentOf(ctx), lookEverySeconds],
   )

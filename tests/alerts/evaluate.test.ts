@@ -352,7 +352,7 @@ describe('events', () => {
     await emit('job.failed', { job: 'backup', run: 'r1', error: { code: 'object_store_failed', detail: 'The bucket is full.' } })
     await emit('gdpr.erased', { request: 'nobody has to know' })
     minutes(1)
-    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ events: 2, firing: 2 })
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ events: 1, firing: 2 })
     expect(await incidents(ctx)).toMatchObject([{ component: 'backup', severity: 'P1' }])
     minutes(1)
     expect(await evaluateAlerts(ctx, sources)).toMatchObject({ events: 0, firing: 2 })
@@ -389,6 +389,45 @@ describe('events', () => {
     await emit('backup.untrusted', {})
     minutes(25 * 60)
     expect(await evaluateAlerts(ctx, sourcesOf(newWorld([])))).toMatchObject({ events: 1, firing: 0 })
+  })
+
+  it('do not wait behind thousands that mean nothing', async () => {
+    const { ctx, minutes } = alertContext(test.db)
+    minutes(await atDatabaseTime(ctx))
+    await test.db.execute(
+      `insert into caretaker.outbox (topic, payload, app) select 'order.paid', '{}', true from generate_series(1, 12000)`,
+    )
+    await emit('job.missed', { job: 'backup' })
+    minutes(1)
+    expect(await evaluateAlerts(ctx, sourcesOf(newWorld([])))).toMatchObject({ events: 1, fired: ['job.missed'] })
+    expect(await test.db.query('select from caretaker.outbox where delivered_at is null')).toEqual([])
+  })
+
+  it('of any form keep nothing else from being told', async () => {
+    const { ctx, minutes } = alertContext(test.db)
+    minutes(await atDatabaseTime(ctx))
+    await test.db.execute(
+      `select caretaker.emit('job.failed', 'null'), caretaker.emit('webhooks.dead', '[1]'), caretaker.emit('job.missed', '"x"')`,
+    )
+    await emit('webhooks.subscriber_gone', { subscriber: `${'x'.repeat(99)}\u{1F600}` })
+    minutes(1)
+    expect(await evaluateAlerts(ctx, sourcesOf(newWorld([])))).toMatchObject({ events: 4, firing: 4 })
+  })
+
+  it('are those of production, where it is watched', async () => {
+    const production = alertContext(test.db, {}, {}, { CARETAKER_ENVIRONMENT: 'production' })
+    const preview = alertContext(test.db)
+    const sources = sourcesOf(newWorld([]))
+    const ahead = await atDatabaseTime(preview.ctx)
+    for (const { minutes } of [production, preview]) minutes(ahead + 1)
+    await evaluateAlerts(production.ctx, sources)
+    await emit('job.missed', { job: 'backup' })
+    expect(await evaluateAlerts(preview.ctx, sources)).toMatchObject({ events: 0, firing: 0 })
+    expect(await evaluateAlerts(production.ctx, sources)).toMatchObject({ events: 1, fired: ['job.missed'] })
+    // Nobody watches production any more.
+    await test.db.execute(`delete from caretaker.alert_evaluations where environment = 'production'`)
+    await emit('job.missed', { job: 'reports' })
+    expect(await evaluateAlerts(preview.ctx, sources)).toMatchObject({ events: 1, firing: 1 })
   })
 })
 

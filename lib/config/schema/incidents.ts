@@ -48,7 +48,8 @@ export const incidents = z.strictObject({
       timezone: z.optional(zone),
       /** Days on which nobody works, as "2026-12-25". */
       holidays: z.optional(
-        z.array(z.string().check(z.regex(/^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$/, 'expected a day such as "2026-12-25"'))),
+        // A day that no calendar has would only be found out by the first incident that asks for business days.
+        z.array(z.iso.date({ error: 'expected a day such as "2026-12-25"' })),
       ),
     }),
   ),
