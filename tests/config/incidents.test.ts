@@ -72,7 +72,7 @@ describe('incidents in the policy', () => {
     [
       'a day that no calendar has',
       { businessHours: { holidays: ['2026-02-30'] } },
-      'incidents.businessHours.holidays[0]: found "2026-02-30", expected a day such as "2026-12-25"',
+      'incidents.businessHours.holidays.0: found "2026-02-30", expected a day such as "2026-12-25"',
     ],
   ])('refuse %s', (_, incidents, message) => {
     expect(issues({ incidents })).toEqual([message])
