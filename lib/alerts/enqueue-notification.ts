@@ -2,8 +2,6 @@ import type { Context } from '../platform/context.ts'
 import type { Transaction } from '../platform/db.ts'
 import { channelNames } from './channels/names.ts'
 import { environmentOf } from './environment.ts'
-import { matchesAll } from './matchers.ts'
-import { silencesAt } from './silences.ts'
 import type { NotificationKind, NotificationPayload } from './types.ts'
 
 export interface NewNotification {
@@ -38,7 +36,6 @@ export async function enqueueNotification(
   const wanted = notification.channels === undefined ? await toldChannels(tx, environment, incident) : [...new Set(notification.channels)]
   const channels = wanted.filter((name) => known.includes(name))
   if (channels.length === 0) return []
-  if (incident !== null && nagging.includes(kind) && (await isSilenced(tx, environment, incident, now))) return []
   const key = `${incident ?? 'watcher'}:${notification.key ?? `${kind}:${now.toISOString()}`}`
   const rows = await tx.query<{ channel: string }>(
     `insert into caretaker.notifications (environment, incident, channel, kind, severity, key, payload, next_attempt_at, created_at)
@@ -48,23 +45,6 @@ export async function enqueueNotification(
     [environment, incident, channels, kind, severity, key, JSON.stringify(payload), now],
   )
   return rows.map(({ channel }) => channel)
-}
-
-/** What says again what people know: a silence keeps it from them. What is new, and what is over, they are told. */
-const nagging: readonly NotificationKind[] = ['reminder', 'escalation']
-
-/** Whether silences hold for every alert that the incident still has. */
-async function isSilenced(tx: Transaction, environment: string, incident: string, now: Date): Promise<boolean> {
-  const silences = await silencesAt(tx, environment, now)
-  if (silences.length === 0) return false
-  const alerts = await tx.query<{ rule: string; component: string; severity: string; labels: Record<string, string> | null }>(
-    `select i.rule, i.component, i.severity, a.labels from caretaker.incident_alerts i left join caretaker.alerts a on a.id::text = i.alert
-     where i.incident = $1::uuid and i.cleared_at is null`,
-    [incident],
-  )
-  const silent = ({ labels, ...alert }: (typeof alerts)[number]) =>
-    silences.some(({ matchers }) => matchesAll(matchers, { ...alert, labels: labels ?? {} }))
-  return alerts.length > 0 && alerts.every(silent)
 }
 
 async function toldChannels(tx: Transaction, environment: string, incident: string | null): Promise<string[]> {

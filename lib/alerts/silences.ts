@@ -1,9 +1,9 @@
 import { appendAudit } from '../platform/audit.ts'
 import type { Context } from '../platform/context.ts'
-import type { Queryable, Row } from '../platform/db.ts'
+import type { Queryable, Row, Transaction } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { environmentOf } from './environment.ts'
-import { type Matcher, parseMatchers, showMatchers } from './matchers.ts'
+import { type Matcher, matchesAll, parseMatchers, showMatchers } from './matchers.ts'
 
 export interface Silence extends Row {
   id: string
@@ -97,4 +97,18 @@ export function silencesAt(db: Queryable, environment: string, at: Date): Promis
      where environment = $1 and created_at <= $2::timestamptz and ends_at > $2::timestamptz and ended_at is null order by ends_at`,
     [environment, at],
   )
+}
+
+/** Whether silences hold for every alert that the incident still has. */
+export async function isSilenced(tx: Transaction, environment: string, incident: string, now: Date): Promise<boolean> {
+  const silences = await silencesAt(tx, environment, now)
+  if (silences.length === 0) return false
+  const alerts = await tx.query<{ rule: string; component: string; severity: string; labels: Record<string, string> | null }>(
+    `select i.rule, i.component, i.severity, a.labels from caretaker.incident_alerts i left join caretaker.alerts a on a.id::text = i.alert
+     where i.incident = $1::uuid and i.cleared_at is null`,
+    [incident],
+  )
+  const silent = ({ labels, ...alert }: (typeof alerts)[number]) =>
+    silences.some(({ matchers }) => matchesAll(matchers, { ...alert, labels: labels ?? {} }))
+  return alerts.length > 0 && alerts.every(silent)
 }

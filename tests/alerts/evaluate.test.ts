@@ -303,6 +303,26 @@ describe('quiet', () => {
     expect(await heard()).toEqual(['opened stripe', 'reminder stripe', 'resolved stripe'])
   })
 
+  it('puts off an escalation until it ends', async () => {
+    const { ctx, minutes } = alertContext(
+      test.db,
+      { channels: { slack: {}, pagerduty: {} } },
+      { incidents: { severities: { high: { notify: ['slack'], escalateAfter: '30 minutes', escalateTo: ['pagerduty'] } } } },
+    )
+    const world = newWorld()
+    const sources = sourcesOf(world)
+    world.down.set('stripe', 'timeout')
+    await evaluateAlerts(ctx, sources)
+    await silence(ctx, { matcher: 'stripe', forMs: 60 * 60_000, reason: 'Their migration' })
+    const heard = async () => (await told(ctx)).filter((line) => !line.startsWith('watching'))
+    minutes(40)
+    await evaluateAlerts(ctx, sources)
+    expect(await heard()).toEqual(['opened stripe'])
+    minutes(21)
+    await evaluateAlerts(ctx, sources)
+    expect(await heard()).toEqual(['opened stripe', 'escalation stripe'])
+  })
+
   it('is refused with words for whoever asked for it in the wrong way', async () => {
     const { ctx } = alertContext(test.db)
     const ask = (input: Partial<Parameters<typeof silence>[1]>) =>

@@ -6,7 +6,7 @@ import type { AlertChange } from '../types.ts'
 import { type Incident, type IncidentActor, lockIncidents, recordEvent } from './incident.ts'
 import { remindEveryMs } from './notify.ts'
 import { severityOf } from './severities.ts'
-import { closeIncident, insertIncident, raiseIncident, reopenIncident } from './transitions.ts'
+import { closeIncident, insertIncident, raiseIncident, reopenIncident, tellMore } from './transitions.ts'
 
 /**
  * What alerts mean for incidents: a firing one joins the open incident of its root component, or brings back one that ended
@@ -38,13 +38,13 @@ export async function applyToIncidents(tx: Transaction, ctx: Context, changes: r
       await join(tx, open, alerts, now)
       const raised = await raiseIncident(tx, ctx, open, mostSevere(ctx, alerts), now, alertActor(alerts))
       if (raised !== null) done.push({ action: 'incident.raised', incident: raised, detail: { from: open.severity, to: raised.severity } })
-      known.set(open.id, raised ?? open)
+      known.set(open.id, await tellMore(tx, ctx, raised ?? open, wantedChannels(ctx, alerts), now, alertActor(alerts)))
     } else if (recent !== undefined && (await saysNothingNew(tx, ctx, recent, alerts))) {
       // A person ended it knowing of these alerts: they bring it back in time, not with their next word.
       await join(tx, recent, alerts, now)
     } else if (recent !== undefined) {
       await join(tx, recent, alerts, now)
-      const reopened = await reopenIncident(tx, ctx, recent, mostSevere(ctx, alerts), now, alertActor(alerts))
+      const reopened = await reopenIncident(tx, ctx, recent, mostSevere(ctx, alerts), now, alertActor(alerts), wantedChannels(ctx, alerts))
       known.set(recent.id, reopened)
       done.push({ action: 'incident.reopened', incident: reopened })
     } else {
@@ -110,6 +110,12 @@ async function saysNothingNew(tx: Transaction, ctx: Context, incident: Incident,
 function ruleChannels(alerts: readonly AlertChange[]): string[] | undefined {
   if (alerts.some((one) => one.notify === undefined)) return undefined
   return [...new Set(alerts.flatMap((one) => one.notify ?? []))]
+}
+
+/** Whom the alerts would be told to if they were an incident of their own. */
+function wantedChannels(ctx: Context, alerts: readonly AlertChange[]): readonly string[] | 'all' {
+  const wanted = alerts.map((one) => one.notify ?? severityOf(ctx.config, one.severity).notify)
+  return wanted.includes('all') ? 'all' : wanted.flat()
 }
 
 /** Adds the alerts to the incident, or brings them up to date. */

@@ -34,7 +34,9 @@ export function describeEvent({ kind, actor, detail }: Pick<IncidentEvent, 'kind
         ? `${detail.public === true ? 'put on' : 'taken off'} the status page by ${by}`
         : 'publicTitle' in detail
           ? `named "${text('publicTitle')}" on the status page by ${by}`
-          : `note by ${by}`
+          : 'channels' in detail
+            ? `${told}, for ${by}`
+            : `note by ${by}`
     case 'checked':
       return `${detail.done === true ? 'done' : 'not done'}: ${text('text')} (${by})`
     case 'root_cause':

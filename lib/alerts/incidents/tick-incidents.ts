@@ -1,6 +1,8 @@
 import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
 import type { Transaction } from '../../platform/db.ts'
+import { environmentOf } from '../environment.ts'
+import { isSilenced } from '../silences.ts'
 import { settleMs } from './apply-alerts.ts'
 import { type Incident, lockIncidents, recordEvent } from './incident.ts'
 import { channelsOf, remindEveryMs, tell } from './notify.ts'
@@ -79,11 +81,15 @@ async function tickOpen(tx: Transaction, ctx: Context, incident: Incident, now: 
       detail: { respondBy: incident.respondBy },
     })
   }
-  if (incident.escalatedAt === null && incident.escalateAt !== null && incident.escalateAt <= now) {
+  const escalates = incident.escalatedAt === null && incident.escalateAt !== null && incident.escalateAt <= now
+  const reminds = incident.nextReminderAt !== null && incident.nextReminderAt <= now
+  // What a silence holds back is put off until its end, not left out.
+  if (!(escalates || reminds) || (await isSilenced(tx, environmentOf(ctx), incident.id, now))) return []
+  if (escalates) {
     await escalate(tx, ctx, incident, now, every)
     return [{ action: 'incident.escalated', incident }]
   }
-  if (incident.nextReminderAt !== null && incident.nextReminderAt <= now) await remind(tx, ctx, incident, now, every)
+  await remind(tx, ctx, incident, now, every)
   return []
 }
 

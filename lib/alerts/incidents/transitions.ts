@@ -103,6 +103,27 @@ export async function raiseIncident(
   return changeSeverity(tx, ctx, incident, { severity: severityOf(ctx.config, name), now, by })
 }
 
+/** Tells the channels that alerts which joined it ask for, as far as they have not been told: to them it is new. */
+export async function tellMore(
+  tx: Transaction,
+  ctx: Context,
+  incident: Incident,
+  wanted: readonly string[] | 'all',
+  now: Date,
+  by: IncidentActor,
+): Promise<Incident> {
+  const more = channelsOf(ctx, wanted).filter((name) => !incident.channels.includes(name))
+  if (more.length === 0) return incident
+  const [told] = await tx.query<Incident>(
+    `update caretaker.incidents i set channels = channels || $2::text[], last_paged_at = $3::timestamptz where id = $1::uuid returning ${incidentColumns}`,
+    [incident.id, more, now],
+  )
+  if (told === undefined) throw new Error('the incident is gone')
+  const event = await recordEvent(tx, incident.id, { kind: 'note', at: now, actor: by, detail: { channels: more } })
+  await tell(tx, ctx, told, { kind: 'opened', channels: more, event, by })
+  return told
+}
+
 /**
  * Gives the incident another severity. Its clocks start again from now where nobody has acknowledged; a time that would have
  * come earlier stays. A rise is told, a fall only recorded.
@@ -160,7 +181,7 @@ export async function changeSeverity(
   return changed
 }
 
-/** Brings an incident back that had ended: somebody is asked for again. */
+/** Brings an incident back that had ended: somebody is asked for again, and the channels in `wanted`. */
 export async function reopenIncident(
   tx: Transaction,
   ctx: Context,
@@ -168,6 +189,7 @@ export async function reopenIncident(
   severityName: string,
   now: Date,
   by: IncidentActor,
+  wanted: readonly string[] | 'all' = [],
 ): Promise<Incident> {
   const before = severityOf(ctx.config, incident.severity)
   const asked = severityOf(ctx.config, severityName)
@@ -176,6 +198,7 @@ export async function reopenIncident(
   const atOnce = escalateAt !== null && escalateAt.getTime() <= now.getTime()
   const channels = channelsOf(ctx, [
     ...incident.channels,
+    ...channelsOf(ctx, wanted),
     ...channelsOf(ctx, severity === before ? [] : severity.notify),
     ...(atOnce ? channelsOf(ctx, severity.escalateTo) : []),
   ])

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import { applyToIncidents } from '../../../lib/alerts/incidents/apply-alerts.ts'
+import { describeEvent } from '../../../lib/alerts/incidents/describe-event.ts'
 import {
   acknowledgeIncident,
   countOldIncidents,
@@ -128,6 +129,24 @@ describe('one incident a cause', () => {
     expect(await told()).toEqual(['opened pagerduty'])
     await apply(cleared('a'), cleared('b'))
     expect(await told()).toEqual(['opened pagerduty', 'resolved pagerduty'])
+  })
+
+  it('tells whom an alert asks for that joins it, though it is no worse', async () => {
+    await apply(firing('ai', { notify: [] }))
+    expect(await told()).toEqual([])
+    clock.advance(minute)
+    await apply(firing('ai', { alertId: 'worse', notify: ['pagerduty'] }))
+    expect(await told()).toEqual(['opened pagerduty'])
+    clock.advance(minute)
+    await apply(firing('ai', { alertId: 'third' }), firing('ai', { alertId: 'worse', notify: ['pagerduty'], affected: ['chat'] }))
+    expect(await told()).toEqual(['opened pagerduty', 'opened slack'])
+    const { timeline } = await showIncident(ctx, '1')
+    expect(timeline.map(describeEvent)).toContain('told pagerduty, for alert ai-down')
+
+    await apply(cleared('ai'), cleared('ai', { alertId: 'worse' }), cleared('ai', { alertId: 'third' }))
+    clock.advance(minute)
+    await apply(firing('ai', { alertId: 'fourth', notify: ['email'] }))
+    expect((await told()).slice(4)).toEqual(['reopened slack', 'reopened email', 'reopened pagerduty'])
   })
 
   it('leaves what a person opened to a person', async () => {
