@@ -54,7 +54,10 @@ export async function readForm(request: Request, limitBytes: number): Promise<Re
 /** @throws {CaretakerError} `invalid_input` with one issue a field */
 export function checked(schema: z.ZodMiniType, value: unknown, where: 'body' | 'query'): unknown {
   const parsed = schema.safeParse(value)
-  if (parsed.success) return parsed.data
+  if (parsed.success) {
+    assertStorable(value, where)
+    return parsed.data
+  }
   const issues = parsed.error.issues.map((issue) => {
     const path = issue.path.length === 0 ? where : issue.path.map(String).join('.')
     const found = issue.path.reduce<unknown>((inner, key) => (inner as Record<PropertyKey, unknown> | undefined)?.[key], value)
@@ -67,10 +70,37 @@ export function checked(schema: z.ZodMiniType, value: unknown, where: 'body' | '
   )
 }
 
+/**
+ * PostgreSQL keeps neither the character U+0000 nor half of a surrogate pair: who sends one hears so here, and not of a defect.
+ * @throws {CaretakerError} `invalid_input` naming the field
+ */
+export function assertStorable(value: unknown, where: 'body' | 'query'): void {
+  const path = unstorable(value, [])
+  if (path === null) return
+  const field = path.length === 0 ? where : path.join('.')
+  const message = 'found a character that cannot be stored (U+0000, or half of a surrogate pair), expected text'
+  throw new CaretakerError('invalid_input', `The ${where} is not accepted: ${field}: ${message}.`, { issues: [{ path: field, message }] })
+}
+
+/** Where the first such text is; null where there is none. */
+function unstorable(value: unknown, path: readonly string[]): readonly string[] | null {
+  if (typeof value === 'string') return value.includes('\0') || !value.isWellFormed() ? path : null
+  if (typeof value !== 'object' || value === null) return null
+  for (const [key, inner] of Object.entries(value)) {
+    // A name may be anything its sender likes: it is not repeated.
+    const found = unstorable(key, []) === null ? unstorable(inner, [...path, printable(key)]) : path
+    if (found !== null) return found
+  }
+  return null
+}
+
 function expectation(issue: z.core.$ZodIssue): string {
   if (issue.code === 'unrecognized_keys') return `these keys are not known: ${issue.keys.map(printable).join(', ')}`
   if (issue.code === 'invalid_type') return `expected ${issue.expected}`
   if (issue.code === 'invalid_value') return `expected ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`
+  if (issue.code === 'too_big') return `expected at most ${issue.maximum}${issue.origin === 'string' ? ' characters' : ''}`
+  if (issue.code === 'too_small' && !issue.message.startsWith('expected'))
+    return `expected at least ${issue.minimum}${issue.origin === 'string' ? ' characters' : ''}`
   return issue.message.startsWith('expected') ? issue.message : `expected another value (${issue.code})`
 }
 

@@ -96,6 +96,8 @@ export function matchPath(pattern: string, path: string): Record<string, string>
       continue
     }
     if (value === '') return null
+    // No name holds it, and PostgreSQL cannot be asked for it.
+    if (value.includes('%00')) return null
     try {
       params[segment.slice(1)] = decodeURIComponent(value)
     } catch {

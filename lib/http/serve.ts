@@ -6,7 +6,7 @@ import { describeError } from '../platform/log.ts'
 import { authenticate } from './authenticate.ts'
 import { enforceLimit, refuseGuessing } from './limit.ts'
 import { problemResponse } from './problem.ts'
-import { checked, readBytes, readForm, readJson } from './read-body.ts'
+import { assertStorable, checked, readBytes, readForm, readJson } from './read-body.ts'
 import { matchPath, type RequestInput, type Route } from './route.ts'
 import { secured } from './security-headers.ts'
 import { assertCsrfToken, assertOwnPage, type Session } from './session.ts'
@@ -121,6 +121,7 @@ async function answer(
   )
   const rateHeaders = await enforceLimit(ctx, route, actor, invocation.clientAddress)
   const query = Object.fromEntries(new URL(request.url).searchParams)
+  assertStorable(query, 'query')
   const input: RequestInput<unknown, unknown> = {
     params,
     query: route.query === undefined ? query : checked(route.query, query, 'query'),

@@ -70,6 +70,56 @@ describe('an answer', () => {
   })
 })
 
+describe('text that PostgreSQL cannot keep', () => {
+  const anything: Partial<Route> = {
+    path: '/open/:name',
+    body: z.record(z.string(), z.unknown()),
+    handle: async () => json({ ok: true }),
+  }
+  const post = (body: unknown) =>
+    withRoute({ ...anything, methods: ['POST'] }).request('/open/x', {
+      method: 'POST',
+      body: JSON.stringify(body),
+      headers: { 'content-type': 'application/json' },
+    })
+
+  it.each([{ reason: 'a\0b' }, { reason: 'half \ud83d' }, { list: [{ reason: '\0' }] }, { '\0': 1 }])(
+    'is refused in a body: %j',
+    async (body) => {
+      const response = await post(body)
+      expect(response.status).toBe(422)
+      const { detail } = (await response.json()) as { detail: string }
+      expect(detail).toContain('found a character that cannot be stored')
+      if ('reason' in body) expect(detail).toContain('reason: ')
+    },
+  )
+
+  it('lets all other text through', async () => {
+    expect((await post({ reason: 'whole \u{1f4a9}, tab\tand bell\u0007' })).status).toBe(200)
+  })
+
+  it('is refused in a query, and found under no name', async () => {
+    const get = withRoute({ path: '/open/:name' }).request
+    expect((await get('/open/x?job=a%00')).status).toBe(422)
+    expect((await get('/open/x%00')).status).toBe(404)
+    expect((await get('/open/x?job=a')).status).toBe(200)
+  })
+
+  it('that is too long hears how long it may be', async () => {
+    const response = await withRoute({ methods: ['POST'], body: z.object({ reason: z.string().check(z.maxLength(500)) }) }).request(
+      '/open',
+      {
+        method: 'POST',
+        body: JSON.stringify({ reason: 'x'.repeat(501) }),
+        headers: { 'content-type': 'application/json' },
+      },
+    )
+    expect(((await response.json()) as { detail: string }).detail).toContain(
+      'reason: found a string of 501 characters, expected at most 500 characters',
+    )
+  })
+})
+
 describe('a body', () => {
   const echo = {
     methods: ['POST'],

@@ -321,7 +321,7 @@ describe('a mailed code', () => {
   it('for an address that no database can hold, or that cannot be read any more, holds nobody up', async () => {
     const ada = await person()
     const ctx = context()
-    expect((await call(ctx, '/api/gdpr/code', undefined, { kind: 'export', email: 'a\u0000b@people.example' })).status).toBe(202)
+    expect((await call(ctx, '/api/gdpr/code', undefined, { kind: 'export', email: 'a\u0000b@people.example' })).status).toBe(422)
     await test.db.execute(
       `insert into caretaker.gdpr_requests (kind, state, subject_hash, requested_by, received_at, due_at, named)
        values ('export', 'received', 'h', '{}', now(), now() + interval '1 month', '\\x0102')`,
