@@ -14,9 +14,12 @@ export type Content = Html | string | number | bigint | null | undefined | false
 
 const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }
 
+/** Turn the letters that follow round, beyond the end of the text: with them somebody's text could rewrite what stands beside it. */
+const turning = /[\u202a-\u202e\u2066-\u2069]/g
+
 /** Text as it may stand in an element or in a quoted attribute. */
 export function escaped(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => escapes[character] as string)
+  return text.replace(/[&<>"']/g, (character) => escapes[character] as string).replace(turning, '\ufffd')
 }
 
 function markupOf(content: Content): string {

@@ -9,6 +9,12 @@ import { spanText, time } from '../../pages/time.ts'
 const hostile = `<img src=x onerror='alert("1")'>&`
 
 describe('html', () => {
+  it('lets no text turn round what stands beside it', () => {
+    const text = ['\u202e', '\u2066', '\u202a'].map((character) => html`by ${`${character}evil`} at noon`.markup)
+    expect(text).toEqual(Array(3).fill('by \ufffdevil at noon'))
+    expect(html`${'שלום'}`.markup).toBe('שלום')
+  })
+
   it('escapes text in elements and in attributes', () => {
     expect(html`<p title="${hostile}">${hostile}</p>`.markup).toBe(
       '<p title="&lt;img src=x onerror=&#39;alert(&quot;1&quot;)&#39;&gt;&amp;">&lt;img src=x onerror=&#39;alert(&quot;1&quot;)&#39;&gt;&amp;</p>',
