@@ -1,6 +1,5 @@
 import type { Context } from '../platform/context.ts'
 import type { Transaction } from '../platform/db.ts'
-import { channelNames } from './channels/names.ts'
 import { environmentOf } from './environment.ts'
 import type { NotificationKind, NotificationPayload } from './types.ts'
 
@@ -10,8 +9,8 @@ export interface NewNotification {
   kind: NotificationKind
   severity: string
   /**
-   * Channels that are opened, reminded or escalated to; those the policy does not have are left out. Without it every channel
-   * that was told of the incident before, which is what an acknowledgement or a resolution is for.
+   * Channels that are opened, reminded or escalated to. Without it every channel that was told of the incident before, which is what
+   * an acknowledgement or a resolution is for. One that the policy here does not have may be another deployment's.
    */
   channels?: readonly string[]
   /** Names what is told within the incident, so that telling it twice is one message. Default: the kind and the moment. */
@@ -32,9 +31,7 @@ export async function enqueueNotification(
   const { incident, kind, severity, payload } = notification
   const environment = environmentOf(ctx)
   const now = ctx.clock.now()
-  const known = channelNames(ctx)
-  const wanted = notification.channels === undefined ? await toldChannels(tx, environment, incident) : [...new Set(notification.channels)]
-  const channels = wanted.filter((name) => known.includes(name))
+  const channels = notification.channels === undefined ? await toldChannels(tx, environment, incident) : [...new Set(notification.channels)]
   if (channels.length === 0) return []
   const key = `${incident ?? 'watcher'}:${notification.key ?? `${kind}:${now.toISOString()}`}`
   const rows = await tx.query<{ channel: string }>(

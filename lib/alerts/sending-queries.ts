@@ -140,11 +140,16 @@ export async function noteAttempt(
   return noted === 1
 }
 
-/** Ends what waits for channels that the policy does not have any more. @returns how many */
+/**
+ * Ends what waits for channels that the policy does not have any more. Another deployment on the database may have them, or whoever sends
+ * from a desk lacks a setting: only what nobody has tried to send for an hour is ended. @returns how many
+ */
 export function endUnlisted(db: Queryable, environment: string, names: readonly string[], now: Date): Promise<number> {
   return db.execute(
-    `update caretaker.notifications set state = 'dead', error = jsonb_build_object('code', 'channel_removed', 'at', $3::timestamptz)
-     where environment = $1 and state = 'waiting' and channel <> all($2::text[])`,
+    `update caretaker.notifications n set state = 'dead', error = jsonb_build_object('code', 'channel_removed', 'at', $3::timestamptz)
+     where n.environment = $1 and n.state = 'waiting' and n.channel <> all($2::text[]) and not exists (
+       select from caretaker.notifications tried where tried.environment = $1 and tried.channel = n.channel and tried.state = 'waiting'
+         and tried.next_attempt_at > $3::timestamptz - interval '1 hour')`,
     [environment, names, now],
   )
 }

@@ -228,6 +228,25 @@ describe('what cannot be delivered', () => {
     expect(pagerDuty.events).toEqual([`trigger ${incident}`, `resolve ${incident}`])
   })
 
+  it('to a channel that the sender does not know waits for one that does, for an hour', async () => {
+    const { ctx, send, slack, minutes } = world({ slack: {} })
+    await tell(ctx, 'opened', ['slack'])
+    const elsewhere = { ...ctx, config: { ...ctx.config, alerts: { channels: { pagerduty: {} } } } }
+    expect(await sendNotifications(elsewhere)).toMatchObject({ delivered: 0, dead: 0 })
+    expect(await send()).toMatchObject({ delivered: 1 })
+    // While the one that knows it tries, however long.
+    slack.failWith = 503
+    await tell(ctx, 'opened', ['slack'])
+    for (let hour = 0; hour < 3; hour++) {
+      minutes(55)
+      await send()
+      expect(await sendNotifications(elsewhere)).toMatchObject({ dead: 0 })
+    }
+    minutes(90)
+    expect(await sendNotifications(elsewhere)).toMatchObject({ dead: 1 })
+    expect(await listNotifications(ctx)).toMatchObject([{ state: 'dead', error: { code: 'channel_removed' } }, { state: 'delivered' }])
+  })
+
   it('is given up after a day, and that is told elsewhere; an end is never given up', async () => {
     const { ctx, send, slack, minutes } = world({ slack: {} })
     slack.failWith = 503
@@ -247,12 +266,13 @@ describe('what cannot be delivered', () => {
   })
 
   it('because a setting is missing is kept, with a log line that names it and holds no secret', async () => {
-    const { ctx, send } = world({ robot: { kind: 'webhook' } }, { ALERT_CHANNEL_SECRETS: 'another=0123456789abcdef' })
+    const { ctx, send, minutes } = world({ robot: { kind: 'webhook' } }, { ALERT_CHANNEL_SECRETS: 'another=0123456789abcdef' })
     await tell(ctx, 'opened', ['robot'])
     expect(await send()).toMatchObject({ failed: 1 })
     expect(logLines(ctx).join('')).toContain('ALERT_CHANNEL_SECRETS')
     expect(logLines(ctx).join('')).not.toContain('0123456789abcdef')
     const without = { ...ctx, config: { ...ctx.config, alerts: { channels: {} } } }
+    minutes(90)
     expect(await sendNotifications(without)).toMatchObject({ dead: 1 })
   })
 })

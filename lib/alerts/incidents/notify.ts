@@ -17,6 +17,13 @@ export function channelsOf(ctx: Pick<Context, 'config' | 'env'>, wanted: readonl
   return wanted === 'all' ? known : known.filter((name) => wanted.includes(name))
 }
 
+/** Who was told, and `more`, in the policy's order. Who was told and is not in the policy here may be another deployment's channel. */
+export function channelsWith(ctx: Pick<Context, 'config' | 'env'>, told: readonly string[], more: readonly string[]): string[] {
+  const known = channelNames(ctx)
+  const all = [...new Set([...told, ...more])]
+  return [...known.filter((name) => all.includes(name)), ...all.filter((name) => !known.includes(name))]
+}
+
 export interface Telling {
   kind: Exclude<NotificationKind, 'watching'>
   channels: readonly string[]

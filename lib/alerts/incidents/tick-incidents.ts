@@ -5,7 +5,7 @@ import { environmentOf } from '../environment.ts'
 import { isSilenced } from '../silences.ts'
 import { settleMs } from './apply-alerts.ts'
 import { type Incident, lockIncidents, recordEvent } from './incident.ts'
-import { channelsOf, remindEveryMs, tell } from './notify.ts'
+import { channelsOf, channelsWith, remindEveryMs, tell } from './notify.ts'
 import { severityOf } from './severities.ts'
 import { closeIncident, reopenIncident } from './transitions.ts'
 
@@ -126,7 +126,7 @@ async function bringBack(tx: Transaction, ctx: Context, incident: Incident, now:
 
 async function escalate(tx: Transaction, ctx: Context, incident: Incident, now: Date, every: number): Promise<void> {
   const to = channelsOf(ctx, severityOf(ctx.config, incident.severity).escalateTo)
-  const channels = channelsOf(ctx, [...incident.channels, ...to])
+  const channels = channelsWith(ctx, incident.channels, to)
   await paged(tx, incident, channels, now, every)
   await tx.execute('update caretaker.incidents set escalated_at = $2::timestamptz where id = $1::uuid', [incident.id, now])
   const event = await recordEvent(tx, incident.id, { kind: 'escalated', at: now, actor: { type: 'system' }, detail: { channels: to } })

@@ -3,7 +3,7 @@ import type { Context } from '../../platform/context.ts'
 import type { Transaction } from '../../platform/db.ts'
 import { environmentOf } from '../environment.ts'
 import { type ChecklistItem, type Incident, type IncidentActor, incidentColumns, recordEvent } from './incident.ts'
-import { channelsOf, remindEveryMs, tell } from './notify.ts'
+import { channelsOf, channelsWith, remindEveryMs, tell } from './notify.ts'
 import { type Severity, severityOf, timersOf } from './severities.ts'
 
 /*
@@ -140,7 +140,7 @@ export async function changeSeverity(
   const escalateAt = earlier(incident.escalatedAt === null ? incident.escalateAt : null, fresh.escalateAt)
   const atOnce = rises && severity.escalateAfter === 'immediately'
   const told = rises
-    ? channelsOf(ctx, [...incident.channels, ...channelsOf(ctx, severity.notify), ...(atOnce ? channelsOf(ctx, severity.escalateTo) : [])])
+    ? channelsWith(ctx, incident.channels, [...channelsOf(ctx, severity.notify), ...(atOnce ? channelsOf(ctx, severity.escalateTo) : [])])
     : incident.channels
   const [changed] = await tx.query<Incident>(
     `update caretaker.incidents i set severity = $2, public = public or ($3::boolean and $4::boolean), channels = $5::text[],
@@ -196,8 +196,7 @@ export async function reopenIncident(
   const severity = asked.rank < before.rank ? asked : before
   const { respondBy, escalateAt } = await timersOf(tx, ctx.config, severity, now)
   const atOnce = escalateAt !== null && escalateAt.getTime() <= now.getTime()
-  const channels = channelsOf(ctx, [
-    ...incident.channels,
+  const channels = channelsWith(ctx, incident.channels, [
     ...channelsOf(ctx, wanted),
     ...channelsOf(ctx, severity === before ? [] : severity.notify),
     ...(atOnce ? channelsOf(ctx, severity.escalateTo) : []),
