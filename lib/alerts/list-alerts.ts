@@ -61,7 +61,7 @@ export function listNotifications(ctx: Context, filter: { limit?: number; incide
   return ctx.db.query<Notification>(
     `select id::text as id, incident::text as incident, channel, kind, severity, payload, state, attempts, status, error,
        created_at as "createdAt", next_attempt_at as "nextAttemptAt", delivered_at as "deliveredAt"
-     from caretaker.notifications where environment = $1 and ($2::uuid is null or incident = $2::uuid) order by id desc limit $3::int`,
+     from caretaker.notifications where environment = $1 and ($2::uuid is null or incident = $2::uuid) order by notifications.id desc limit $3::int`,
     [environmentOf(ctx), filter.incident ?? null, limit],
   )
 }

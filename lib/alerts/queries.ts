@@ -152,7 +152,7 @@ export function takeEvents(
 ): Promise<{ id: string; topic: string; payload: Record<string, unknown>; at: Date }[]> {
   return tx.query(
     `select id::text as id, topic, case when jsonb_typeof(payload) = 'object' then payload else '{}' end as payload, at
-     from caretaker.outbox where delivered_at is null order by id limit $1::int for update skip locked`,
+     from caretaker.outbox where delivered_at is null order by outbox.id limit $1::int for update skip locked`,
     [limit],
   )
 }

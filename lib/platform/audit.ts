@@ -45,7 +45,7 @@ export async function verifyAudit(db: Queryable): Promise<AuditVerdict> {
   for (;;) {
     const page = await db.query<StoredRow>(
       `select seq::float8 as seq, at, actor, action, target, detail, previous_hash, hash
-       from caretaker.audit where seq > $1::bigint order by seq limit 1000`,
+       from caretaker.audit where seq > $1::bigint order by audit.seq limit 1000`,
       [rows],
     )
     for (const row of page) {
@@ -75,7 +75,7 @@ export async function* readAudit(db: Queryable, { since, action }: { since: Date
     const page = await db.query<AuditRow & Record<string, unknown>>(
       `select seq::float8 as seq, at, actor, action, target, detail, encode(hash, 'hex') as hash from caretaker.audit
        where seq > $1::bigint and at >= $2::timestamptz and ($3::text is null or action = $3 or action like replace(replace($3, '_', '\\_'), '%', '\\%') || '.%')
-       order by seq limit 1000`,
+       order by audit.seq limit 1000`,
       [after, since, action ?? null],
     )
     yield* page
@@ -115,7 +115,7 @@ export function listAudit(
 ): Promise<AuditRow[]> {
   return db.query<AuditRow & Record<string, unknown>>(
     `select seq::float8 as seq, at, actor, action, target, detail, encode(hash, 'hex') as hash from caretaker.audit
-     where ($1::bigint is null or seq < $1::bigint) and ($2::text is null or starts_with(action, $2::text)) order by seq desc limit $3::int`,
+     where ($1::bigint is null or seq < $1::bigint) and ($2::text is null or starts_with(action, $2::text)) order by audit.seq desc limit $3::int`,
     [before ?? null, action ?? null, limit],
   )
 }

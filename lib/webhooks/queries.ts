@@ -250,7 +250,7 @@ export interface InboxEntry extends Row {
 const entryColumns = `id::text as id, source, event_id as "eventId", type, state, attempts, occurred_at as "occurredAt",
   received_at as "receivedAt", next_attempt_at as "nextAttemptAt", applied_at as "appliedAt", error, fetched`
 
-/** The newest entries first. */
+/** The newest entries first. `order by id` alone would sort by the column of that name above, which is text: 9 before 10. */
 export function selectEntries(
   db: Queryable,
   filter: { state: InboxState | null; source: string | null; type: string | null; limit: number },
@@ -258,12 +258,12 @@ export function selectEntries(
   return db.query<InboxEntry>(
     `select ${entryColumns} from caretaker.inbox
      where ($1::text is null or state = $1::text) and ($2::text is null or source = $2::text) and ($3::text is null or type = $3::text)
-     order by id desc limit $4::int`,
+     order by inbox.id desc limit $4::int`,
     [filter.state, filter.source, filter.type, filter.limit],
   )
 }
 
-/** By the inbox's number or by the provider's id (which two providers could share: then the oldest). */
+/** By the inbox's number, else by the provider's id (which two providers could share: then the oldest). */
 export async function selectEntry(
   db: Queryable,
   id: string,
@@ -271,7 +271,8 @@ export async function selectEntry(
 ): Promise<(InboxEntry & { payload: Buffer }) | undefined> {
   const number = /^[1-9]\d{0,17}$/.test(id) ? id : null
   const [row] = await db.query<InboxEntry & { payload: Buffer }>(
-    `select ${entryColumns}, payload from caretaker.inbox where id = $1::bigint or event_id = $2::text order by id limit 1 ${lock}`,
+    `select ${entryColumns}, payload from caretaker.inbox where id = $1::bigint or event_id = $2::text
+     order by (inbox.id = $1::bigint) desc nulls last, inbox.id limit 1 ${lock}`,
     [number, id],
   )
   return row

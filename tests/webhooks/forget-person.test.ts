@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest'
 import { defineConfig } from '../../lib/config/index.ts'
 import { readEnv } from '../../lib/platform/env.ts'
+import { environmentCipher } from '../../lib/platform/field-cipher.ts'
 import { recordSuppression, suppressedBecause } from '../../lib/platform/suppressions.ts'
 import {
   emitToSubscribers,
@@ -72,4 +73,16 @@ it('leaves nothing of a person in events, messages and the mirror, and keeps the
   ])
   expect(await suppressedBecause(ctx.db, ctx.env, { channel: 'email', address: 'ada@example.com' })).toBe('spam')
   expect(await forgetPersonInEvents(ctx, ['ada@example.com', 'cus_ada'])).toEqual({ forgotten: 0, unreadable: 0 })
+})
+
+it('finds a person among more events than one page of them', async () => {
+  const ctx = testContext(test.db, { env: readEnv({ ENCRYPTION_KEY: 'ab'.repeat(32) }) })
+  const cipher = environmentCipher(ctx.env, 'A test')
+  const ids = Array.from({ length: 1_234 }, (_, index) => `many_${index}`)
+  await test.db.execute(
+    `insert into caretaker.inbox (source, event_id, type, occurred_at, payload) select 'make', id, 't', now(), payload
+     from unnest($1::text[], $2::bytea[]) with ordinality as one (id, payload, place) order by place`,
+    [ids, ids.map((id) => cipher.seal(Buffer.from('{"email":"eve@example.com"}'), ['inbox', 'make', id]))],
+  )
+  expect(await forgetPersonInEvents(ctx, ['eve@example.com'])).toEqual({ forgotten: 1_234, unreadable: 0 })
 })

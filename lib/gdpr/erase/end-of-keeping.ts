@@ -53,7 +53,7 @@ export async function eraseEndedKeeping(ctx: Context, shouldStop: () => boolean 
     // One row that is held must not keep the others: each by itself.
     let held = 0
     const rows = await ctx.db.query<{ id: string }>(
-      `select id::text from caretaker.gdpr_kept where table_name = $1 and erased_at is null and until <= $2::timestamptz order by id limit $3::int`,
+      `select id::text from caretaker.gdpr_kept where table_name = $1 and erased_at is null and until <= $2::timestamptz order by gdpr_kept.id limit $3::int`,
       [key, ctx.clock.now(), rowsAtATime],
     )
     for (const { id } of rows) {
@@ -79,7 +79,7 @@ async function erasePage(ctx: Context, key: string, table: Known, limit: number,
         const due = await tx.query<{ id: string; columns: string[] | null }>(
           `select id::text, (select array_agg(k) from jsonb_object_keys(row_key) k) as columns from caretaker.gdpr_kept
            where table_name = $1 and erased_at is null and until <= $2::timestamptz and ($4::bigint is null or id = $4::bigint)
-           order by id limit $3::int for update skip locked`,
+           order by gdpr_kept.id limit $3::int for update skip locked`,
           [key, ctx.clock.now(), limit, only ?? null],
         )
         if (due.length === 0) return 0

@@ -14,7 +14,7 @@ export interface OutboxEvent extends Row {
 export function takeUnforwarded(tx: Transaction, limit: number): Promise<OutboxEvent[]> {
   return tx.query<OutboxEvent>(
     `select id::text as id, topic, at, payload, app from caretaker.outbox
-     where forwarded_at is null order by id limit $1::int for update skip locked`,
+     where forwarded_at is null order by outbox.id limit $1::int for update skip locked`,
     [limit],
   )
 }
