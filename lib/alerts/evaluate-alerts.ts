@@ -9,7 +9,7 @@ import { enqueueNotification } from './enqueue-notification.ts'
 import { byDatabaseClock, environmentOf, scopeOf } from './environment.ts'
 import { type EventAlert, isOver, meaningfulEvents, meaningOf } from './events.ts'
 import { applyToIncidents, tickIncidents } from './incidents/index.ts'
-import { look, type Seen } from './look.ts'
+import { blindRule, look, type Seen } from './look.ts'
 import {
   type AlertRow,
   failingChannels,
@@ -24,7 +24,7 @@ import {
 } from './queries.ts'
 import { silencesAt } from './silences.ts'
 import type { AlertSources } from './sources.ts'
-import { type AlertState, type Change, loadState, step, storeState, wellState } from './step.ts'
+import { type AlertState, type Change, loadState, type Sample, step, storeState, wellState } from './step.ts'
 import type { AlertChange } from './types.ts'
 import { withhold } from './withhold.ts'
 
@@ -45,6 +45,8 @@ export interface Evaluation {
 /** What happened longer ago than this is not news. */
 const newsMs = 24 * 3_600_000
 const eventsAtOnce = { looked: 5_000, passedOver: 100_000 }
+/** A label set that nobody has told of for so long is gone. */
+const goneMs = 3 * 24 * 3_600_000
 const givenUp = 'alerts.notification_dead'
 /** Nobody looked for so long: what pages people is told that somebody does again; people themselves after the longer time. */
 const gapMs = { machines: 150_000, people: 15 * 60_000 }
@@ -67,6 +69,7 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
     const alerts = new Map(rows.map((row) => [keyOf(row), carriedOn(row)]))
     for (const condition of seen.conditions) takeStep(alerts, condition, now)
     for (const alert of alerts.values()) if (alert.row?.source !== 'event' && !alert.looked) leftAlone(alert, seen, now)
+    for (const alert of alerts.values()) endGone(alert, seen, now)
     const events = await takeNews(tx, ctx, environment, now)
     await followEvents(ctx, sources, seen, alerts, events, now)
 
@@ -159,6 +162,10 @@ interface Tracked {
   /** Since when it is over, of one that was resolved now. */
   over: Date | null
   looked: boolean
+  /** What the look found; null where nobody can say. */
+  sample: Sample
+  /** Since when nobody can say. */
+  silentSince: Date | null
 }
 
 const keyOf = ({ rule, labels }: { rule: string; labels: Readonly<Record<string, string>> }) => `${rule} ${canonicalJson(labels)}`
@@ -175,6 +182,8 @@ function carriedOn(row: AlertRow): Tracked {
     root: null,
     over: null,
     looked: false,
+    sample: null,
+    silentSince: row.step.silentSince === undefined || row.step.silentSince === null ? null : new Date(row.step.silentSince),
   }
 }
 
@@ -197,9 +206,12 @@ function takeStep(alerts: Map<string, Tracked>, condition: Condition, now: Date)
       expiresAt: null,
       over: null,
       looked: true,
+      sample: null,
+      silentSince: null,
     },
   }
   alert.looked = true
+  alert.sample = sample
   alert.dependsOn = dependsOn
   if (after.change === 'resolved') alert.over = alert.state.wellSince ?? now
   alert.state = after.state
@@ -217,6 +229,19 @@ function leftAlone(alert: Tracked, seen: Seen, now: Date): void {
     return
   }
   end(alert, now)
+}
+
+/** One of a label set that nobody tells any more, as of a bucket that was deleted: it would fire for ever. */
+function endGone(alert: Tracked, seen: Seen, now: Date): void {
+  // Whose rule cannot be looked at is told of as that.
+  const blind = seen.conditions.some(({ rule, labels }) => rule === blindRule && labels.rule === alert.rule)
+  if (alert.source !== 'rule' || Object.keys(alert.labels).length === 0 || alert.state.counted || blind) return
+  if (alert.sample !== null) alert.silentSince = null
+  else if (alert.silentSince === null) alert.silentSince = now
+  else if (now.getTime() - alert.silentSince.getTime() >= goneMs) {
+    end(alert, now)
+    alert.silentSince = null
+  }
 }
 
 function end(alert: Tracked, now: Date): void {
@@ -280,6 +305,8 @@ function fire(alerts: Map<string, Tracked>, event: EventAlert, now: Date): void 
     root: null,
     over: null,
     looked: true,
+    sample: true,
+    silentSince: null,
   })
 }
 
@@ -301,7 +328,7 @@ async function storeAndTell(
     stored.map(({ state, change, ...alert }) => ({
       ...alert,
       row: undefined,
-      step: storeState(state),
+      step: { ...storeState(state), silentSince: alert.silentSince?.toISOString() ?? null },
       since: state.since ?? alert.row?.since ?? null,
       firedAt: change === 'firing' ? now : null,
       resolvedAt: change === 'resolved' ? now : null,

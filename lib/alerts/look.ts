@@ -20,6 +20,8 @@ export interface Seen {
 /** A channel that has taken nothing for so long is one that people should hear of elsewhere, ms. */
 const failingMs = 10 * 60_000
 const failuresToTell = 3
+/** Tells of a rule that cannot be looked at. */
+export const blindRule = 'rule-failing'
 /** A rule that could not be looked at for so long is one that people should hear of, ms. */
 const blindMs = 15 * 60_000
 
@@ -83,7 +85,7 @@ export function figureQuery(rule: AlertRule): FigureQuery {
 /** A rule that cannot be looked at would never fire, and nobody would know. */
 function blindCondition(ctx: Context, { name, notify }: AlertRule): Condition {
   return {
-    rule: 'rule-failing',
+    rule: blindRule,
     labels: { rule: name },
     source: 'channel',
     component: 'alerts',

@@ -1,6 +1,9 @@
 import type { Queryable, Row, Transaction } from '../platform/db.ts'
 import type { StoredState } from './step.ts'
 
+/** `silentSince`: since when nobody could tell a figure. */
+type KeptState = StoredState & { silentSince?: string | null }
+
 /** A row of `caretaker.alerts`, as the evaluation reads it. */
 export interface AlertRow extends Row {
   id: string
@@ -9,7 +12,7 @@ export interface AlertRow extends Row {
   source: 'rule' | 'check' | 'event' | 'channel'
   component: string
   severity: string
-  step: StoredState
+  step: KeptState
   summary: string
   cause: string | null
   value: number | null
@@ -73,7 +76,7 @@ export interface StoredAlert {
   source: AlertRow['source']
   component: string
   severity: string
-  step: StoredState
+  step: KeptState
   summary: string
   cause: string | null
   value: number | null

@@ -196,6 +196,40 @@ describe('rules', () => {
     expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 0, resolved: ['storage'] })
   })
 
+  it('of a label set that is gone end after three days, and of one that comes back never', async () => {
+    const { ctx, minutes } = alertContext(test.db, {
+      rules: [{ name: 'failures', metric: 'f', by: ['workflow'], above: 1, severity: 'P2' }],
+    })
+    const world = newWorld([])
+    const sources = sourcesOf(world)
+    const say = (...figures: [string, number | null][]) =>
+      world.figures.set(
+        'f',
+        figures.map(([workflow, value]) => ({ labels: { workflow }, value, samples: 1 })),
+      )
+    say(['deleted', 3], ['silent', 3], ['nightly', 3])
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 3 })
+    for (let day = 0; day < 2; day++) {
+      // The figure is null at first, later there is none: both say nothing.
+      say(['silent', null])
+      minutes(12 * 60)
+      expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 3 })
+      minutes(23 * 60)
+      await evaluateAlerts(ctx, sources)
+      say(['nightly', 3])
+      minutes(60)
+      expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 3, resolved: [] })
+    }
+    minutes(23 * 60)
+    world.figures.set('f', new Error('no such table'))
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 3, resolved: [] })
+    world.figures.set('f', [])
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ resolved: ['failures', 'failures'] })
+    minutes(1)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 1, resolved: [] })
+    expect(await listAlerts(ctx)).toMatchObject([{ labels: { workflow: 'nightly' } }])
+  })
+
   it('that cannot be looked at are told of after a while', async () => {
     const { ctx, minutes } = alertContext(test.db, { rules: [{ name: 'slow', metric: 'http.p95', above: 5, severity: 'P1' }] })
     const world = newWorld([])
