@@ -52,10 +52,13 @@ export async function getRequest(ctx: { db: Queryable }, id: string): Promise<Gd
   return row
 }
 
-/** The newest hundred, open ones first. Empty where Caretaker is not installed. */
+/** Open requests, up to five hundred, the one that is due first in front; then the newest hundred of those that have ended. Empty where Caretaker is not installed. */
 export async function listRequests(ctx: Pick<Context, 'db'>): Promise<GdprRequest[]> {
   if (!(await isInstalled(ctx.db))) return []
   return ctx.db.query<RequestRow>(
-    `select ${requestColumns} from caretaker.gdpr_requests order by finished_at is not null, received_at desc limit 100`,
+    // By the deadline: the newest ones in front would leave out the one that is overdue.
+    `(select ${requestColumns} from caretaker.gdpr_requests where finished_at is null order by due_at, received_at limit 500)
+     union all
+     (select ${requestColumns} from caretaker.gdpr_requests where finished_at is not null order by received_at desc limit 100)`,
   )
 }

@@ -71,6 +71,18 @@ describe('requests', () => {
     expect(opened.dueAt.toISOString()).toBe(due)
   })
 
+  it('are listed by their deadline: however many came later, the one that is overdue stands first', async () => {
+    await test.db.execute(
+      `insert into caretaker.gdpr_requests (kind, state, subject_hash, requested_by, received_at, due_at, finished_at)
+       select 'export', case n % 2 when 0 then 'received' else 'done' end, 'h' || n, '{}', now() - interval '1 day' * n, now() - interval '1 day' * (n - 30),
+         case n % 2 when 0 then null else now() end from generate_series(1, 300) n`,
+    )
+    const listed = await listRequests(ctx)
+    expect(listed).toHaveLength(250)
+    expect(listed[0]?.dueAt.getTime()).toBeLessThan(Date.now() - 269 * 86_400_000)
+    expect(listed.slice(0, 150).every(({ finishedAt }) => finishedAt === null)).toBe(true)
+  })
+
   it('joins the open request of the same kind, however many ask at once', async () => {
     const opened = await Promise.all(
       Array.from({ length: 6 }, (_, n) => requestErasure(ctx, { subject: n % 2 === 0 ? '1' : 'ada@example.org' })),
