@@ -263,6 +263,17 @@ export function selectEntries(
   )
 }
 
+/** Dead events that can be replayed, the oldest first; how many there are of them, and how many whose payload was pruned. */
+export async function selectReplayable(db: Queryable, limit: number): Promise<{ ids: string[]; replayable: number; pruned: number }> {
+  const [row] = await db.query<{ ids: string[]; replayable: number; pruned: number }>(
+    `with dead as (select id, octet_length(payload) > 0 as whole from caretaker.inbox where state = 'dead')
+     select array(select id::text from dead where whole order by dead.id limit $1::int) as ids,
+       (select count(*)::int from dead where whole) as replayable, (select count(*)::int from dead where not whole) as pruned`,
+    [limit],
+  )
+  return row ?? { ids: [], replayable: 0, pruned: 0 }
+}
+
 /** By the inbox's number, else by the provider's id (which two providers could share: then the oldest). */
 export async function selectEntry(
   db: Queryable,

@@ -18,13 +18,14 @@ export function webhooksPage(view: View, shown: WebhooksShown): Html {
   const { timezone, now } = view
   const { figures, deadEvents, deadDeliveries, newest, newestDeliveries } = shown
   const dead = figures.sources.reduce((sum, source) => sum + source.dead, 0)
+  const undelivered = figures.subscribers.reduce((sum, subscriber) => sum + subscriber.dead, 0)
   const age = (seconds: number | null) => (seconds === null ? '' : spanText(seconds * 1_000))
   return html`<h1>Webhooks</h1>
 <h2>Dead letters</h2>
 <p class="soft">What could not be applied or delivered after all attempts. A replay makes it due now, with its attempts counted anew.</p>
-${dead > 1 && may(view, helpers) && postButton(view, { action: '/ops/webhooks/replay-dead', text: `Replay all ${dead} events`, look: 'quiet' })}
-${events(view, 'Events that could not be applied', 'No event is dead.', deadEvents)}
-${deadDeliveries.length > 0 && deliveries(view, 'Messages that could not be delivered', '', deadDeliveries)}
+${dead > 1 && may(view, helpers) && postButton(view, { action: '/ops/webhooks/replay-dead', text: `Replay all ${dead.toLocaleString('en')} events`, look: 'quiet' })}
+${events(view, newestOf('Events that could not be applied', deadEvents.length, dead), 'No event is dead.', deadEvents)}
+${deadDeliveries.length > 0 && deliveries(view, newestOf('Messages that could not be delivered', deadDeliveries.length, undelivered), '', deadDeliveries)}
 <h2>Sources</h2>
 ${table({
   caption: 'Events that arrive',
@@ -70,6 +71,11 @@ ${
 <h2>Newest events</h2>
 ${events(view, 'Newest first', 'No event has arrived yet.', newest)}
 ${newestDeliveries.length > 0 && html`<h2>Newest messages</h2>${deliveries(view, 'Newest first', '', newestDeliveries)}`}`
+}
+
+/** Says where the page shows less than there is. */
+function newestOf(what: string, shown: number, all: number): string {
+  return shown < all ? `${what}: the newest ${shown} of ${all.toLocaleString('en')}` : what
 }
 
 function events(view: View, caption: string, empty: string, rows: readonly InboxEntry[]): Html {

@@ -71,6 +71,7 @@ describe('pages', () => {
       expect([path, response.status]).toEqual([path, 200])
       expect([path, text.includes('<script')]).toEqual([path, false])
       expect([path, text.includes('&lt;script&gt;')]).toEqual([path, true])
+      expect([path, /undefined|NaN|\[object /.exec(text.replace(/<style>.*<\/style>/, ''))?.[0]]).toEqual([path, undefined])
       // An id twice, or a label without its field, is lost on who cannot see the page.
       const ids = [...text.matchAll(/ id="([^"]+)"/g)].map(([, id]) => id)
       expect([path, ids.filter((id, index) => ids.indexOf(id) !== index)]).toEqual([path, []])
@@ -240,6 +241,20 @@ describe('actions', () => {
     expect((await act('/ops/webhooks/events/999999/replay')).said).toContain('There is no webhook event')
     await test.db.execute(`update caretaker.inbox set state = 'dead'`)
     expect((await act('/ops/webhooks/replay-dead')).said).toBe('1 event due again.')
+    await test.db.execute(
+      `insert into caretaker.inbox (source, event_id, type, occurred_at, payload, state)
+       select 'make', 'many_' || n, 'many', now(), case when n <= 501 then '\\x01'::bytea else '' end, 'dead' from generate_series(1, 1510) n order by n`,
+    )
+    const { get } = await browser('support')
+    const text = await (await get('/ops/webhooks')).text()
+    expect(text).toContain('Replay all 1,510 events')
+    expect(text).toContain('Events that could not be applied: the newest 50 of 1,510')
+    // What was pruned is newer, and keeps nothing else from its turn.
+    expect((await act('/ops/webhooks/replay-dead')).said).toBe(
+      '500 events due again. 1 more can be replayed: press again. 1009 cannot be replayed: what they held was pruned.',
+    )
+    expect((await act('/ops/webhooks/replay-dead')).said).toBe('1 event due again. 1009 cannot be replayed: what they held was pruned.')
+    await test.db.execute(`delete from caretaker.inbox where type = 'many'`)
   })
 
   it('decide a privacy request', async () => {

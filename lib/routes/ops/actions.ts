@@ -23,7 +23,7 @@ import { type Route, revokeKey } from '../../http/index.ts'
 import { claimIfIdle, claimManually } from '../../jobs/index.ts'
 import type { Context } from '../../platform/context.ts'
 import { CaretakerError } from '../../platform/errors.ts'
-import { listInbox, redeliver, replayEvents } from '../../webhooks/index.ts'
+import { redeliver, replayDead, replayEvents } from '../../webhooks/index.ts'
 import type { Wake } from '../wake-worker.ts'
 import { action } from './page.ts'
 
@@ -38,7 +38,7 @@ const optional = (most: number) =>
 const required = (most: number) => z.string().check(z.minLength(1, 'expected something'), z.maxLength(most))
 const longText = 20_000
 /** What a request has the time for; the rest takes another press. */
-const deadAtOnce = 1_000
+const deadAtOnce = 500
 const reason = z.strictObject({ reason: z.string().check(z.minLength(3, 'expected at least 3 characters'), z.maxLength(500)) })
 
 /** What an operator does in a browser: each a form, audited by its verb, ending at a page that says what was done. */
@@ -103,19 +103,13 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
       roles: helpers,
       back: () => '/ops/webhooks',
       async act(ctx, { afterwards }) {
-        const dead = await listInbox(ctx, { state: 'dead', limit: deadAtOnce })
-        const results = { replayed: 0, refused: 0 }
-        // One by one: an event whose payload was pruned keeps none of the others back.
-        for (const { id } of dead)
-          await replayEvents(ctx, [id]).then(
-            () => results.replayed++,
-            (error: unknown) => {
-              if (!(error instanceof CaretakerError)) throw error
-              results.refused++
-            },
-          )
+        const { replayed, left, pruned } = await replayDead(ctx, deadAtOnce)
         afterwards(soon(ctx, 'webhooks'))
-        return `${counted(results.replayed, 'event')} due again${results.refused === 0 ? '.' : `; ${results.refused} cannot be replayed.`}`
+        return [
+          `${counted(replayed, 'event')} due again.`,
+          ...(left > 0 ? [`${left} more can be replayed: press again.`] : []),
+          ...(pruned > 0 ? [`${pruned} cannot be replayed: what they held was pruned.`] : []),
+        ].join(' ')
       },
     }),
     action({
