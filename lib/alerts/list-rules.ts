@@ -50,7 +50,7 @@ export async function listRules(ctx: Context, sources: AlertSources): Promise<Ru
   )
   const topics = [...new Set([...Object.keys(eventRules), ...Object.keys(config.alerts?.events ?? {})])]
   const events = topics.flatMap((topic): RuleInfo[] => {
-    const meaning = meaningOf(config, { topic, payload: {}, at: ctx.clock.now() })
+    const meaning = meaningOf(config, { topic, payload: { source: 'SOURCE' }, at: ctx.clock.now() })
     if (meaning === null || !('fires' in meaning)) return []
     const { component, severity, notify } = meaning.fires
     return [{ name: topic, source: 'event', condition: 'it happens', component, severity, notify, enabled: true }]

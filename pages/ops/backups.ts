@@ -61,11 +61,11 @@ ${facts([
 ])}
 ${may(view, builders) && buttons.length > 0 && html`<div class="acts">${buttons.map(([job, text]) => postButton(view, { action: `/ops/jobs/${job}/run`, text, look: 'quiet', fields: { back: 'backups' } }))}</div>`}</div>
 <h2>Backups</h2>
-${runs('The newest backups, by their runs', 'No backup was made yet.', backups)}
+${runs('The newest backups, by their runs', 'The job has made none yet. What the command line made is in the store alone.', backups)}
 <h2>Drills</h2>
 <p class="soft">A drill restores a backup into a scratch database, compares all of it, and measures how long it takes.</p>
-${runs('The newest drills', 'No drill was made yet.', drills)}
-${jobs.includes('backup-increment') && html`<h2>Increments</h2>${runs('The newest increments', 'No increment was taken yet.', increments)}`}
+${runs('The newest drills', 'The job has made none yet.', drills)}
+${jobs.includes('backup-increment') && html`<h2>Increments</h2>${runs('The newest increments', 'The job has taken none yet.', increments)}`}
 <h2>Signers</h2>
 ${table({
   caption: 'Keys that have signed backups of this database',
