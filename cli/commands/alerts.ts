@@ -7,6 +7,7 @@ import {
   listNotifications,
   listRules,
   listSilences,
+  matchesAll,
   type Replay,
   replayRule,
   showChannelSecret,
@@ -120,10 +121,18 @@ const silenceCommand: Command = {
       )
     if (typeof flags.for !== 'string') throw new CaretakerError('bad_request', '--for is missing; expected a time such as 2h.')
     if (typeof flags.reason !== 'string') throw new CaretakerError('bad_request', '--reason is missing; expected a sentence.')
-    const made = await silence(await context(), { matcher, forMs: spanMs('--for', flags.for), reason: flags.reason })
+    const ctx = await context()
+    const made = await silence(ctx, { matcher, forMs: spanMs('--for', flags.for), reason: flags.reason })
+    // Labels are known only of what fires.
+    const named = made.matchers.filter(({ key }) => ['any', 'rule', 'component', 'severity'].includes(key))
+    const watched = await listRules(ctx, alertSources)
+    const nothing = !watched.some(({ name, component, severity }) => matchesAll(named, { rule: name, component, severity, labels: {} }))
     out.result(
       made,
-      `${showMatchers(made.matchers)} is silent until ${time(made.endsAt)}. \`caretaker alerts unsilence ${made.id}\` ends it.`,
+      [
+        `${showMatchers(made.matchers)} is silent until ${time(made.endsAt)}. \`caretaker alerts unsilence ${made.id}\` ends it.`,
+        ...(nothing ? ['Nothing that is watched matches it: `caretaker alerts rules` lists what is.'] : []),
+      ].join('\n'),
     )
   },
 }

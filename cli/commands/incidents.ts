@@ -10,6 +10,7 @@ import {
   type IncidentDetail,
   incidentStates,
   listIncidents,
+  openElsewhere,
   openIncident,
   postmortem,
   resolveIncident,
@@ -36,11 +37,16 @@ const list: Command = {
     if (state === undefined)
       throw new CaretakerError('invalid_input', `--state: found "${String(flags.state)}", expected open, resolved or all.`)
     const limit = wholeNumber('--limit', flags.limit ?? '50')
-    const incidents = await listIncidents(await context(), { state, limit })
+    const ctx = await context()
+    const incidents = await listIncidents(ctx, { state, limit })
+    const elsewhere = Object.entries(incidents.length === 0 ? await openElsewhere(ctx) : {})
+    const hint = ` here (CARETAKER_ENVIRONMENT is ${ctx.env.CARETAKER_ENVIRONMENT ?? 'development'}); open elsewhere: ${elsewhere
+      .map(([name, count]) => `${count} in ${name}`)
+      .join(', ')}`
     out.result(
       incidents,
       incidents.length === 0
-        ? 'No incidents.'
+        ? `No incidents${elsewhere.length === 0 ? '' : hint}.`
         : table(
             ['number', 'severity', 'state', 'opened', 'acknowledged', 'resolved', 'title'],
             incidents.map((one) => [

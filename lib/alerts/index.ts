@@ -21,6 +21,7 @@ export {
   incidentStates,
   listIncidents,
   type OpenIncident,
+  openElsewhere,
   openIncident,
   type PublicIncident,
   type PublicUpdate,
@@ -37,7 +38,7 @@ export {
 export { alertsJob, notifyJob, planAlerts, planNotify } from './jobs.ts'
 export { type Alert, listAlerts, listNotifications, type Notification } from './list-alerts.ts'
 export { listRules, type RuleInfo } from './list-rules.ts'
-export { type Matcher, showMatchers } from './matchers.ts'
+export { type Matcher, matchesAll, showMatchers } from './matchers.ts'
 export { countPrunableAlerts, type PrunableAlerts, pruneAlerts } from './prune.ts'
 export { type Replay, type ReplayedAlert, replayRule } from './replay.ts'
 export { type SendingOutcome, sendNotifications } from './send-notifications.ts'

@@ -69,7 +69,7 @@ export async function replayRule(
     const near = nearest(named, [...rules.map(({ name }) => name), ...conditions.flatMap((one) => [one.rule, one.component])])
     throw new CaretakerError(
       'not_found',
-      `There is no rule "${named.slice(0, 60)}"${near === undefined ? '' : `; did you mean "${near}"?`} \`caretaker alerts rules\` lists them. Events cannot be replayed.`,
+      `There is no rule "${named.slice(0, 60)}"${near === undefined ? '' : `; did you mean "${near}"?`}${near === undefined ? '.' : ''} \`caretaker alerts rules\` lists them. Events cannot be replayed.`,
     )
   }
   return replayCheck(ctx, sources, { ...condition, check: condition.component }, span)

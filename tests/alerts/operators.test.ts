@@ -171,6 +171,11 @@ describe('from the command line', () => {
     expect(await caretaker(ctx, 'alerts silence', ['rule=backup*'], { for: '2h', reason: 'The bucket moves' })).toContain(
       'rule=backup* is silent until 2026-11-21 14:00 UTC',
     )
+    expect(await caretaker(ctx, 'alerts silence', ['component=databse'], { for: '2h', reason: 'x' })).toContain(
+      'Nothing that is watched matches it',
+    )
+    expect(await caretaker(ctx, 'alerts silence', ['database,region=eu'], { for: '2h', reason: 'x' })).not.toContain('Nothing')
+    for (const { id, reason } of await listSilences(ctx)) if (reason === 'x') await caretaker(ctx, 'alerts unsilence', [id])
     const [silence] = await listSilences(ctx)
     await caretaker(ctx, 'alerts unsilence', [silence?.id ?? ''])
     expect(await listSilences(ctx)).toEqual([])

@@ -23,3 +23,13 @@ export function listIncidents(
     [environmentOf(ctx), state, before ?? null, limit],
   )
 }
+
+/** How many incidents are open in the other environments on this database, by their names: who sees none may be looking in the wrong one. */
+export async function openElsewhere(ctx: Pick<Context, 'db' | 'env'>): Promise<Record<string, number>> {
+  const rows = await ctx.db.query<{ environment: string; count: number }>(
+    `select environment, count(*)::int as count from caretaker.incidents where environment <> $1 and state <> 'resolved'
+     group by environment order by environment`,
+    [environmentOf(ctx)],
+  )
+  return Object.fromEntries(rows.map(({ environment, count }) => [environment, count]))
+}

@@ -184,7 +184,7 @@ describe('over HTTP', () => {
     expect(await said('/first')).toBe('422 Incident: found "first", expected a number such as 12, or an id.')
     expect(await said('/2')).toBe('404 There is no incident 2.')
     expect(await said('/1/check', { item: 9 })).toBe('422 item: found 9, expected a whole number from 1 to 8.')
-    expect(await said('/1/note', { note: 'a\u0000b' })).toBe('422 note: found control characters, expected text.')
+    expect(await said('/1/note', { note: 'a\u0007b' })).toBe('422 note: found control characters, expected text.')
     expect(await said('/1/update', {})).toMatch(/^422 Nothing to change: expected state, message/)
     await request('admin', '/1/resolve', {})
     expect(await said('/1/acknowledge', {})).toMatch(/^409 Incident 1 is resolved\./)
@@ -245,6 +245,9 @@ describe('at the terminal', () => {
     })
     await expect(caretaker('update', ['1'], { public: true, private: true })).rejects.toMatchObject({ code: 'bad_request' })
     expect(await caretaker('list')).toBe('No incidents.')
+    const production = { ...ctx, env: { ...ctx.env, CARETAKER_ENVIRONMENT: 'production' } }
+    await ctx.db.transaction((tx) => applyToIncidents(tx, production, [alert({})], clock.now()))
+    expect(await caretaker('list')).toBe('No incidents here (CARETAKER_ENVIRONMENT is development); open elsewhere: 1 in production.')
   })
 })
 
