@@ -256,7 +256,9 @@ const shuttingDown = new Set(['57P01', '57P02', '57P03', '53300', '08000', '0800
 function unavailable(error: unknown): unknown {
   if (error instanceof CaretakerError || !(error instanceof Error)) return error
   const state = sqlState(error)
-  if (state !== undefined && shuttingDown.has(state))
+  // FATAL ends the connection, whatever its state: a database that takes none, a pooler that knows no such tenant.
+  const fatal = ['FATAL', 'PANIC'].includes(String((error as { severity?: unknown }).severity))
+  if (state !== undefined && (fatal || shuttingDown.has(state)))
     return new CaretakerError(
       'database_unavailable',
       connectionProblem[state] ?? `The database closed or refused the connection (SQLSTATE ${state}).`,

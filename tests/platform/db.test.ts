@@ -30,6 +30,16 @@ describe('openDatabase', () => {
     await db.close()
   })
 
+  it('says so of whatever ends the connection, such as a database that takes none', async () => {
+    const closed = `${test.name}_closed`
+    await test.db.execute(`create database ${closed} template template0 allow_connections false`)
+    const db = openDatabase({ sessionUrl: test.url.replace(test.name, closed) })
+    await expect(db.query('select 1')).rejects.toMatchObject({ code: 'database_unavailable', detail: expect.stringContaining('55000') })
+    await expect(test.db.query('select 1 / 0')).rejects.not.toMatchObject({ code: 'database_unavailable' })
+    await db.close()
+    await test.db.execute(`drop database ${closed}`)
+  })
+
   it('names the missing database', async () => {
     const db = openDatabase({ sessionUrl: test.url.replace(test.name, 'no_such_database') })
     await expect(db.query('select 1')).rejects.toMatchObject({ code: 'database_unavailable', detail: expect.stringContaining('3D000') })
