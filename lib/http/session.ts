@@ -92,6 +92,11 @@ export async function endSession(ctx: Context, request: Request): Promise<string
   return cookie(request, 'session', '', 0)
 }
 
+/** The `Set-Cookie` that makes this browser forget its session, where the session itself could not be ended. */
+export function forgetSession(request: Request): string {
+  return cookie(request, 'session', '', 0)
+}
+
 /**
  * The role that Supabase's own table gives a user now: null for one who is gone, banned, or has none.
  * @throws {CaretakerError} `not_configured` where the database has no such table: a session could never be taken back

@@ -60,8 +60,8 @@ ${runsTable(view, recent)}
 }
 
 export function runsPage(view: View, runs: readonly Run[], filter: { job?: string | undefined; state?: string | undefined }): Html {
-  const what = [filter.job, filter.state].filter((one) => one !== undefined && one !== '')
-  return html`<h1>Runs${what.length > 0 && html` of ${what.join(', ')}`}</h1>
+  const { job = '', state = '' } = filter
+  return html`<h1>Runs${job !== '' && ` of ${job}`}${state !== '' && ` that are ${state}`}</h1>
 <form method="get" action="/ops/runs" class="row">
 <div class="field"><label for="job">Job</label><input id="job" name="job" value="${filter.job ?? ''}" maxlength="63"></div>
 <div class="field"><label for="state">State</label><select id="state" name="state">${[

@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { Role } from '../../lib/platform/actor.ts'
+import { CaretakerError } from '../../lib/platform/errors.ts'
 import { describeApi } from '../../lib/routes/openapi-document.ts'
 import { ops } from '../../lib/routes/ops.ts'
 import { testContext } from '../support/context.ts'
@@ -201,6 +202,22 @@ describe('signing in', () => {
     expect((await act('/ops/sign-out')).to).toBe('/ops/sign-in')
     expect((await get('/ops')).status).toBe(303)
   })
+
+  it('out without a database forgets the session here, and says that it could not be ended', async () => {
+    const { session } = await browser('viewer')
+    const down = () => Promise.reject(new CaretakerError('database_unavailable', 'down'))
+    const ctx = testContext(test.db, { config: policy })
+    const { request } = testServer(ops(), { ...ctx, db: { ...ctx.db, query: down, transaction: down } })
+    const response = await request('/ops/sign-out', {
+      method: 'POST',
+      body: new URLSearchParams({ csrf: 'x' }),
+      headers: { cookie: session, ...ownPage },
+    })
+    expect([response.status, response.headers.get('location')]).toEqual([303, '/ops/sign-in'])
+    expect(response.headers.getSetCookie()[0]).toMatch(/^caretaker-session=; .*Max-Age=0/)
+    const said = await request('/ops/sign-in', { headers: { cookie: cookieOf(response, 'flash') ?? '' } })
+    expect(await said.text()).toContain('it could not be ended (database_unavailable)')
+  })
 })
 
 describe('actions', () => {
@@ -272,6 +289,9 @@ describe('actions', () => {
     expect((await act('/ops/channels/slack/test')).said).toContain('SLACK_WEBHOOK_URL')
     expect((await act('/ops/channels/nothing/test')).said).toContain('nothing')
     expect((await act('/ops/silences', { matcher: 'stripe', hours: '2', reason: 'Known.' })).said).toMatch(/^Silent until .* UTC\.$/)
+    expect((await act('/ops/silences', { matcher: 'component=strpie', hours: '2', reason: 'Known.' })).said).toContain(
+      'Nothing that is watched matches it',
+    )
     expect((await act('/ops/silences', { matcher: '=', hours: '2', reason: 'Known.' })).said).toContain('matcher: found "="')
     expect((await act(`/ops/silences/${day.silence}/end`)).said).toBe('The silence is over.')
     expect((await act(`/ops/silences/${day.silence}/end`)).said).toContain('is over already')
@@ -360,9 +380,8 @@ describe('actions', () => {
         body: new URLSearchParams(),
         headers: { cookie: session, origin: 'https://evil.example' },
       })
-      // Who is not let sign out is led to the way in.
-      const refused = path === '/ops/sign-out' ? 303 : 403
-      expect([path, forged.status, foreign.status]).toEqual([path, refused, refused])
+      expect([path, forged.status, foreign.status]).toEqual([path, 403, 403])
+      expect([path, forged.headers.getSetCookie(), foreign.headers.getSetCookie()]).toEqual([path, [], []])
     }
     expect(await test.db.query('select count(*) from caretaker.audit')).toEqual(before)
   })

@@ -2,12 +2,15 @@ import * as z from 'zod/mini'
 import { silenceHours } from '../../../pages/ops/alerts.ts'
 import { admins, builders, helpers, keepers } from '../../../pages/ops/shell.ts'
 import { counted } from '../../../pages/parts.ts'
+import { alertSources } from '../../alert-sources.ts'
 import {
   acknowledgeIncident,
   addNote,
   checkItem,
   type Incident,
   incidentStates,
+  listRules,
+  matchesAll,
   openIncident,
   resolveIncident,
   setSeverity,
@@ -236,8 +239,12 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
       fields: z.strictObject({ matcher: required(500), hours: z.enum(silenceHours.map(String)), reason: required(500) }),
       back: () => '/ops/alerts',
       async act(ctx, { fields }) {
-        const { endsAt } = await silence(ctx, { matcher: fields.matcher, forMs: Number(fields.hours) * 3_600_000, reason: fields.reason })
-        return `Silent until ${endsAt.toISOString().slice(0, 16).replace('T', ' ')} UTC.`
+        const made = await silence(ctx, { matcher: fields.matcher, forMs: Number(fields.hours) * 3_600_000, reason: fields.reason })
+        // Labels are known only of what fires.
+        const named = made.matchers.filter(({ key }) => ['any', 'rule', 'component', 'severity'].includes(key))
+        const watched = await listRules(ctx, alertSources)
+        const any = watched.some(({ name, component, severity }) => matchesAll(named, { rule: name, component, severity, labels: {} }))
+        return `Silent until ${made.endsAt.toISOString().slice(0, 16).replace('T', ' ')} UTC.${any ? '' : ' Nothing that is watched matches it: see below what is.'}`
       },
     }),
     action({

@@ -132,7 +132,12 @@ const titles: Partial<Record<number, string>> = {
   503: 'Not available',
 }
 
-async function problem(ctx: Context, error: unknown, input: { request: Request; requestId: string; back: string }): Promise<Response> {
+/** What a page says of a failure; who is not signed in is led to the way in. */
+export async function problem(
+  ctx: Context,
+  error: unknown,
+  input: { request: Request; requestId: string; back: string },
+): Promise<Response> {
   const known = error instanceof CaretakerError ? error : new CaretakerError('internal', errorCodes.internal)
   const { request, requestId, back } = input
   const app = ctx.config.app.name

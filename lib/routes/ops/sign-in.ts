@@ -5,6 +5,7 @@ import { signInPage } from '../../../pages/ops/sign-in.ts'
 import {
   endSession,
   flashCookie,
+  forgetSession,
   form,
   type Route,
   route,
@@ -15,7 +16,7 @@ import {
 } from '../../http/index.ts'
 import type { Context } from '../../platform/context.ts'
 import { CaretakerError } from '../../platform/errors.ts'
-import { ownPage, seeOther } from './page.ts'
+import { ownPage, problem, seeOther } from './page.ts'
 
 const text = (most: number) => z.optional(z.string().check(z.maxLength(most)))
 
@@ -64,8 +65,15 @@ export const signIn = (): Route[] => [
     body: form(z.strictObject({})),
     handle: async (ctx, { request }) =>
       seeOther('/ops/sign-in', await endSession(ctx, request), flashCookie(request, { tone: 'ok', text: 'You are signed out.' })),
-    // Signed out already.
-    problem: async () => seeOther('/ops/sign-in'),
+    async problem(ctx, error, input) {
+      const code = error instanceof CaretakerError ? error.code : 'internal'
+      if (code === 'forbidden') return problem(ctx, error, { ...input, back: '/ops' })
+      const forget = forgetSession(input.request)
+      // Signed out already.
+      if (code === 'unauthorized') return seeOther('/ops/sign-in', forget)
+      const text = `This browser has forgotten the session, but it could not be ended (${code}): until it is over by itself, within eight hours, a copy of its cookie would still open it.`
+      return seeOther('/ops/sign-in', forget, flashCookie(input.request, { tone: 'bad', text }))
+    },
   }),
 ]
 
