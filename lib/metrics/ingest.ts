@@ -75,6 +75,13 @@ export async function ingestMetrics(ctx: Context, input: IngestInput): Promise<I
   const issues = input.metrics.flatMap((one, index) =>
     problemsOf(ctx, one, now).map((issue) => ({ ...issue, path: `metrics.${index}.${issue.path}` })),
   )
+  const kinds = new Map<string, Item['type']>()
+  for (const [index, { name, type }] of input.metrics.entries()) {
+    const before = kinds.get(name) ?? type
+    kinds.set(name, before)
+    if (before !== type)
+      issues.push({ path: `metrics.${index}.type`, message: `found "${type}", expected "${before}", as "${name}" is before it` })
+  }
   const observations = input.metrics.reduce((sum, { values }) => sum + (values?.length ?? 1), 0)
   if (observations > mostObservations)
     issues.push({ path: 'metrics', message: `found ${observations} values, expected at most ${mostObservations} a request` })
@@ -123,7 +130,7 @@ interface Problem {
 function problemsOf(ctx: Context, one: Item, now: Date): Problem[] {
   const problems: Problem[] = []
   const problem = (path: string, message: string) => void problems.push({ path, message })
-  const own = ownMetrics[one.name]
+  const own = Object.hasOwn(ownMetrics, one.name) ? ownMetrics[one.name] : undefined
   if (one.name.startsWith('caretaker_')) problem('name', `found "${one.name}", expected another: names with caretaker_ are Caretaker's own`)
   else if (Object.hasOwn(ctx.config.metrics?.gauges ?? {}, one.name))
     problem('name', `found "${one.name}", expected another: it is a gauge of the policy`)

@@ -15,8 +15,10 @@ export interface ResolvedSeries {
 
 interface Known extends Row {
   id: string
+  kind: MetricKind
   name: string
   labels: Labels
+  everySeconds: number | null
 }
 
 interface Census extends Row {
@@ -37,7 +39,21 @@ export async function resolveSeries(
 ): Promise<ResolvedSeries> {
   const ids = new Map<string, string>()
   const folded = new Map<string, number>()
-  for (const one of await find(db, environment, wanted)) ids.set(seriesKey(one), one.id)
+  const kinds = new Map<string, MetricKind>()
+  const every = new Map<string, number | null>()
+  for (const one of await find(db, environment, wanted)) {
+    ids.set(seriesKey(one), one.id)
+    kinds.set(one.name, one.kind)
+    every.set(seriesKey(one), one.everySeconds)
+  }
+  refuseOtherKinds(wanted, kinds)
+  // How long a gauge holds follows from how often it is told now, not from how often it was at first.
+  const changed = wanted.filter((one) => every.has(seriesKey(one)) && every.get(seriesKey(one)) !== (one.everySeconds ?? null))
+  if (changed.length > 0)
+    await keepIntervals(
+      db,
+      changed.map((one) => ({ id: ids.get(seriesKey(one)), every: one.everySeconds ?? null })),
+    )
   const missing = wanted.filter((one) => !ids.has(seriesKey(one)))
   if (missing.length === 0) return { ids, folded }
 
@@ -48,11 +64,7 @@ export async function resolveSeries(
     [environment, names],
   )
   const room = new Map(census.map((one) => [one.name, mostSeries - one.count]))
-  for (const one of missing) {
-    const before = census.find(({ name }) => name === one.name)?.kind
-    if (before !== undefined && before !== one.kind)
-      throw new CaretakerError('conflict', `The metric "${one.name}" is a ${before}; found a ${one.kind}. Use another name.`)
-  }
+  refuseOtherKinds(missing, new Map(census.map(({ name, kind }) => [name, kind])))
   const made = new Map<string, SeriesIdentity>()
   const standIns = new Map<string, string>()
   for (const one of missing) {
@@ -76,6 +88,15 @@ export async function resolveSeries(
   return { ids, folded }
 }
 
+/** @throws {CaretakerError} `conflict` where one is of another kind than its name was before */
+function refuseOtherKinds(wanted: readonly SeriesIdentity[], kinds: ReadonlyMap<string, MetricKind>): void {
+  for (const one of wanted) {
+    const before = kinds.get(one.name)
+    if (before !== undefined && before !== one.kind)
+      throw new CaretakerError('conflict', `The metric "${one.name}" is a ${before}; found a ${one.kind}. Use another name.`)
+  }
+}
+
 /** `other` in the place of every value; of a status its class stays, so that shares of errors stay right. */
 function otherLabels(labels: Labels): Labels {
   return Object.fromEntries(
@@ -85,9 +106,19 @@ function otherLabels(labels: Labels): Labels {
 
 function find(db: Queryable, environment: string, wanted: readonly SeriesIdentity[]): Promise<Known[]> {
   return db.query<Known>(
-    `select s.id::text, s.name, s.labels from jsonb_to_recordset($2::jsonb) as given(name text, labels jsonb)
+    `select s.id::text, s.name, s.labels, s.kind, s.every_s as "everySeconds" from jsonb_to_recordset($2::jsonb) as given(name text, labels jsonb)
      join caretaker.metric_series s on s.environment = $1::text and s.name = given.name and s.labels = given.labels`,
     [environment, JSON.stringify(wanted.map(({ name, labels }) => ({ name, labels })))],
+  )
+}
+
+async function keepIntervals(db: Queryable, changed: readonly { id: string | undefined; every: number | null }[]): Promise<void> {
+  await db.execute(
+    // In one order, so that two instances cannot each wait for the other's row.
+    `update caretaker.metric_series s set every_s = given.every
+     from (select g.id, g.every from jsonb_to_recordset($1::jsonb) as g(id bigint, every int)
+       join caretaker.metric_series locked on locked.id = g.id order by g.id for update of locked) as given where s.id = given.id`,
+    [JSON.stringify(changed)],
   )
 }
 
@@ -99,7 +130,7 @@ function make(db: Queryable, environment: string, wanted: readonly SeriesIdentit
      from jsonb_to_recordset($2::jsonb) as given(name text, labels jsonb, kind text, source text, unit text, help text, every int)
      order by given.name, given.labels
      on conflict (environment, name, labels) do update set kind = s.kind
-     returning s.id::text, s.name, s.labels`,
+     returning s.id::text, s.name, s.labels, s.kind, s.every_s as "everySeconds"`,
     [
       environment,
       JSON.stringify(

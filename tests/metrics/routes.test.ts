@@ -150,6 +150,27 @@ describe('ingest', () => {
     await ingest(ctx, { metrics: [{ name: 'queue_depth', type: 'gauge', value: 1 }] })
     const { status, body } = await ingest(ctx, { metrics: [{ name: 'queue_depth', type: 'counter', value: 1, labels: { a: 'b' } }] })
     expect([status, body.detail]).toEqual([409, 'The metric "queue_depth" is a gauge; found a counter. Use another name.'])
+    // Of the same labels, too, and within one request.
+    expect((await ingest(ctx, { metrics: [{ name: 'queue_depth', type: 'counter', value: 1 }] })).status).toBe(409)
+    const both = { name: 'depth', value: 1, labels: { a: 'b' } }
+    const twice = await ingest(ctx, {
+      metrics: [
+        { ...both, type: 'gauge' },
+        { ...both, type: 'counter' },
+      ],
+    })
+    expect(twice.body.issues).toMatchObject([
+      { path: 'metrics.1.type', message: 'found "counter", expected "gauge", as "depth" is before it' },
+    ])
+    expect((await ingest(ctx, { metrics: [{ name: '__proto__', type: 'gauge', value: 1 }] })).status).toBe(202)
+  })
+
+  it('holds a gauge for as long as it is told now', async () => {
+    const ctx = context()
+    await ingest(ctx, { metrics: [{ name: 'seldom', type: 'gauge', value: 1, at: '2026-11-21T11:02:00Z' }] })
+    expect(await sum(ctx, 'seldom')).toBeNull()
+    await ingest(ctx, { metrics: [{ name: 'seldom', type: 'gauge', value: 2, everySeconds: 3_600, at: '2026-11-21T11:03:00Z' }] })
+    expect(await sum(ctx, 'seldom')).toBe(2)
   })
 
   it('tells further label sets as other, says so, and keeps shares of errors right', async () => {
