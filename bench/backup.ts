@@ -15,7 +15,7 @@ import { printFigure } from './figures.ts'
  * `caretaker backup run` and `backup restore` of two tables of SIZE GB together, beside what else one would use. Runs take turns with
  * their yardsticks, so that a busy moment of the machine falls on both; a ratio is the median of the rounds' ratios of wall time. The server is one of its own:
  * PostgreSQL 17, or an older one from `.ci/` where the pg_dump on the path is older than that; or `--server`. Peak memory is of
- * the command and the processes it starts, together, as often as the system can be asked. Work is the processor time of those and of a server
+ * the command and the processes it starts, together, what they share counted once, as often as the system can be asked. Work is the processor time of those and of a server
  * on this machine: what others do at the same time is not in it. Both on Linux only.
  */
 
@@ -80,15 +80,28 @@ function measure(command: string, args: string[], cwd?: string): Promise<Measure
   })
 }
 
-/** Of a process and its children. */
+/** Of a process and its children. What these share with it, such as the pages of the program, is there once. */
 function residentBytes(pid: number): number {
   try {
     const own = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]) * 4_096
-    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean)
-    return children.reduce((sum, child) => sum + residentBytes(Number(child)), own)
+    return childrenOf(pid).reduce((sum, child) => sum + privateBytes(child), own)
   } catch {
     return 0
   }
+}
+
+function privateBytes(pid: number): number {
+  try {
+    const own = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8').matchAll(/^Private_(?:Clean|Dirty): +(\d+) kB$/gm)
+    const bytes = [...own].reduce((sum, [, kib]) => sum + Number(kib) * 1_024, 0)
+    return childrenOf(pid).reduce((sum, child) => sum + privateBytes(child), bytes)
+  } catch {
+    return 0
+  }
+}
+
+function childrenOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number)
 }
 
 /** Processor time of a process and its children, those that have ended too, ms; 0 where it cannot be known. */
@@ -98,8 +111,7 @@ function workOf(pid: number): number {
     // Behind the name, which may hold anything: user and system time of itself, and of children it has waited for, in hundredths of a second.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
     const own = fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0) * 10
-    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean)
-    return children.reduce((sum, child) => sum + workOf(Number(child)), own)
+    return childrenOf(pid).reduce((sum, child) => sum + workOf(child), own)
   } catch {
     return 0
   }
