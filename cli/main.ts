@@ -6,7 +6,7 @@ import type { Command } from './command.ts'
 import { expectedFailure } from './failure.ts'
 import { help, listed, overview, takes } from './help.ts'
 import { openContext } from './open-context.ts'
-import { createOutput } from './output.ts'
+import { createOutput, shown } from './output.ts'
 
 /** Where each first word's commands are; loaded when one of them is called. */
 const groups: Record<string, () => Promise<{ commands: Command[] }>> = {
@@ -153,7 +153,7 @@ function report(thrown: unknown, out: Output): number {
     process.stderr.write(`caretaker: ${what}\n`)
     return 1
   }
-  process.stderr.write(`caretaker: ${error.detail} (${error.code})\n`)
+  process.stderr.write(`caretaker: ${shown(error.detail)} (${error.code})\n`)
   return usageCodes.has(error.code) && thrown instanceof CaretakerError ? 2 : 1
 }
 

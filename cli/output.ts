@@ -1,5 +1,13 @@
 import type { Output } from './command.ts'
 
+/**
+ * Text for a terminal: what would steer it (escape sequences, which a webhook's text or a log line may hold), or turn round what stands
+ * beside it, is shown as a sign of its own. Lines and tabs stay.
+ */
+export function shown(text: string): string {
+  return text.replace(/(?![\n\t]|\r\n)\p{Cc}|[\u202a-\u202e\u2066-\u2069]/gu, '\ufffd')
+}
+
 /** Writes for a person, or with `json` one document on stdout and all else on stderr. */
 export function createOutput(options: {
   json: boolean
@@ -18,22 +26,22 @@ export function createOutput(options: {
     clear,
     result(value, human) {
       clear()
-      stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : human === '' ? '' : `${human.replace(/\n+$/, '')}\n`)
+      stdout.write(json ? `${JSON.stringify(value, null, 2)}\n` : human === '' ? '' : `${shown(human).replace(/\n+$/, '')}\n`)
     },
     line(text) {
       clear()
-      ;(json ? stderr : stdout).write(`${text}\n`)
+      ;(json ? stderr : stdout).write(`${shown(text)}\n`)
     },
     progress(text) {
       if (stderr.isTTY) {
-        stderr.write(`\r\u001b[2K${text.slice(0, (stderr.columns ?? 80) - 1)}`)
+        stderr.write(`\r\u001b[2K${shown(text).slice(0, (stderr.columns ?? 80) - 1)}`)
         drawn = true
         return
       }
       const now = performance.now()
       if (now - last < 1_000) return
       last = now
-      stderr.write(`${text}\n`)
+      stderr.write(`${shown(text)}\n`)
     },
   }
 }
@@ -47,7 +55,7 @@ export function table(
   rows: readonly (readonly (string | number | null | undefined)[])[],
   columns: number | undefined = process.stdout.isTTY ? process.stdout.columns : undefined,
 ): string {
-  const cells = rows.map((row) => row.map((cell) => (cell === null || cell === undefined ? '–' : String(cell))))
+  const cells = rows.map((row) => row.map((cell) => (cell === null || cell === undefined ? '–' : String(cell).replaceAll(/\r?\n/g, ' '))))
   const numeric = headings.map(
     (_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === 'number' || row[column] === null),
   )
