@@ -183,7 +183,7 @@ export function meaningOf(policy: Policy, { topic, payload, at }: OutboxEvent): 
   if (opposite !== undefined) return { ends: { rule: opposite, labels: labelsOf(eventRules[opposite], payload) } }
   const overrides = policy.alerts?.events ?? {}
   const override: AlertOverride | undefined = Object.hasOwn(overrides, topic) ? overrides[topic] : undefined
-  if (override === false) return null
+  if (override === false || isBriefGap(topic, payload)) return null
   const rule = Object.hasOwn(eventRules, topic) ? eventRules[topic] : override === undefined ? undefined : ofTheApp(topic)
   if (rule === undefined) return null
   const rank = topic === 'job.failed' && componentOfJob(payload) === 'backup' ? 1 : rule.rank
@@ -202,6 +202,13 @@ export function meaningOf(policy: Policy, { topic, payload, at }: OutboxEvent): 
     },
   }
 }
+
+/** What looks every minute misses a minute whenever its host pauses: it has looked again since, and who watches tells of longer gaps. */
+function isBriefGap(topic: string, { job, slots }: Payload): boolean {
+  return topic === 'job.missed' && (job === 'health' || job === 'metrics') && typeof slots === 'number' && slots < briefSlots
+}
+
+const briefSlots = 15
 
 /** Whether the alert of an event is over before its time. */
 export function isOver(

@@ -437,6 +437,19 @@ describe('events', () => {
     expect(await listAlerts(ctx)).toMatchObject([{ rule: 'webhooks.silent', labels: { source: 'twilio' } }])
   })
 
+  it('of a minute that was missed by what looks every minute page nobody; of a quarter of an hour they do', async () => {
+    const { ctx, minutes } = alertContext(test.db)
+    minutes(await atDatabaseTime(ctx))
+    const sources = sourcesOf(newWorld([]))
+    for (const job of ['health', 'metrics']) await emit('job.missed', { job, slots: 1, policy: 'last' })
+    minutes(1)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ events: 2, firing: 0 })
+    await emit('job.missed', { job: 'health', slots: 15, policy: 'last' })
+    await emit('job.missed', { job: 'backup', slots: 1, policy: 'last' })
+    minutes(1)
+    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ events: 2, firing: 2 })
+  })
+
   it('of yesterday are no news', async () => {
     const { ctx, minutes } = alertContext(test.db)
     minutes(await atDatabaseTime(ctx))

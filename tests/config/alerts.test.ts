@@ -27,6 +27,16 @@ describe('a policy of alerts', () => {
       'alerts.rules.0.abvoe: not a known key; did you mean "above"?',
     ])
     expect(alerts({ rules: [rule, rule] })).toEqual([expect.stringContaining('expected another name: there is a rule "slow" before it')])
+    for (const name of ['check-database', 'rule-failing', 'channel-failing'])
+      expect(alerts({ rules: [{ ...rule, name }] })).toEqual([
+        `alerts.rules.0.name: found "${name}", expected another name: Caretaker has a rule of this one`,
+      ])
+    expect(alerts({ rules: [{ ...rule, name: 'stuck' }], events: { stuck: {} } })).toEqual([
+      expect.stringContaining('expected another name: there is an event "stuck"'),
+    ])
+    expect(alerts({ rules: [{ ...rule, over: '59 seconds' }] })).toEqual([
+      'alerts.rules.0.over: found "59 seconds", expected at least "1 minute"',
+    ])
     expect(alerts({ channels: { team: {} } })).toEqual([
       expect.stringContaining('alerts.channels.team.kind: found nothing, expected one of slack, email'),
     ])

@@ -1,5 +1,6 @@
 import * as z from 'zod/mini'
 import { canonicalName } from '../check-name.ts'
+import { durationMs, isDuration } from '../duration.ts'
 import { nearest } from '../nearest.ts'
 import { duration, name, url } from './primitives.ts'
 
@@ -12,9 +13,14 @@ const key = z.string().check(z.regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'expected low
 const channelNames = z.array(key)
 const labels = z.record(z.string(), z.string())
 
+/** What checks and channels go by among rules is theirs alone: two of one name would be one alert. */
+const ruleName = key.check(
+  z.refine((given) => !/^(check-.*|rule-failing|channel-failing)$/.test(given), 'expected another name: Caretaker has a rule of this one'),
+)
+
 const rule = z
   .strictObject({
-    name: key,
+    name: ruleName,
     /** Of `metrics`: a named figure such as "http.error_rate", or a series such as "database_pool_waiting_count". */
     metric: name,
     /** Which figure of the series over the time: `p95` of a histogram, `per_second` or `sum` of a counter. Default: as the metric says. */
@@ -26,7 +32,10 @@ const rule = z
     /** An alert for each value of these labels. */
     by: z.optional(z.array(name)),
     /** The time one look covers. Default "5 minutes". */
-    over: z.optional(duration),
+    over: z.optional(
+      // Figures are of whole minutes: of less there are none.
+      duration.check(z.refine((given) => !isDuration(given) || durationMs(given) >= 60_000, 'expected at least "1 minute"')),
+    ),
     above: z.optional(z.number()),
     below: z.optional(z.number()),
     /** What it must come back to before it clears. Default: the threshold itself. */
@@ -146,6 +155,7 @@ export function referencesOfAlerts({ alerts: policy, health }: Referring): { pat
   const names = new Set<string>()
   for (const [index, { name: of }] of (policy?.rules ?? []).entries()) {
     if (names.has(of)) issue(['rules', index, 'name'], `expected another name: there is a rule "${of}" before it`)
+    if (Object.hasOwn(policy?.events ?? {}, of)) issue(['rules', index, 'name'], `expected another name: there is an event "${of}"`)
     names.add(of)
   }
   // Without a list the checks follow from what is configured.
