@@ -49,9 +49,7 @@ export const status = (): Route[] => [
     summary: 'Incidents as a feed',
     async handle(ctx, { request }) {
       const found = await read(ctx, request)
-      // Readers take a feed without entries for one whose entries are gone.
-      if (!found.complete)
-        throw new CaretakerError('database_unavailable', 'Incidents cannot be read at the moment.', { retryAfterSeconds: 30 })
+      assertComplete(found)
       return new Response(atomFeed(found), {
         headers: { ...headers(found), ...anyOrigin, 'content-type': 'application/atom+xml; charset=utf-8' },
       })
@@ -76,6 +74,7 @@ export const status = (): Route[] => [
       summary: "The status page, as Statuspage's clients read it",
       async handle(ctx, { request }) {
         const found = await read(ctx, request)
+        if (/^(incidents|scheduled)/.test(name)) assertComplete(found)
         return json(document(found), { headers: { ...headers(found), ...anyOrigin } })
       },
     }),
@@ -88,6 +87,11 @@ const anyOrigin = { 'access-control-allow-origin': '*' }
 /** The CDN answers most of those who come when something is down; what was read without the history is not kept. */
 function headers({ complete }: PublicStatus): Record<string, string> {
   return { 'cache-control': complete ? 'public, max-age=15, s-maxage=30, stale-while-revalidate=60' : 'no-store' }
+}
+
+/** Readers take a list without entries for one whose entries are gone. @throws {CaretakerError} `database_unavailable` */
+function assertComplete({ complete }: PublicStatus): void {
+  if (!complete) throw new CaretakerError('database_unavailable', 'Incidents cannot be read at the moment.', { retryAfterSeconds: 30 })
 }
 
 interface Reading {

@@ -29,11 +29,15 @@ ${status.groups.map((group, index) => {
 })}
 ${status.components.length === 0 ? html`<p class="soft">Nothing is watched yet.</p>` : status.complete && dayKey}
 ${status.complete && responseTimes(status, status.plots)}
-<section aria-labelledby="past"><h2 id="past">Past incidents</h2>${
-      past.length === 0
-        ? html`<p class="soft">None in the last ${status.components[0]?.days.length ?? 90} days.</p>`
-        : past.slice(0, pastShown).map((one) => incidentCard(status, one))
-    }${past.length > pastShown && html`<p><a href="/status/feed.atom">${past.length - pastShown} more in the feed</a></p>`}</section>`,
+${
+  // Incidents that cannot be read are not none.
+  status.complete &&
+  html`<section aria-labelledby="past"><h2 id="past">Past incidents</h2>${
+    past.length === 0
+      ? html`<p class="soft">None in the last ${status.components[0]?.days.length ?? 90} days.</p>`
+      : past.slice(0, pastShown).map((one) => incidentCard(status, one))
+  }${past.length > pastShown && html`<p><a href="/status/feed.atom">${past.length - pastShown} more in the feed</a></p>`}</section>`
+}`,
   )
 }
 
@@ -47,7 +51,9 @@ export function componentPage(status: PublicStatus, component: PublicComponent):
     html`<p><a href="/status">All systems</a></p>
 <div class="comp"><h1>${component.name}</h1>${statusBadge(component)}</div>
 ${status.complete && html`<h2>${days.length} days</h2><div class="card"><p>${uptimeText(component.uptime)}</p>${bars(component)}${ends(component)}</div>${dayKey}`}
-${responseTimes(status, [component], true)}
+${
+  status.complete
+    ? html`${responseTimes(status, [component], true)}
 <h2>Days with an outage or maintenance</h2>
 ${
   troubled.length === 0
@@ -56,6 +62,8 @@ ${
         ({ day, state, at }) =>
           html`<tr><th scope="row">${dayText(at, 'UTC')}</th><td>${dayWords[state]}</td><td class="num">${secondsText(day?.down ?? 0)}</td><td class="num">${secondsText(day?.maintenance ?? 0)}</td></tr>`,
       )}</tbody></table>`
+}`
+    : html`<p>The history cannot be read at the moment. What is above was looked at just now.</p>`
 }`,
   )
 }

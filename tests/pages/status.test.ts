@@ -139,7 +139,19 @@ describe('the page', () => {
     const body = await response.text()
     expect(body).toMatch(/Major outage[\s\S]*history cannot be read[\s\S]*Database[\s\S]*Not working[\s\S]*Operational/)
     expect(body).not.toMatch(/hunter2|127\.0\.0\.1/)
-    expect((await server.request('/status/feed.atom')).status).toBe(503)
+    // What cannot be read is not none.
+    expect(body).not.toContain('Past incidents')
+    const one = await (await server.request('/status/shop')).text()
+    expect(one).toContain('The history cannot be read at the moment.')
+    expect(one).not.toMatch(/None in|Nothing was measured/)
+    for (const path of [
+      '/status/feed.atom',
+      '/api/v2/incidents.json',
+      '/api/v2/incidents/unresolved.json',
+      '/api/v2/scheduled-maintenances.json',
+    ])
+      expect([path, (await server.request(path)).status]).toEqual([path, 503])
+    expect((await server.request('/api/v2/summary.json')).status).toBe(200)
     await db.close()
   })
 })
