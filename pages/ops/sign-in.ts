@@ -70,6 +70,7 @@ export function problemPage(given: { app: string; title: string; detail: string;
     title: given.title,
     main: html`<h1>${given.title}</h1>
 <p>${given.detail}</p>
+${given.code === 'database_unavailable' && html`<p>The <a href="/status">status page</a> and <a href="/health">/health</a> do without it: they tell what a look just now finds.</p>`}
 <p class="soft">Code <code>${given.code}</code>, request <code>${given.requestId}</code>.</p>
 <p class="acts"><a class="button" href="${given.back}">Back</a><a class="button quiet" href="/ops">Overview</a></p>`,
   })

@@ -217,6 +217,8 @@ describe('signing in', () => {
     expect(response.headers.getSetCookie()[0]).toMatch(/^caretaker-session=; .*Max-Age=0/)
     const said = await request('/ops/sign-in', { headers: { cookie: cookieOf(response, 'flash') ?? '' } })
     expect(await said.text()).toContain('it could not be ended (database_unavailable)')
+    const page = await request('/ops', { headers: { cookie: session } })
+    expect([page.status, (await page.text()).includes('<a href="/status">status page</a>')]).toEqual([503, true])
   })
 })
 
