@@ -36,7 +36,8 @@ export async function applyToIncidents(tx: Transaction, ctx: Context, changes: r
       .sort((a, b) => (b.resolvedAt?.getTime() ?? 0) - (a.resolvedAt?.getTime() ?? 0))[0]
     if (open !== undefined) {
       await join(tx, open, alerts, now)
-      const raised = await raiseIncident(tx, ctx, open, mostSevere(ctx, alerts), now, alertActor(alerts))
+      const quiet = alerts.every(({ notify }) => notify?.length === 0)
+      const raised = await raiseIncident(tx, ctx, open, mostSevere(ctx, alerts), now, alertActor(alerts), quiet)
       if (raised !== null) done.push({ action: 'incident.raised', incident: raised, detail: { from: open.severity, to: raised.severity } })
       known.set(open.id, await tellMore(tx, ctx, raised ?? open, wantedChannels(ctx, alerts), now, alertActor(alerts)))
     } else if (recent !== undefined && (await saysNothingNew(tx, ctx, recent, alerts))) {

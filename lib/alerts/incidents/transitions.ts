@@ -33,7 +33,9 @@ export interface Opening {
 /** Opens an incident and tells its channels; where it escalates at once, in the same message. */
 export async function insertIncident(tx: Transaction, ctx: Context, opening: Opening): Promise<Incident> {
   const { severity, now } = opening
-  const { respondBy, escalateAt } = await timersOf(tx, ctx.config, severity, now)
+  const { respondBy, ...timers } = await timersOf(tx, ctx.config, severity, now)
+  // A rule that names no channel means that nobody is told, later neither.
+  const escalateAt = opening.channels?.length === 0 ? null : timers.escalateAt
   const atOnce = escalateAt !== null && escalateAt.getTime() <= now.getTime()
   const channels = channelsOf(ctx, [
     ...channelsOf(ctx, opening.channels ?? severity.notify),
@@ -90,7 +92,7 @@ export async function insertIncident(tx: Transaction, ctx: Context, opening: Ope
   return incident
 }
 
-/** Makes the incident as severe as `name` if that is more than it is; null where it is not. Never less severe. */
+/** Makes the incident as severe as `name` if that is more than it is; null where it is not. Never less severe. `quiet`: nobody has to hear of it. */
 export async function raiseIncident(
   tx: Transaction,
   ctx: Context,
@@ -98,9 +100,21 @@ export async function raiseIncident(
   name: string,
   now: Date,
   by: IncidentActor,
+  quiet = false,
 ): Promise<Incident | null> {
   if (severityOf(ctx.config, name).rank >= severityOf(ctx.config, incident.severity).rank) return null
-  return changeSeverity(tx, ctx, incident, { severity: severityOf(ctx.config, name), now, by })
+  const severity = severityOf(ctx.config, name)
+  const nobody = quiet && isQuiet(incident)
+  return changeSeverity(tx, ctx, incident, {
+    severity: nobody ? { ...severity, notify: [], escalateTo: [], escalateAfter: null } : severity,
+    now,
+    by,
+  })
+}
+
+/** Whether nobody was told, and nobody will be. */
+function isQuiet({ channels, escalateAt }: Incident): boolean {
+  return channels.length === 0 && escalateAt === null
 }
 
 /** Tells the channels that alerts which joined it ask for, as far as they have not been told: to them it is new. */
@@ -112,11 +126,19 @@ export async function tellMore(
   now: Date,
   by: IncidentActor,
 ): Promise<Incident> {
-  const more = channelsOf(ctx, wanted).filter((name) => !incident.channels.includes(name))
-  if (more.length === 0) return incident
+  const asked = channelsOf(ctx, wanted).filter((name) => !incident.channels.includes(name))
+  if (asked.length === 0) return incident
+  // Of a quiet incident nobody had to be told: from now on somebody has.
+  const starts = isQuiet(incident) && incident.acknowledgedAt === null
+  const severity = severityOf(ctx.config, incident.severity)
+  const escalateAt = starts ? (await timersOf(tx, ctx.config, severity, now)).escalateAt : incident.escalateAt
+  const atOnce = starts && escalateAt !== null && escalateAt.getTime() <= now.getTime()
+  const more = channelsOf(ctx, [...asked, ...(atOnce ? channelsOf(ctx, severity.escalateTo) : [])])
   const [told] = await tx.query<Incident>(
-    `update caretaker.incidents i set channels = channels || $2::text[], last_paged_at = $3::timestamptz where id = $1::uuid returning ${incidentColumns}`,
-    [incident.id, more, now],
+    `update caretaker.incidents i set channels = channels || $2::text[], last_paged_at = $3::timestamptz, escalate_at = $4::timestamptz,
+       escalated_at = case when $5::boolean then $3::timestamptz else escalated_at end
+     where id = $1::uuid returning ${incidentColumns}`,
+    [incident.id, more, now, escalateAt, atOnce],
   )
   if (told === undefined) throw new Error('the incident is gone')
   const event = await recordEvent(tx, incident.id, { kind: 'note', at: now, actor: by, detail: { channels: more } })
@@ -194,11 +216,13 @@ export async function reopenIncident(
   const before = severityOf(ctx.config, incident.severity)
   const asked = severityOf(ctx.config, severityName)
   const severity = asked.rank < before.rank ? asked : before
-  const { respondBy, escalateAt } = await timersOf(tx, ctx.config, severity, now)
+  const { respondBy, ...timers } = await timersOf(tx, ctx.config, severity, now)
+  const quiet = isQuiet(incident) && channelsOf(ctx, wanted).length === 0
+  const escalateAt = quiet ? null : timers.escalateAt
   const atOnce = escalateAt !== null && escalateAt.getTime() <= now.getTime()
   const channels = channelsWith(ctx, incident.channels, [
     ...channelsOf(ctx, wanted),
-    ...channelsOf(ctx, severity === before ? [] : severity.notify),
+    ...channelsOf(ctx, quiet || severity === before ? [] : severity.notify),
     ...(atOnce ? channelsOf(ctx, severity.escalateTo) : []),
   ])
   const [reopened] = await tx.query<Incident>(

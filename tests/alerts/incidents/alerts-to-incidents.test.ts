@@ -149,6 +149,23 @@ describe('one incident a cause', () => {
     expect((await told()).slice(4)).toEqual(['reopened slack', 'reopened email', 'reopened pagerduty'])
   })
 
+  it('tells nobody of what nobody is to be told of: not later, not when it is worse, not when it comes back', async () => {
+    use({ severities: { top: { escalateAfter: 'immediately' }, ...severities } })
+    await apply(firing('ai', { severity: 'low', notify: [] }), firing('chat', { severity: 'top', notify: [] }))
+    await pass(3 * hour)
+    await apply(firing('ai', { severity: 'high', notify: [] }), firing('ai', { alertId: 'worse', severity: 'top', notify: [] }))
+    await pass(9 * hour)
+    await apply(cleared('ai'), cleared('ai', { alertId: 'worse' }))
+    clock.advance(minute)
+    await apply(firing('ai', { severity: 'high', notify: [] }))
+    await resolveIncident(ctx, { incident: '2' })
+    await pass(5 * hour)
+    expect(await told()).toEqual([])
+    // Until an alert joins that somebody is to be told of.
+    await apply(firing('ai', { alertId: 'loud', severity: 'top' }))
+    expect(await told()).toEqual(['opened slack', 'opened email', 'opened pagerduty'])
+  })
+
   it('leaves what a person opened to a person', async () => {
     await openIncident(ctx, { title: 'Uploads are slow', severity: 'low', component: 'storage' })
     await apply(firing('storage', { severity: 'low' }))
