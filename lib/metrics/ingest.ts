@@ -10,6 +10,8 @@ import { storeBatch } from './store-batch.ts'
 
 const mostLabels = 10
 const longestLabel = 100
+/** Of one metric in all: series are found by an index, whose entries hold no more than some 2,700 bytes. */
+const mostLabelBytes = 2_000
 const greatest = 1e18
 const mostObservations = 20_000
 /** How far back an observation may lie: hours that are summed up stay as they are. */
@@ -143,6 +145,8 @@ function problemsOf(ctx: Context, one: Item, now: Date): Problem[] {
   if (one.type === 'counter' && (one.value ?? 0) < 0) problem('value', `found ${one.value}, expected what it has grown by, at least 0`)
   if (one.everySeconds !== undefined && one.type !== 'gauge') problem('everySeconds', `expected none of a ${one.type}`)
   const labels = Object.entries(one.labels ?? {})
+  const bytes = Buffer.byteLength(labels.flat().join(''))
+  if (bytes > mostLabelBytes) problem('labels', `found ${bytes} bytes of names and values, expected at most ${mostLabelBytes}`)
   if (labels.length > mostLabels) problem('labels', `found ${labels.length}, expected at most ${mostLabels}`)
   for (const [name, value] of labels) {
     if (name.startsWith('__') || name === 'le' || name === 'quantile')

@@ -74,6 +74,8 @@ describe('a database without the tables', () => {
   })
 })
 
+const wide = (value: string, count: number) => Object.fromEntries(Array.from({ length: count }, (_, n) => [`l${n}`, value]))
+
 describe('ingest', () => {
   it('counts counters, gauges and observations of the app', async () => {
     const ctx = context()
@@ -141,6 +143,7 @@ describe('ingest', () => {
       [{ metrics: [{ name: 'ab', type: 'counter', value: '1' }] }, 'metrics.0.value'],
       [{ metrics: [{ name: 'ab', type: 'counter', value: 1, tags: {} }] }, 'metrics.0'],
       [{ metrics: [{ name: 'ab', type: 'gauge', value: 1, labels: { a: 'x'.repeat(101) } }] }, 'metrics.0.labels.a'],
+      [{ metrics: [{ name: 'ab', type: 'gauge', value: 1, labels: wide('\u4e00'.repeat(100), 7) }] }, 'metrics.0.labels'],
     ] as const)
       expect((await ingest(ctx, wrong)).body.issues?.map((issue) => issue.path)).toEqual([path])
   })
