@@ -20,7 +20,7 @@ export interface Page {
   current?: string
   /** At the top right: who is signed in, and how to leave. */
   user?: Content
-  /** What the action just taken has done; read out by screen readers. */
+  /** What the action just taken has done. It is also in the title: screen readers read that of a new page, and a live region only when it changes. */
   flash?: { tone: Tone; text: string } | undefined
   /** Further elements of the head, such as the link to a feed. */
   head?: Content
@@ -43,7 +43,7 @@ export function document(page: Page): Html {
 <meta name="robots" content="noindex">`
   }
 <link rel="icon" href="data:,">
-<title>${title} · ${app}</title>${head}
+<title>${flash !== undefined && `${flash.tone === 'bad' ? 'Error: ' : ''}${flash.text.slice(0, 150)} · `}${title} · ${app}</title>${head}
 <style>${raw(style)}</style>
 </head>
 <body>

@@ -34,6 +34,14 @@ describe('html', () => {
 })
 
 describe('a document', () => {
+  it('says in its title what was done, which a screen reader reads first', () => {
+    const titled = (flash?: { tone: 'ok' | 'bad'; text: string }) =>
+      /<title>(.*)<\/title>/.exec(document({ title: 'Jobs', app: 'Shop', home: '/', main: '', flash }).markup)?.[1]
+    expect(titled()).toBe('Jobs · Shop')
+    expect(titled({ tone: 'ok', text: 'sweep <b> is queued.' })).toBe('sweep &lt;b&gt; is queued. · Jobs · Shop')
+    expect(titled({ tone: 'bad', text: 'There is no job.' })).toBe('Error: There is no job. · Jobs · Shop')
+  })
+
   it('escapes whatever it is told, and lets no script run', async () => {
     const response = htmlResponse(
       document({
