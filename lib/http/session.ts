@@ -2,6 +2,7 @@ import { createHash, createHmac, randomBytes } from 'node:crypto'
 import type { Actor, Role } from '../platform/actor.ts'
 import { appendAudit } from '../platform/audit.ts'
 import type { Context } from '../platform/context.ts'
+import type { Transaction } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { knownRole, prepared, sameSecret } from './credentials.ts'
 
@@ -24,7 +25,8 @@ const lifetimeHours = 8
 const keptDays = 7
 
 /**
- * Signs in: makes the session and returns the value of `Set-Cookie`. Audited.
+ * Signs in: makes the session and returns the value of `Set-Cookie`. Audited. The session that this browser had before ends: nobody
+ * could sign out of it any more.
  * The cookie is `SameSite=Strict` and, but for this machine's own addresses, `Secure` and bound to its host.
  */
 export async function openSession(ctx: Context, request: Request, owner: SessionOwner, role: Role): Promise<string> {
@@ -40,6 +42,8 @@ export async function openSession(ctx: Context, request: Request, owner: Session
       [tokenHash(token), 'keyId' in owner ? owner.keyId : null, 'userId' in owner ? owner.userId : null, now, expiresAt],
     )
     const actor: Actor = { type: 'operator', id: ownerId, role }
+    const before = readCookie(request, 'session')
+    if (before !== null) await endByToken(tx, { actor, clock: ctx.clock }, before)
     await appendAudit(tx, { actor, clock: ctx.clock }, { action: 'session.opened', target: `session/${made?.id}` })
   })
   await prepared(opened)
@@ -81,15 +85,16 @@ export async function findSession(ctx: Context, request: Request): Promise<{ act
 /** Signs out, here and wherever the cookie may have been copied to. Returns the `Set-Cookie` that removes it. */
 export async function endSession(ctx: Context, request: Request): Promise<string> {
   const token = readCookie(request, 'session')
-  if (token !== null)
-    await ctx.db.transaction(async (tx) => {
-      const [ended] = await tx.query<{ id: string }>(
-        `update caretaker.sessions set ended_at = $2::timestamptz where hash = $1::bytea and ended_at is null returning id::text`,
-        [tokenHash(token), ctx.clock.now()],
-      )
-      if (ended !== undefined) await appendAudit(tx, ctx, { action: 'session.ended', target: `session/${ended.id}` })
-    })
+  if (token !== null) await ctx.db.transaction((tx) => endByToken(tx, ctx, token))
   return cookie(request, 'session', '', 0)
+}
+
+async function endByToken(tx: Transaction, ctx: Pick<Context, 'actor' | 'clock'>, token: string): Promise<void> {
+  const [ended] = await tx.query<{ id: string }>(
+    `update caretaker.sessions set ended_at = $2::timestamptz where hash = $1::bytea and ended_at is null returning id::text`,
+    [tokenHash(token), ctx.clock.now()],
+  )
+  if (ended !== undefined) await appendAudit(tx, ctx, { action: 'session.ended', target: `session/${ended.id}` })
 }
 
 /** The `Set-Cookie` that makes this browser forget its session, where the session itself could not be ended. */

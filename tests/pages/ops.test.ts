@@ -197,6 +197,15 @@ describe('signing in', () => {
     expect(response.headers.getSetCookie()).toEqual([])
   })
 
+  it('again ends the session that the browser had before', async () => {
+    const first = await browser('viewer')
+    const other = await browser('viewer')
+    const response = await signIn({ key: keyOf('support') }, { ...ownPage, cookie: first.session } as typeof ownPage)
+    expect((await first.get('/ops')).status).toBe(303)
+    expect((await other.get('/ops')).status).toBe(200)
+    expect((await other.get('/ops', cookieOf(response, 'session'))).status).toBe(200)
+  })
+
   it('out ends the session', async () => {
     const { get, act } = await browser('viewer')
     expect((await act('/ops/sign-out')).to).toBe('/ops/sign-in')
