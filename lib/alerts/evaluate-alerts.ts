@@ -335,23 +335,47 @@ async function storeAndTell(
     })),
   )
   const idOf = new Map(stored.map((alert, index) => [alert, ids[index] as string]))
-  await applyToIncidents(
-    tx,
-    ctx,
-    changes.map(({ alert, change }): AlertChange => {
-      const { rule, component, severity, summary, cause, value, runbook, notify, affected, state, over } = alert
-      return {
-        alertId: idOf.get(alert) ?? alert.row?.id ?? '',
-        ...{ rule, component, severity, change, summary, affected: [...affected] },
-        since: change === 'firing' ? (state.since ?? now) : (over ?? now),
-        ...(cause === null ? {} : { cause }),
-        ...(value === null ? {} : { value }),
-        ...(runbook === null ? {} : { runbook }),
-        ...(notify === null ? {} : { notify: [...notify] }),
-      }
-    }),
-    now,
-  )
+  const told = changes.map(({ alert, change }) => {
+    const { rule, component, severity, summary, cause, value, runbook, notify, affected, state, over } = alert
+    const told: AlertChange = {
+      alertId: idOf.get(alert) ?? alert.row?.id ?? '',
+      ...{ rule, component, severity, change, summary, affected: [...affected] },
+      since: change === 'firing' ? (state.since ?? now) : (over ?? now),
+      ...(cause === null ? {} : { cause }),
+      ...(value === null ? {} : { value }),
+      ...(runbook === null ? {} : { runbook }),
+      ...(notify === null ? {} : { notify: [...notify] }),
+    }
+    return { told, before: alert.row?.announced === true }
+  })
+  if (await applied(tx, ctx, told, now)) return
+  // What is wrong with one incident must keep nobody from hearing of the others. Its alerts are told with the next look.
+  for (const of of Map.groupBy(told, ({ told: { component } }) => component).values())
+    if (!(await applied(tx, ctx, of, now)))
+      for (const { told: one, before } of of)
+        await tx.execute('update caretaker.alerts set announced = $2::bool where id = $1::uuid', [one.alertId, before])
+}
+
+/** Whether the incidents follow: all of them, or none and the log says why. */
+async function applied(tx: Transaction, ctx: Context, changes: readonly { told: AlertChange }[], now: Date): Promise<boolean> {
+  await tx.execute('savepoint incidents')
+  try {
+    await applyToIncidents(
+      tx,
+      ctx,
+      changes.map(({ told }) => told),
+      now,
+    )
+    await tx.execute('release savepoint incidents')
+    return true
+  } catch (error) {
+    // Without a connection this fails too, and with it the whole look.
+    await tx.execute('rollback to savepoint incidents')
+    const components = [...new Set(changes.map(({ told }) => told.component))]
+    ctx.log.error({ err: error, components }, 'the incidents of alerts could not be brought up to date')
+    ctx.sentry.capture(error, { requestId: 'incidents' })
+    return false
+  }
 }
 
 /** Where nobody looked for a while says so: what was told from outside the database meanwhile is over, too. */

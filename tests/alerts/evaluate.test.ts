@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { evaluateAlerts, listAlerts, listNotifications, listSilences, silence, unsilence } from '../../lib/alerts/index.ts'
 import type { Context } from '../../lib/platform/context.ts'
 import { emitEvent } from '../../lib/platform/outbox.ts'
+import { logLines } from '../support/context.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { alertContext, newWorld, sourcesOf } from './world.ts'
 
@@ -75,6 +76,39 @@ describe('checks', () => {
       'opened backup',
       'resolved database',
     ])
+  })
+
+  it('tell of the others when the incident of one cannot be stored, and of that one as soon as it can', async () => {
+    const { ctx, minutes } = alertContext(test.db, { keepFiringFor: '1 minute' })
+    const world = newWorld()
+    const sources = sourcesOf(world)
+    await test.db.execute(`create function refuse_stripe() returns trigger language plpgsql as $$ begin raise 'no incident of stripe'; end $$;
+      create trigger refuse_stripe before insert or update on caretaker.incidents for each row when (new.component = 'stripe') execute function refuse_stripe()`)
+    world.down.set('stripe', 'timeout')
+    world.down.set('supabase', 'timeout')
+    for (let look = 0; look < 2; look++) {
+      await evaluateAlerts(ctx, sources)
+      expect((await incidents(ctx)).map(({ component }) => component)).toEqual(['supabase'])
+      expect(await told(ctx)).toEqual(['opened supabase'])
+      minutes(1)
+    }
+    await test.db.execute('alter table caretaker.incidents disable trigger refuse_stripe')
+    await evaluateAlerts(ctx, sources)
+    expect(await told(ctx)).toEqual(['opened supabase', 'opened stripe'])
+
+    // Its end is not lost either.
+    await test.db.execute('alter table caretaker.incidents enable trigger refuse_stripe')
+    world.down.clear()
+    for (let look = 0; look < 3; look++) {
+      minutes(1)
+      await evaluateAlerts(ctx, sources)
+    }
+    expect(await told(ctx)).toEqual(['opened supabase', 'opened stripe', 'resolved supabase'])
+    await test.db.execute('drop trigger refuse_stripe on caretaker.incidents')
+    minutes(1)
+    await evaluateAlerts(ctx, sources)
+    expect(await told(ctx)).toEqual(['opened supabase', 'opened stripe', 'resolved supabase', 'resolved stripe'])
+    expect(logLines(ctx).join('')).toContain('could not be brought up to date')
   })
 
   it('wait for the verdict on what they stand on', async () => {
