@@ -12,9 +12,13 @@ export interface Loss {
   drilledAt: string | null
 }
 
-/** Writes down what a loss would cost; nothing where Caretaker's tables are not there. */
+/** Writes down what a loss would cost, also that there is nothing to count on any more; nothing where Caretaker's tables are not there. */
 export async function saveCoverage(db: Queryable, loss: Loss): Promise<void> {
-  if (loss.coveredUntil === null || !(await isThere(db))) return
+  if (!(await isThere(db))) return
+  if (loss.coveredUntil === null) {
+    await db.execute('delete from caretaker.backup_coverage')
+    return
+  }
   await db.execute(
     `insert into caretaker.backup_coverage (covered_until, open_again_ms, drilled_at) values ($1::timestamptz, $2::int8, $3::timestamptz)
      on conflict (only_row) do update set covered_until = excluded.covered_until, open_again_ms = excluded.open_again_ms, drilled_at = excluded.drilled_at, noted_at = now()`,
@@ -22,7 +26,7 @@ export async function saveCoverage(db: Queryable, loss: Loss): Promise<void> {
   )
 }
 
-/** The same as of `now`: what was written down last, and older by the time since. Null before the first backup. */
+/** The same as of `now`: what was written down last, and older by the time since. Null where there is no backup to count on. */
 export async function readCoverage(db: Queryable, now: Date): Promise<Loss | null> {
   if (!(await isThere(db))) return null
   const [row] = await db.query<{ coveredUntil: Date; openAgainMs: number | null; drilledAt: Date | null }>(

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { readCoverage } from '../../lib/backup/coverage.ts'
+import { readCoverage, saveCoverage } from '../../lib/backup/coverage.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { caretaker } from './caretaker.ts'
 
@@ -27,4 +27,10 @@ it('notes what a backup by hand covers, but not one in a store that is named for
   expect(await readCoverage(source.db, new Date())).toBeNull()
   expect(await caretaker(run, { cwd })).toMatchObject({ code: 0 })
   expect(await readCoverage(source.db, new Date())).toMatchObject({ coveredUntil: expect.any(String), openAgainMs: null })
+})
+
+it('says so when there is no backup to count on any more', async () => {
+  await saveCoverage(source.db, { coveredUntil: '2026-11-21T03:00:00Z', lostMs: 0, openAgainMs: null, drilledAt: null })
+  await saveCoverage(source.db, { coveredUntil: null, lostMs: null, openAgainMs: null, drilledAt: null })
+  expect(await readCoverage(source.db, new Date())).toBeNull()
 })
