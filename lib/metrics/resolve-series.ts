@@ -5,6 +5,8 @@ import type { MetricKind } from './figures.ts'
 
 /** How many series one name may have; further ones are told as one, whose labels say `other`. */
 export const defaultMostSeries = 200
+/** How many names the app may tell: one that has an id in its name would make a new one with every request. */
+const mostNames = 500
 
 export interface ResolvedSeries {
   /** Ids by `seriesKey`. */
@@ -29,7 +31,7 @@ interface Census extends Row {
 
 /**
  * The ids of series, made where they are new. Two instances that make the same one at once get the same id.
- * @throws {CaretakerError} `conflict` where a name is of another kind than before
+ * @throws {CaretakerError} `conflict` where a name is of another kind than before, or where there are too many names
  */
 export async function resolveSeries(
   db: Queryable,
@@ -63,6 +65,12 @@ export async function resolveSeries(
      where environment = $1::text and name = any($2::text[]) group by name`,
     [environment, names],
   )
+  const known = new Set(census.map((one) => one.name))
+  await refuseTooManyNames(
+    db,
+    environment,
+    new Set(missing.filter((one) => one.source === 'app' && !known.has(one.name)).map((one) => one.name)),
+  )
   const room = new Map(census.map((one) => [one.name, mostSeries - one.count]))
   refuseOtherKinds(missing, new Map(census.map(({ name, kind }) => [name, kind])))
   const made = new Map<string, SeriesIdentity>()
@@ -95,6 +103,21 @@ function refuseOtherKinds(wanted: readonly SeriesIdentity[], kinds: ReadonlyMap<
     if (before !== undefined && before !== one.kind)
       throw new CaretakerError('conflict', `The metric "${one.name}" is a ${before}; found a ${one.kind}. Use another name.`)
   }
+}
+
+/** @throws {CaretakerError} `conflict` where the new names are more than there is room for */
+async function refuseTooManyNames(db: Queryable, environment: string, names: ReadonlySet<string>): Promise<void> {
+  if (names.size === 0) return
+  const [told] = await db.query<{ count: number }>(
+    `select count(distinct name)::int as count from caretaker.metric_series where environment = $1::text and source = 'app'`,
+    [environment],
+  )
+  if ((told?.count ?? 0) + names.size <= mostNames) return
+  const [first] = names
+  throw new CaretakerError(
+    'conflict',
+    `The metric "${first}" is new, and the app tells ${told?.count ?? 0} names already; ${mostNames} is the most. Say what differs in a label.`,
+  )
 }
 
 /** `other` in the place of every value; of a status its class stays, so that shares of errors stay right. */

@@ -176,6 +176,19 @@ describe('ingest', () => {
     expect(await sum(ctx, 'seldom')).toBe(2)
   })
 
+  it('takes so many names and no more: one with an id in it would make a new one with every request', async () => {
+    const ctx = context()
+    const metrics = (from: number, to: number) =>
+      Array.from({ length: to - from }, (_, n) => ({ name: `by_id_${from + n}`, type: 'counter', value: 1 }))
+    expect((await ingest(ctx, { metrics: metrics(0, 499) })).status).toBe(202)
+    const refused = await ingest(ctx, { metrics: [...metrics(499, 501), ...metrics(0, 1)] })
+    expect(refused.status).toBe(409)
+    expect(refused.body.detail).toMatch(/"by_id_499" is new, and the app tells 499 names already; 500 is the most/)
+    expect(await sum(ctx, 'by_id_0')).toBe(1)
+    expect((await ingest(ctx, { metrics: metrics(498, 500) })).status).toBe(202)
+    expect(await sum(ctx, 'by_id_499')).toBe(1)
+  })
+
   it('tells further label sets as other, says so, and keeps shares of errors right', async () => {
     const ctx = context({ policy: { metrics: { mostSeries: 3 } } })
     const metricsOf = (n: number) => ({ ...request(n % 2 === 0 ? 200 : 500, { route: `/users/${n}` }), type: 'counter', value: 1 })
