@@ -98,9 +98,13 @@ function run(targetUrl: string, ms: number): Promise<'killed' | 'done' | string>
   })
 }
 
-async function changesIn(target: TestDatabase): Promise<number> {
+async function isHalfDone(target: TestDatabase): Promise<boolean> {
   const [there] = await target.db.query<{ exists: boolean }>(`select to_regclass('caretaker_restore.done') is not null as exists`)
-  if (there?.exists !== true) return 0
+  return there?.exists === true
+}
+
+async function changesIn(target: TestDatabase): Promise<number> {
+  if (!(await isHalfDone(target))) return 0
   const [row] = await target.db.query<{ changes: number }>(
     `select coalesce(max((detail ->> 'changes')::int), 0) as changes from caretaker_restore.done where step = 'changes'`,
   )
@@ -132,6 +136,8 @@ describe.each(['superuser', 'owner'])('as %s', (role) => {
         for (; left > 0 && ended !== 'done'; left--) {
           ended = await run(url, randomInt(150, 2_500))
           expect(ended).toMatch(/^(killed|done)$/)
+          // Its last act is to take its notes away: who was killed behind that had nothing left to do.
+          if (known > 0 && !(await isHalfDone(target))) ended = 'done'
           if (ended === 'done') break
           const changes = await changesIn(target)
           expect(changes).toBeGreaterThanOrEqual(known)
