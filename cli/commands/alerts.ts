@@ -16,10 +16,11 @@ import {
   testChannel,
   unsilence,
 } from '../../lib/alerts/index.ts'
-import { type AlertRule, alertRule, durationMs, isDuration } from '../../lib/config/index.ts'
+import { type AlertRule, alertRule } from '../../lib/config/index.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { Command } from '../command.ts'
 import { duration, table } from '../output.ts'
+import { lengthMs } from '../since.ts'
 
 const list: Command = {
   name: 'alerts list',
@@ -264,13 +265,10 @@ function figure(flag: string, given: string): number {
   return value
 }
 
-const units: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 }
-
 /** "2h", "30d", "2 hours", in ms. */
 function spanMs(flag: string, given: string): number {
-  const short = /^([1-9]\d{0,5})([mhdw])$/.exec(given)
-  if (short !== null) return Number(short[1]) * (units[short[2] as string] as number)
-  if (isDuration(given)) return durationMs(given)
+  const length = lengthMs(given)
+  if (length !== undefined) return length
   throw new CaretakerError('invalid_input', `${flag}: found "${given.slice(0, 40)}", expected a time such as 30m, 2h, 3d or "2 hours".`)
 }
 

@@ -20,6 +20,7 @@ import {
   updateIncident,
 } from '../../lib/alerts/index.ts'
 import type { Context } from '../../lib/platform/context.ts'
+import { environmentOf } from '../../lib/platform/environment.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { Command } from '../command.ts'
 import { table } from '../output.ts'
@@ -40,7 +41,7 @@ const list: Command = {
     const ctx = await context()
     const incidents = await listIncidents(ctx, { state, limit })
     const elsewhere = Object.entries(incidents.length === 0 ? await openElsewhere(ctx) : {})
-    const hint = ` here (CARETAKER_ENVIRONMENT is ${ctx.env.CARETAKER_ENVIRONMENT ?? 'development'}); open elsewhere: ${elsewhere
+    const hint = ` here (CARETAKER_ENVIRONMENT is ${environmentOf(ctx)}); open elsewhere: ${elsewhere
       .map(([name, count]) => `${count} in ${name}`)
       .join(', ')}`
     out.result(

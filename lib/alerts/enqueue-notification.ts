@@ -1,6 +1,6 @@
 import type { Context } from '../platform/context.ts'
 import type { Transaction } from '../platform/db.ts'
-import { environmentOf } from './environment.ts'
+import { environmentOf } from '../platform/environment.ts'
 import type { NotificationKind, NotificationPayload } from './types.ts'
 
 export interface NewNotification {

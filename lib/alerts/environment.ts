@@ -1,10 +1,6 @@
 import { type Clock, systemClock } from '../platform/clock.ts'
 import type { Context } from '../platform/context.ts'
-
-/** Under what alerts are kept: a preview deployment that shares the database must not page for production. */
-export function environmentOf(ctx: Pick<Context, 'env'>): string {
-  return ctx.env.CARETAKER_ENVIRONMENT ?? 'development'
-}
+import { environmentOf } from '../platform/environment.ts'
 
 /** Under what, and for whose policy: another deployment on the same database must not end what this one watches. */
 export function scopeOf(ctx: Pick<Context, 'env'>): { environment: string; deployment: string } {

@@ -1,5 +1,5 @@
 import type { Context } from '../platform/context.ts'
-import { environmentOf } from './environment.ts'
+import { environmentOf } from '../platform/environment.ts'
 
 /** Where an operator sees the incident and acts; null where Caretaker has no public address. */
 export function incidentLink(ctx: Pick<Context, 'env'>, incident: string): string | null {

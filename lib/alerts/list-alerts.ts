@@ -1,6 +1,6 @@
 import type { Context } from '../platform/context.ts'
 import type { Row } from '../platform/db.ts'
-import { environmentOf } from './environment.ts'
+import { environmentOf } from '../platform/environment.ts'
 import type { NotificationKind, NotificationPayload } from './types.ts'
 
 /** A condition that holds, or did a moment ago. */

@@ -1,8 +1,8 @@
 import { appendAudit } from '../platform/audit.ts'
 import type { Context } from '../platform/context.ts'
 import type { Queryable, Row, Transaction } from '../platform/db.ts'
+import { environmentOf } from '../platform/environment.ts'
 import { CaretakerError } from '../platform/errors.ts'
-import { environmentOf } from './environment.ts'
 import { type Matcher, matchesAll, parseMatchers, showMatchers } from './matchers.ts'
 
 export interface Silence extends Row {

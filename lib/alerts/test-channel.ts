@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { appendAudit } from '../platform/audit.ts'
 import type { Context } from '../platform/context.ts'
+import { environmentOf } from '../platform/environment.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import type { Message } from './channels/channel.ts'
 import type { ChannelKind } from './channels/kinds.ts'
 import { openChannel } from './channels/open-channel.ts'
-import { environmentOf } from './environment.ts'
 import { severityMatrix } from './incidents/severities.ts'
 
 /**

@@ -1,5 +1,6 @@
 import type { Context } from '../platform/context.ts'
-import { byDatabaseClock, environmentOf } from './environment.ts'
+import { environmentOf } from '../platform/environment.ts'
+import { byDatabaseClock } from './environment.ts'
 import { sendingWaits } from './sending-queries.ts'
 
 /*

@@ -1,5 +1,6 @@
 import { canonicalName, nearest } from '../config/index.ts'
 import type { Context } from '../platform/context.ts'
+import { environmentOf } from '../platform/environment.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { caretakerVersion } from '../platform/version.ts'
 import type { CauseCode } from './causes.ts'
@@ -117,7 +118,7 @@ async function assemble(ctx: Context, checks: readonly Check[], fresh: boolean):
     timestamp: results.map((result) => result.checkedAt).sort()[0] ?? ctx.clock.now().toISOString(),
     version: version(ctx),
     uptime: uptimeSeconds(),
-    environment: ctx.env.CARETAKER_ENVIRONMENT ?? 'development',
+    environment: environmentOf(ctx),
     services: Object.fromEntries(results.map((result) => [result.name, serviceHealth(result)])),
     performance: {
       memory: process.memoryUsage(),

@@ -1,6 +1,6 @@
 import type { Context } from '../platform/context.ts'
+import { environmentOf } from '../platform/environment.ts'
 import { Batch } from './batch.ts'
-import { environmentOf } from './find-series.ts'
 import { setMark } from './marks.ts'
 import { ownMetrics } from './own-metrics.ts'
 import { storeBatch } from './store-batch.ts'

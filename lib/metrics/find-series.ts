@@ -1,5 +1,6 @@
 import type { Context } from '../platform/context.ts'
 import type { Row } from '../platform/db.ts'
+import { environmentOf } from '../platform/environment.ts'
 import type { Labels } from './batch.ts'
 import type { MetricKind, MetricSource } from './figures.ts'
 import type { Selection } from './metric-query.ts'
@@ -30,11 +31,6 @@ export interface FoundSeries {
   groups: SeriesGroup[]
   /** Who tells the metric. */
   sources: ReadonlySet<MetricSource>
-}
-
-/** Metrics belong to an environment: preview deployments may share the database. */
-export function environmentOf(ctx: Pick<Context, 'env'>): string {
-  return ctx.env.CARETAKER_ENVIRONMENT ?? 'development'
 }
 
 /** The series of a selection, in groups of equal `by` labels. */

@@ -1,7 +1,8 @@
 import type { Context } from '../platform/context.ts'
+import { environmentOf } from '../platform/environment.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { describeError } from '../platform/log.ts'
-import { environmentOf, findSeries } from './find-series.ts'
+import { findSeries } from './find-series.ts'
 import { readSums } from './measure.ts'
 
 export interface ErrorEntry {

@@ -1,6 +1,6 @@
 import type { Context } from '../platform/context.ts'
 import type { Queryable } from '../platform/db.ts'
-import { environmentOf } from './find-series.ts'
+import { environmentOf } from '../platform/environment.ts'
 
 /** How far something is; null where it never was. */
 export async function markOf(ctx: Pick<Context, 'db' | 'env'>, name: string): Promise<Date | null> {

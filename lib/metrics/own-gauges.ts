@@ -1,6 +1,6 @@
 import type { Context } from '../platform/context.ts'
+import { environmentOf } from '../platform/environment.ts'
 import { Batch, type Labels } from './batch.ts'
-import { environmentOf } from './find-series.ts'
 import { markOf, setMark } from './marks.ts'
 import { ownMetrics } from './own-metrics.ts'
 import { storeBatch } from './store-batch.ts'

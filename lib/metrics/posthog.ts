@@ -1,4 +1,5 @@
 import type { Context } from '../platform/context.ts'
+import { environmentOf } from '../platform/environment.ts'
 import { CaretakerError } from '../platform/errors.ts'
 
 /** What of a health check is captured. */
@@ -33,7 +34,7 @@ export async function captureHealth(ctx: Context, looks: readonly HealthLook[]):
           response_time: Math.max(...looks.map(({ durationMs }) => durationMs ?? 0)),
           memory_usage: process.memoryUsage.rss(),
           uptime: Math.round(process.uptime()),
-          environment: ctx.env.CARETAKER_ENVIRONMENT ?? 'development',
+          environment: environmentOf(ctx),
           $process_person_profile: false,
         },
       }),

@@ -1,9 +1,9 @@
 import type { Context } from '../platform/context.ts'
 import type { Row } from '../platform/db.ts'
+import { environmentOf } from '../platform/environment.ts'
 import { caretakerVersion } from '../platform/version.ts'
 import type { Labels } from './batch.ts'
 import type { MetricKind } from './figures.ts'
-import { environmentOf } from './find-series.ts'
 import { holdsMs } from './gauge-window.ts'
 import { middleOf } from './histogram.ts'
 

@@ -1,4 +1,5 @@
 import type { Context } from '../platform/context.ts'
+import { environmentOf } from '../platform/environment.ts'
 import { Batch, type Labels } from './batch.ts'
 import { clockService, ownMetrics } from './own-metrics.ts'
 
@@ -45,7 +46,7 @@ export function createRecorder(open: () => Context): Recorder {
   async function store(taken: Batch, to: Context): Promise<void> {
     try {
       // Loaded after the first answer: no cold start pays for it.
-      const [{ storeBatch }, { environmentOf }] = await Promise.all([import('./store-batch.ts'), import('./find-series.ts')])
+      const { storeBatch } = await import('./store-batch.ts')
       await storeBatch(to.db, environmentOf(to), taken, { now: to.clock.now(), known })
     } catch (error) {
       known.clear()

@@ -1,6 +1,6 @@
 import type { Context } from '../platform/context.ts'
 import type { Transaction } from '../platform/db.ts'
-import { environmentOf } from './find-series.ts'
+import { environmentOf } from '../platform/environment.ts'
 import { setMark } from './marks.ts'
 import { latestMs } from './store-batch.ts'
 

@@ -1,7 +1,7 @@
 import type { Context } from '../platform/context.ts'
+import { environmentOf } from '../platform/environment.ts'
 import { type MetricsDashboard, metricsDashboard } from './dashboard.ts'
 import type { MetricKind } from './figures.ts'
-import { environmentOf } from './find-series.ts'
 import { measureOne } from './measure.ts'
 
 export interface UsageLine {

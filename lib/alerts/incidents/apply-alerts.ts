@@ -1,7 +1,7 @@
 import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
 import type { Transaction } from '../../platform/db.ts'
-import { environmentOf } from '../environment.ts'
+import { environmentOf } from '../../platform/environment.ts'
 import type { AlertChange } from '../types.ts'
 import { type Incident, type IncidentActor, lockIncidents, recordEvent } from './incident.ts'
 import { remindEveryMs } from './notify.ts'

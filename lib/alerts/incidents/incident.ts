@@ -1,8 +1,8 @@
 import type { Actor } from '../../platform/actor.ts'
 import type { Context } from '../../platform/context.ts'
 import type { Queryable, Row, Transaction } from '../../platform/db.ts'
+import { environmentOf } from '../../platform/environment.ts'
 import { CaretakerError } from '../../platform/errors.ts'
-import { environmentOf } from '../environment.ts'
 
 export const incidentStates = ['investigating', 'identified', 'monitoring', 'resolved'] as const
 export type IncidentState = (typeof incidentStates)[number]

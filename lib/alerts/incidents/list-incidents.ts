@@ -1,5 +1,5 @@
 import type { Context } from '../../platform/context.ts'
-import { environmentOf } from '../environment.ts'
+import { environmentOf } from '../../platform/environment.ts'
 import { type Incident, incidentColumns } from './incident.ts'
 
 export interface IncidentFilter {

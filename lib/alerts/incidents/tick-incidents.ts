@@ -1,7 +1,7 @@
 import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
 import type { Transaction } from '../../platform/db.ts'
-import { environmentOf } from '../environment.ts'
+import { environmentOf } from '../../platform/environment.ts'
 import { isSilenced } from '../silences.ts'
 import { settleMs } from './apply-alerts.ts'
 import { type Incident, lockIncidents, recordEvent } from './incident.ts'

@@ -1,7 +1,7 @@
 import { defaultChecklist } from '../../config/schema/incidents.ts'
 import type { Context } from '../../platform/context.ts'
 import type { Transaction } from '../../platform/db.ts'
-import { environmentOf } from '../environment.ts'
+import { environmentOf } from '../../platform/environment.ts'
 import { type ChecklistItem, type Incident, type IncidentActor, incidentColumns, recordEvent } from './incident.ts'
 import { channelsOf, channelsWith, remindEveryMs, tell } from './notify.ts'
 import { type Severity, severityOf, timersOf } from './severities.ts'

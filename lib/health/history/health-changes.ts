@@ -1,6 +1,6 @@
 import { systemClock } from '../../platform/clock.ts'
 import type { Context } from '../../platform/context.ts'
-import { environmentOf } from '../environment.ts'
+import { environmentOf } from '../../platform/environment.ts'
 import { type HealthChange, whole } from './status.ts'
 
 /**

@@ -1,9 +1,10 @@
 import { canonicalName } from '../../config/index.ts'
 import type { Context } from '../../platform/context.ts'
+import { environmentOf } from '../../platform/environment.ts'
 import type { CauseCode } from '../causes.ts'
 import { policyChecks } from '../check.ts'
+import { databaseTime } from '../database-time.ts'
 import { dependencyTree } from '../dependencies.ts'
-import { databaseTime, environmentOf } from '../environment.ts'
 import { readStates } from './record.ts'
 import type { HistoryStatus } from './status.ts'
 

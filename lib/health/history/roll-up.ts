@@ -1,5 +1,6 @@
 import type { Context } from '../../platform/context.ts'
-import { databaseTime, environmentOf } from '../environment.ts'
+import { environmentOf } from '../../platform/environment.ts'
+import { databaseTime } from '../database-time.ts'
 import { startOfDay } from './status-history.ts'
 
 const everyMs = 50_000

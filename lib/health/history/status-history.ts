@@ -1,9 +1,9 @@
 import { canonicalName } from '../../config/index.ts'
 import { systemClock } from '../../platform/clock.ts'
 import type { Context } from '../../platform/context.ts'
+import { environmentOf } from '../../platform/environment.ts'
 import type { CauseCode } from '../causes.ts'
 import { policyChecks } from '../check.ts'
-import { environmentOf } from '../environment.ts'
 import { type HistoryStatus, whole } from './status.ts'
 
 /** One day (UTC) of one check: seconds of each status, and what its answers took. */

@@ -1,7 +1,7 @@
 import { canonicalName, type Policy } from '../../config/index.ts'
 import type { Context } from '../../platform/context.ts'
 import type { Queryable } from '../../platform/db.ts'
-import { environmentOf } from '../environment.ts'
+import { environmentOf } from '../../platform/environment.ts'
 import { occurrences } from './recurring.ts'
 
 /** One time in which failures were announced. */

@@ -1,9 +1,10 @@
 import { canonicalName, nearest } from '../../config/index.ts'
 import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
+import { environmentOf } from '../../platform/environment.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { policyChecks } from '../check.ts'
-import { databaseTime, environmentOf } from '../environment.ts'
+import { databaseTime } from '../database-time.ts'
 import type { MaintenanceWindow } from './list-maintenance.ts'
 
 export interface MaintenanceInput {

@@ -6,6 +6,7 @@ import { comeAgainPage, problemPage } from '../../../pages/ops/sign-in.ts'
 import { flashCookie, form, matchPath, type Route, route, statusOf, takeFlash } from '../../http/index.ts'
 import type { Role } from '../../platform/actor.ts'
 import type { Context } from '../../platform/context.ts'
+import { environmentOf } from '../../platform/environment.ts'
 import { CaretakerError, errorCodes } from '../../platform/errors.ts'
 
 /** A page: what it shows, and which item of the navigation it belongs to. */
@@ -33,7 +34,7 @@ export function page(given: {
       if (session === undefined) throw new CaretakerError('unauthorized', 'Sign in first.')
       const view: View = {
         app: ctx.config.app.name,
-        environment: ctx.env.CARETAKER_ENVIRONMENT ?? 'development',
+        environment: environmentOf(ctx),
         timezone: ctx.config.app.timezone ?? 'UTC',
         now: ctx.clock.now(),
         session,

@@ -2,11 +2,6 @@ import { systemClock } from '../platform/clock.ts'
 import type { Context } from '../platform/context.ts'
 import type { Queryable } from '../platform/db.ts'
 
-/** Whose rows are ours, where several deployments share the database. */
-export function environmentOf(ctx: Pick<Context, 'env'>): string {
-  return ctx.env.CARETAKER_ENVIRONMENT ?? 'development'
-}
-
 /** The database's time, so that hosts whose clocks differ write one history. A clock put in the place of the system's is believed. */
 export async function databaseTime(ctx: Pick<Context, 'clock' | 'db'>, db: Queryable = ctx.db): Promise<Date> {
   if (ctx.clock !== systemClock) return ctx.clock.now()
