@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
+import { expect } from 'vitest'
 
 /*
  * Chromium for the tests of pages: the machine's own, driven by playwright-core out of .ci, whose types the project does without.
@@ -102,4 +103,22 @@ export async function violationsOf(page: Page): Promise<Violation[]> {
   await page.evaluate(await readFile(axeSource, 'utf8'))
   return page.evaluate<Violation[]>(`axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>
     violations.map(({ id, impact, help, nodes }) => ({ id, impact, help, nodes: nodes.slice(0, 5).map((node) => node.html.slice(0, 160) + ' | ' + (node.any[0]?.message ?? '')) })))`)
+}
+
+/** Visits in a new window. At its end the page must not have complained about anything. */
+export async function inWindow(browser: Browser, view: View, visit: (page: Page) => Promise<void>): Promise<void> {
+  const window = await browser.newContext({ bypassCSP: true, ...view })
+  const page = await window.newPage()
+  const complaints: string[] = []
+  page.on('console', (message) => {
+    if (['error', 'warning'].includes(message.type())) complaints.push(message.text())
+  })
+  page.on('pageerror', (error) => complaints.push(error.message))
+  page.on('requestfailed', (request) => complaints.push(`failed: ${request.url()}`))
+  try {
+    await visit(page)
+    expect(complaints).toEqual([])
+  } finally {
+    await window.close()
+  }
 }

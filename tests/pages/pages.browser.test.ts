@@ -7,7 +7,7 @@ import { allRoutes } from '../../lib/routes/index.ts'
 import { type LocalServer, serve } from '../../local/server.ts'
 import { testContext } from '../support/context.ts'
 import { useTestDatabase } from '../support/database.ts'
-import { type Browser, openBrowser, type Page, type View, violationsOf } from './browser.ts'
+import { type Browser, openBrowser, type Page, type View, violationsOf, inWindow as visitInWindow } from './browser.ts'
 import { badDay, keyOf, type Operations, pagesOf, policy } from './operations.ts'
 
 /*
@@ -48,23 +48,7 @@ afterAll(async () => {
 const desk = { width: 1200, height: 800 }
 const phone = { width: 360, height: 740 }
 
-/** A new browser window; at its end it must not have complained about anything. */
-async function inWindow(view: View, visit: (page: Page) => Promise<void>): Promise<void> {
-  const window = await browser.newContext({ viewport: desk, bypassCSP: true, ...view })
-  const page = await window.newPage()
-  const complaints: string[] = []
-  page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) complaints.push(message.text())
-  })
-  page.on('pageerror', (error) => complaints.push(error.message))
-  page.on('requestfailed', (request) => complaints.push(`failed: ${request.url()}`))
-  try {
-    await visit(page)
-    expect(complaints).toEqual([])
-  } finally {
-    await window.close()
-  }
-}
+const inWindow = (view: View, visit: (page: Page) => Promise<void>) => visitInWindow(browser, { viewport: desk, ...view }, visit)
 
 async function signIn(page: Page, role: 'admin' | 'developer' | 'support' | 'viewer', to = '/ops'): Promise<void> {
   await page.goto(`${server.url}${to}`)

@@ -5,7 +5,7 @@ import { type LocalServer, serve } from '../../local/server.ts'
 import { healthContext } from '../health/support.ts'
 import { insertSyntheticYear } from '../health/synthetic-history.ts'
 import { useTestDatabase } from '../support/database.ts'
-import { type Browser, openBrowser, type Page, type View, violationsOf } from './browser.ts'
+import { type Browser, openBrowser, type Page, type View, violationsOf, inWindow as visitInWindow } from './browser.ts'
 
 /* The status page over a year of many systems, in Chromium. */
 
@@ -31,22 +31,7 @@ afterAll(async () => {
   await server?.stop(0)
 })
 
-async function inWindow(view: View, visit: (page: Page) => Promise<void>): Promise<void> {
-  const window = await browser.newContext({ bypassCSP: true, ...view })
-  const page = await window.newPage()
-  const complaints: string[] = []
-  page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) complaints.push(message.text())
-  })
-  page.on('pageerror', (error) => complaints.push(error.message))
-  page.on('requestfailed', (request) => complaints.push(`failed: ${request.url()}`))
-  try {
-    await visit(page)
-    expect(complaints).toEqual([])
-  } finally {
-    await window.close()
-  }
-}
+const inWindow = (view: View, visit: (page: Page) => Promise<void>) => visitInWindow(browser, view, visit)
 
 describe.each([
   ['light', { width: 1200, height: 800 }],
