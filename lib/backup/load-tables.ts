@@ -115,8 +115,25 @@ export function codeOf(error: unknown): ErrorCode {
 
 /** What an error says, without a value of any row. It ends with a full stop. */
 export function reasonOf(error: unknown): string {
-  const reason = error instanceof CaretakerError ? error.detail : String(describeError(error).message)
+  const said = error instanceof CaretakerError ? error.detail : String(describeError(error).message)
+  // What a socket and a client say of a server that went away.
+  const gone = /\b(?:EPIPE|ECONNRESET|is not queryable)$/.test(said)
+  const reason = gone ? `the connection to the database was lost (${said})` : said
   return /[.!?]$/.test(reason) ? reason : `${reason}.`
+}
+
+/**
+ * Does a part of a restore. An error that does not say where it comes from says `failed` first: it is PostgreSQL's, or a connection's
+ * that is gone.
+ * @throws {CaretakerError}
+ */
+export async function orSay<T>(failed: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (error instanceof CaretakerError && (error.code !== 'database_unavailable' || error.detail.startsWith(failed))) throw error
+    throw new CaretakerError(codeOf(error), `${failed}: ${reasonOf(error)}`, { cause: error })
+  }
 }
 
 /**

@@ -2,7 +2,7 @@ import { qualified, type Session } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { holdsCronJobs, replayCronJobs } from '../cron-jobs.ts'
 import { takeLeftOut } from '../left-out.ts'
-import { type Loading, nameOf, type RestoredTable } from '../load-tables.ts'
+import { type Loading, nameOf, orSay, type RestoredTable } from '../load-tables.ts'
 import type { Manifest, ManifestObject } from '../manifest.ts'
 import { type Opening, readObjectText } from '../object-stream.ts'
 import { platformSkipped, runScript, type ScriptRules, type Skipped } from '../run-script.ts'
@@ -15,7 +15,7 @@ import { type OrderInput, orderTables, type RestoreGroup, unmatched } from './or
 import { type PostData, readPostData } from './post-data.ts'
 import type { Run } from './run.ts'
 import { runTasks } from './run-tasks.ts'
-import type { Stopwatch } from './stopwatch.ts'
+import type { RestorePhase, Stopwatch } from './stopwatch.ts'
 import { readTargetTables, type TargetTables } from './target-tables.ts'
 import { buildTasks } from './tasks.ts'
 
@@ -67,13 +67,14 @@ interface Plan {
 export async function restoreAll(input: RestoreAll): Promise<RestoredAll> {
   const { loading, journal, rules, stopwatch } = input
   const { manifest, opening, main, sessions } = loading
+  const phase = <T>(name: RestorePhase, failed: string, work: () => Promise<T>) => stopwatch.measure(name, () => orSay(failed, work))
   const progress = (phase: 'schema' | 'sequences' | 'indexes', what: string) =>
     loading.onProgress?.({ phase, what, doneBytes: 0, totalBytes: 0 })
 
   progress('schema', 'roles and schema')
   const statements = splitStatements(input.preData, rules.restrictKey)
   const grants = input.obstacle === null ? new Map<number, HeldGrant>() : heldGrants(statements)
-  await stopwatch.measure('schema', async () => {
+  await phase('schema', 'The schema could not be made', async () => {
     await runOnce(input, 'roles', async () => {
       const { skipped } = await runScript(main, await textOf(opening, manifest, 'roles'), rules)
       return [...skipped, ...(await takeLeftOut(main))]
@@ -82,8 +83,8 @@ export async function restoreAll(input: RestoreAll): Promise<RestoredAll> {
       if (!grants.has(at)) await journal.run(main, stepOf('pre-data', at, statement), statement, rules)
   })
   const post = readPostData(await textOf(opening, manifest, 'post-data'), rules.restrictKey)
-  const target = await readTargetTables(main)
-  await stopwatch.measure('schema', () => secureRows(input, post, target))
+  const target = await orSay('The schema could not be read back', () => readTargetTables(main))
+  await phase('schema', 'Row security could not be put on', () => secureRows(input, post, target))
 
   const plan = (journal.detailOf('plan') as Plan | undefined) ?? planOf(input, post, target)
   const run: Run = { ...input, post, target, groups: plan.groups, restored: new Map(), postponed: new Set() }
@@ -103,7 +104,7 @@ export async function restoreAll(input: RestoreAll): Promise<RestoredAll> {
   }
 
   progress('sequences', 'sequences')
-  await stopwatch.measure('sequences', () =>
+  await phase('sequences', 'The sequences could not be set', () =>
     runOnce(input, 'sequences', async () => {
       const { skipped } = await runScript(main, await textOf(opening, manifest, 'sequences'), rules)
       // Now, because an app that is let in goes on from there.
@@ -114,7 +115,7 @@ export async function restoreAll(input: RestoreAll): Promise<RestoredAll> {
   await runTasks(sessions, buildTasks(run, opens ? early : null), { inGroups: opens, stop: input.stop })
 
   await main.execute('reset max_parallel_maintenance_workers')
-  await stopwatch.measure('the rest', async () => {
+  await phase('the rest', 'All rows are in, and the end of the restore failed', async () => {
     progress('indexes', 'triggers, policies and what else comes last')
     // What reads the rows, or hears of what is made, comes when nobody is in them who has been erased.
     const filled = post.statements.findIndex(({ type }) => type === 'MATERIALIZED VIEW DATA' || type === 'EVENT TRIGGER')

@@ -2,7 +2,7 @@ import { qualified, type Session } from '../../platform/db.ts'
 import { CaretakerError, sqlState } from '../../platform/errors.ts'
 import { holdsCronJobs } from '../cron-jobs.ts'
 import { loadLargeObjects } from '../load-large-objects.ts'
-import { codeOf, loadRows, nameOf, proveBeginning, proveRows, reasonOf } from '../load-tables.ts'
+import { loadRows, nameOf, orSay, proveBeginning, proveRows } from '../load-tables.ts'
 import type { ManifestTable } from '../manifest.ts'
 import { parentsFirst } from '../target.ts'
 import type { EarlyOpening } from './early-opening.ts'
@@ -21,8 +21,15 @@ import type { TargetTable } from './target-tables.ts'
  */
 export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
   const tasks: Task[] = []
-  const add = (task: Omit<Task, 'run'>, phase: RestorePhase, work: (session: Session, spare: number) => Promise<void>): Task => {
-    const made = { ...task, run: (session: Session, spare: number) => run.stopwatch.measure(phase, () => work(session, spare)) }
+  const add = (
+    task: Omit<Task, 'run'>,
+    { phase, failed }: { phase: RestorePhase; failed: string },
+    work: (session: Session, spare: number) => Promise<void>,
+  ): Task => {
+    const made = {
+      ...task,
+      run: (session: Session, spare: number) => run.stopwatch.measure(phase, () => orSay(failed, () => work(session, spare))),
+    }
     tasks.push(made)
     return made
   }
@@ -65,7 +72,9 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
       const base = { group: at, weight: table.bytes, tables: [key] }
       loads.set(
         key,
-        add({ ...base, after: [], alone: true }, 'rows', (session) => load(session, key, table)),
+        add({ ...base, after: [], alone: true }, { phase: 'rows', failed: `Table ${nameOf(table)} could not be loaded` }, (session) =>
+          load(session, key, table),
+        ),
       )
     }
     // Tables of the platform have their foreign keys already. Two that refer to each other have an order, too.
@@ -77,7 +86,8 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
     for (const part of manifest.largeObjects.parts.slice(0, 1)) {
       // With the first tables: what the app makes later is not among those that are compared.
       const { contentBytes } = manifest.objects.find((object) => object.key === part.key) ?? { contentBytes: 0 }
-      add({ group: 0, weight: contentBytes, tables: [], after: [], alone: false }, 'rows', (session) => loadLargeObjects(run, session))
+      const task = { group: 0, weight: contentBytes, tables: [], after: [], alone: false }
+      add(task, { phase: 'rows', failed: 'The large objects could not be loaded' }, (session) => loadLargeObjects(run, session))
     }
     return loads
   }
@@ -141,39 +151,40 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
     const name = nameOf(table)
     const step = `proven:${name}`
     if (!run.journal.isDone(step)) {
-      try {
-        await work()
-      } catch (error) {
-        if (error instanceof CaretakerError && error.code === 'restore_mismatch') throw error
-        throw new CaretakerError(
-          codeOf(error),
-          `Table ${name} is loaded (${table.bytes} bytes) and could not be read back: ${reasonOf(error)}`,
-          { cause: error },
-        )
-      }
+      await work()
       await run.journal.note(session, step, readBack)
     }
     const part = run.journal.detailOf(step) === 'beginning' ? ({ readBack: 'beginning' } as const) : {}
     run.restored.set(name, { table: name, rows: table.rows, verified: true, ...part })
   }
 
+  function notReadBack(table: ManifestTable): string {
+    return `Table ${nameOf(table)} is loaded (${table.bytes} bytes) and could not be read back`
+  }
+
   /** Reading back and indexing of one table; the last of them are what others wait for. */
   function indexTasks(table: TargetTable, at: number): Task[] {
     const { key } = table
+    const name = nameOf(table)
     const load = loaded.get(key)
     const source = inManifest.get(key)
     const after = load === undefined ? [] : [load]
     const base = { group: at, weight: weightOf(key), tables: [key] }
     const last: Task[] = [...after]
     if (source !== undefined && load !== undefined && !source.shared)
-      last.push(add({ ...base, after: [...after], alone: false }, 'proof', (session) => prove(session, source)))
+      last.push(
+        add({ ...base, after: [...after], alone: false }, { phase: 'proof', failed: notReadBack(source) }, (session) =>
+          prove(session, source),
+        ),
+      )
     const own = statements.get(key)
+    const indexing = { phase: 'indexes', failed: `Table ${name} could not be indexed` } as const
     // First what locks the table: then the rest can be done side by side, to the end.
     const constraints = own?.constraint ?? []
     if (constraints.length > 0)
-      last.push(add({ ...base, after: [...after], alone: true }, 'indexes', (session, spare) => build(session, spare, constraints)))
+      last.push(add({ ...base, after: [...after], alone: true }, indexing, (session, spare) => build(session, spare, constraints)))
     for (const position of own?.index ?? [])
-      last.push(add({ ...base, after: [...after], alone: false }, 'indexes', (session, spare) => build(session, spare, [position])))
+      last.push(add({ ...base, after: [...after], alone: false }, indexing, (session, spare) => build(session, spare, [position])))
     return last
   }
 
@@ -191,15 +202,26 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
       const attach = keys.flatMap((key) => statements.get(key)?.attach ?? []).sort((a, b) => a - b)
       if (attach.length > 0)
         after = [
-          add({ ...base, after }, 'indexes', async (session) => {
-            for (const position of attach) await make(session, position)
-          }),
+          add(
+            { ...base, after },
+            { phase: 'indexes', failed: `The indexes of ${nameOf(root)} could not be put together` },
+            async (session) => {
+              for (const position of attach) await make(session, position)
+            },
+          ),
         ]
-      if (keys.some((key) => loaded.has(key))) after = [add({ ...base, after }, 'statistics', (session) => analyze(session, root))]
+      if (keys.some((key) => loaded.has(key)))
+        after = [
+          add(
+            { ...base, after },
+            { phase: 'statistics', failed: `The statistics of table ${nameOf(root)} could not be gathered` },
+            (session) => analyze(session, root),
+          ),
+        ]
       const large = keys.flatMap((key) => inManifest.get(key) ?? []).filter((table) => !table.shared && table.bytes > beginningBytes)
       if (large.length > 0)
         after = large.map((table) =>
-          add({ ...base, after, weight: table.bytes, alone: false }, 'proof', (session) =>
+          add({ ...base, after, weight: table.bytes, alone: false }, { phase: 'proof', failed: notReadBack(table) }, (session) =>
             proveLarge(session, table, () => analyzed.has(root.key)),
           ),
         )
@@ -216,18 +238,20 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
         if (work?.kind !== 'foreign key' || at === undefined) continue
         const { parent, child } = work.foreignKey
         const after = [...new Set([...(complete.get(child) ?? []), ...(complete.get(parent) ?? [])])]
-        add({ group: at, weight: weightOf(child), tables: [child, parent], after, alone: true }, 'foreign keys', (session) =>
-          makeForeignKey(session, position, work.foreignKey),
+        add(
+          { group: at, weight: weightOf(child), tables: [child, parent], after, alone: true },
+          { phase: 'foreign keys', failed: `Foreign key ${work.foreignKey.name} of ${child} could not be made` },
+          (session) => makeForeignKey(session, position, work.foreignKey),
         )
       }
   }
 
   function openingTasks(opening: EarlyOpening): void {
     let before: Task[] = []
-    for (const [at] of run.groups.entries()) {
+    for (const [at, { name }] of run.groups.entries()) {
       const after = [...before, ...tasks.filter((task) => task.group === at)]
-      const task = add({ group: at, weight: 0, tables: [], after, alone: false }, 'the rest', (session) => opening.openGroup(session, at))
-      before = [task]
+      const task = { group: at, weight: 0, tables: [], after, alone: false }
+      before = [add(task, { phase: 'the rest', failed: `Group ${name} could not be opened` }, (session) => opening.openGroup(session, at))]
     }
   }
 

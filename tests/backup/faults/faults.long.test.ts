@@ -355,11 +355,13 @@ describe('a restore', () => {
       })
       const failure = await failureOf(restoreBackup(ctx, { id: report.id, targetUrl: url, ...progress }))
       await happened
+      // Several sessions are at work: it is told of what one of them did when it heard of it first.
       expect(failure.detail).toMatch(
         what === 'full'
           ? /^Table app\.notes could not be loaded; it failed after \d{5,} of \d+ bytes: .*No space left on device/i
-          : /^Table app\.\w+ could not be loaded; it failed after \d+ of \d+ bytes: .*(terminat|closed).*--clean/i,
+          : /^(Table app\.\w+ could not be loaded; it failed after \d+ of \d+ bytes|The statistics of table app\.\w+ could not be gathered|Table app\.\w+ .*be (?:read back|indexed)): .*(terminat|closed|connection).* of 3 tables are in \(\d+ bytes\).*--clean/i,
       )
+      expect(failure.code).toBe(what === 'full' ? 'database_error' : 'database_unavailable')
       // What is there is no whole database, and says so to the next one who comes.
       expect(await failureOf(restoreBackup(ctx, { id: report.id, targetUrl: url }))).toMatchObject({ code: 'restore_target_not_empty' })
       if (space !== undefined) execFileSync('mount', ['-o', 'remount,size=300m', space])
@@ -372,6 +374,23 @@ describe('a restore', () => {
         await dropTablespace(name)
         execFileSync('umount', [space])
       }
+    }
+  })
+
+  test('loses its connection at work that is no table being loaded: that is named', async () => {
+    await source.execute(`create function app.ends(id int) returns int language plpgsql immutable as $$ begin
+        if current_query() like 'analyze%' then perform pg_terminate_backend(pg_backend_pid()); end if; return id; end $$;
+      create index on app.other (app.ends(id))`)
+    try {
+      const ctx = inFolder()
+      const { id } = await backupDatabase(ctx)
+      const failure = await failureOf(restoreBackup(ctx, { id, targetUrl: await newDatabase() }))
+      expect(failure.code).toBe('database_unavailable')
+      expect(failure.detail).toMatch(
+        /^The statistics of table app\.other could not be gathered: .*(terminat|closed).* of 3 tables are in \(\d+ bytes\).*--resume/i,
+      )
+    } finally {
+      await source.execute('drop function app.ends(int) cascade')
     }
   })
 
