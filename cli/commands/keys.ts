@@ -3,6 +3,7 @@ import { keyHash, listKeys, revokeKey } from '../../lib/http/index.ts'
 import { roles } from '../../lib/platform/actor.ts'
 import { appendAudit } from '../../lib/platform/audit.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
+import { writtenTitle } from '../../lib/platform/written-text.ts'
 import type { Command } from '../command.ts'
 import { table } from '../output.ts'
 
@@ -23,7 +24,7 @@ const create: Command = {
       )
     const ctx = await context()
     const key = `ck_${randomBytes(32).toString('base64url')}`
-    const name = typeof flags.name === 'string' ? flags.name : role
+    const name = typeof flags.name === 'string' ? writtenTitle('--name', flags.name, 100) : role
     const id = await ctx.db.transaction(async (tx) => {
       const [row] = await tx.query<{ id: string }>(
         'insert into caretaker.api_keys (name, role, hash) values ($1, $2, $3::bytea) returning id::text',

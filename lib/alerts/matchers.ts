@@ -1,4 +1,5 @@
 import { CaretakerError } from '../platform/errors.ts'
+import { unreadable } from '../platform/written-text.ts'
 
 /** One of the conditions of a silence: `component=stripe`, `rule=backup-*`, `region=eu`. */
 export interface Matcher {
@@ -21,6 +22,9 @@ export interface Matchable {
  * @throws {CaretakerError} `invalid_input` naming the part that is not one
  */
 export function parseMatchers(text: string): Matcher[] {
+  const wrong = unreadable(text)
+  if (wrong !== undefined)
+    throw new CaretakerError('invalid_input', `matcher: found ${wrong}, expected a rule, a component, or key=value pairs joined by commas.`)
   const parts = text.split(',').map((part) => part.trim())
   return parts.map((part) => {
     const match = /^(?:([A-Za-z_][A-Za-z0-9_]{0,62})=)?([^=,\s][^=,]{0,199})$/.exec(part)

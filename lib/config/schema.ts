@@ -8,7 +8,7 @@ import { referencesOfIncidents } from './schema/incident-references.ts'
 import { incidents } from './schema/incidents.ts'
 import { job } from './schema/jobs.ts'
 import { metrics } from './schema/metrics.ts'
-import { name, tables, url } from './schema/primitives.ts'
+import { line, name, tables, url, zone } from './schema/primitives.ts'
 import { referencesOfJobs } from './schema/references.ts'
 import { reports } from './schema/reports.ts'
 import { retentionBudget, retentionLimits, retentionRule } from './schema/retention.ts'
@@ -22,7 +22,7 @@ import { webhooks } from './schema/webhooks.ts'
  */
 
 const parts = z.strictObject({
-  app: z.strictObject({ name, url: z.optional(url), timezone: z.optional(z.string()) }),
+  app: z.strictObject({ name: line(100), url: z.optional(url), timezone: z.optional(zone) }),
   health: z.optional(health),
   maintenance: z.optional(
     z.strictObject({

@@ -1,7 +1,7 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { defineConfig, type PolicyInput } from '../../lib/config/index.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
+import fc from '../support/fast-check.ts'
 
 const app = { name: 'Test' }
 
@@ -24,7 +24,7 @@ describe('defineConfig', () => {
     expect(defineConfig({ app })).toEqual({ app })
     expect(problems({})).toEqual(['app: found nothing, expected object'])
     expect(problems({ app: {} })).toEqual(['app.name: found nothing, expected string'])
-    expect(problems({ app: { name: '' } })).toEqual(['app.name: found "", expected a name, found an empty string'])
+    expect(problems({ app: { name: '' } })).toEqual(['app.name: found "", expected some text, found none'])
     for (const policy of [undefined, null, 'x', 7, []])
       expect(problems(policy)).toEqual([expect.stringMatching(/^\(policy\): found .*, expected object$/)])
   })

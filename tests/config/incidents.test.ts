@@ -42,7 +42,7 @@ describe('incidents in the policy', () => {
   it('hold the channels of severities against those there are', () => {
     expect(
       issues({
-        incidents: { severities: { high: { notify: ['slack'], escalateTo: ['pager'] } } },
+        incidents: { severities: { high: { notify: ['slack'], escalateAfter: '1 hour', escalateTo: ['pager'] } } },
         alerts: { channels: { pagerduty: {} } },
       }),
     ).toEqual([

@@ -1,7 +1,7 @@
 import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
+import { longestText, writtenText } from '../../platform/written-text.ts'
 import { findIncident, type Incident, recordEvent } from './incident.ts'
-import { longestText, writtenText } from './written-text.ts'
 
 /**
  * Adds to the timeline what only operators read; also after the end.

@@ -1,10 +1,10 @@
 import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
 import { CaretakerError } from '../../platform/errors.ts'
+import { longestText, writtenText, writtenTitle } from '../../platform/written-text.ts'
 import { type Incident, lockIncidents } from './incident.ts'
 import { knownSeverity } from './severities.ts'
 import { insertIncident } from './transitions.ts'
-import { longestText, writtenText, writtenTitle } from './written-text.ts'
 
 export interface OpenIncident {
   /** For operators. */

@@ -1,8 +1,8 @@
 import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
+import { longestText, writtenText } from '../../platform/written-text.ts'
 import { findIncident, type Incident, recordEvent, refuseResolved } from './incident.ts'
 import { closeIncident } from './transitions.ts'
-import { longestText, writtenText } from './written-text.ts'
 
 /**
  * Ends the incident, and tells everybody who was told of it. An alert of it that still fires brings it back after a reminder

@@ -1,9 +1,9 @@
 import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
+import { longestReason, writtenTitle } from '../../platform/written-text.ts'
 import { findIncident, type Incident, refuseResolved } from './incident.ts'
 import { knownSeverity } from './severities.ts'
 import { changeSeverity } from './transitions.ts'
-import { longestText, writtenText } from './written-text.ts'
 
 /**
  * Makes the incident more or less severe. More is told to the channels of the new severity.
@@ -14,7 +14,7 @@ export async function setSeverity(
   input: { incident: string; severity: string; reason?: string | undefined },
 ): Promise<Incident> {
   const severity = knownSeverity(ctx.config, input.severity, 'severity')
-  const reason = input.reason === undefined ? undefined : writtenText('reason', input.reason, longestText)
+  const reason = input.reason === undefined ? undefined : writtenTitle('reason', input.reason, longestReason)
   return ctx.db.transaction(async (tx) => {
     const incident = await findIncident(ctx, tx, input.incident, { forUpdate: true })
     refuseResolved(incident)

@@ -1,9 +1,9 @@
 import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
 import { CaretakerError } from '../../platform/errors.ts'
+import { longestText, writtenText, writtenTitle } from '../../platform/written-text.ts'
 import { findIncident, type Incident, type IncidentState, incidentColumns, recordEvent, refuseResolved } from './incident.ts'
 import { tell } from './notify.ts'
-import { longestText, writtenText, writtenTitle } from './written-text.ts'
 
 export interface IncidentUpdate {
   incident: string

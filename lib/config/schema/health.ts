@@ -1,8 +1,9 @@
 import * as z from 'zod/mini'
 import { canonicalName } from '../check-name.ts'
-import { isCron } from '../cron-fields.ts'
+import { isCron, longestGapMs } from '../cron-fields.ts'
+import { durationMs, isDuration } from '../duration.ts'
 import { nearest } from '../nearest.ts'
-import { byteSize, duration, name, url } from './primitives.ts'
+import { byteSize, durationBetween, line, name, url, zone } from './primitives.ts'
 
 const check = z.strictObject({
   /** A checker's name; the key of the entry where it is absent. `url` checks any address. */
@@ -11,25 +12,29 @@ const check = z.strictObject({
   /** A failing critical check makes the whole report fail. Default true for the database, false for third parties. */
   critical: z.optional(z.boolean()),
   timeoutMs: z.optional(z.int().check(z.gte(50), z.lte(30_000))),
-  expectStatus: z.optional(z.int()),
+  expectStatus: z.optional(z.int().check(z.gte(100), z.lte(599))),
   /** Checks without which this one cannot pass: their failure explains this one's. Default by kind (docs/health.md). */
   dependsOn: z.optional(z.array(name)),
   /** Of a check that measures an amount (`memory`): more is a failure. */
   atMost: z.optional(byteSize),
 })
 
+/** It stands in addresses (`/health/NAME`), in matchers of silences and in names of alerts. */
+const checkName = z
+  .string()
+  .check(z.regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'expected letters, digits, hyphens and underscores, such as "object-store"'))
+
 const weekdays = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'] as const
 
 const time = z.string().check(z.regex(/^([01]\d|2[0-3]):[0-5]\d$/, 'expected a time of day such as "02:30"'))
-const zone = z.string().check(z.refine(isZone, 'expected an IANA time zone such as "Europe/Berlin"'))
 
 /** Maintenance that comes again: a cron expression and a duration, or days with a time from and to. */
 const maintenanceWindow = z
   .strictObject({
-    name,
-    title: z.optional(name),
+    name: line(100),
+    title: z.optional(line()),
     cron: z.optional(z.string().check(z.refine(isCron, 'expected a cron expression of five fields such as "0 2 * * 0"'))),
-    duration: z.optional(duration),
+    duration: z.optional(durationBetween('1 minute', '30 days')),
     /** Default: every day. */
     days: z.optional(
       z.array(z.enum(weekdays, `expected days out of ${weekdays.join(', ')}`)).check(z.minLength(1, 'expected at least one day')),
@@ -53,11 +58,18 @@ const maintenanceWindow = z
           ? 'expected "cron" with "duration", or "from" with "to" (and "days")'
           : undefined
     if (message !== undefined) given.issues.push({ code: 'custom', message, input: given.value, path: [] })
+    else if (isAlwaysOpen(given.value))
+      given.issues.push({
+        code: 'custom',
+        message: 'expected a window that ends before it comes again: in this one nobody would ever be told of anything',
+        input: given.value,
+        path: [expression === undefined ? 'to' : 'duration'],
+      })
   })
 
 export const health = z
   .strictObject({
-    checks: z.optional(z.record(z.string(), check)),
+    checks: z.optional(z.record(checkName, check)),
     /** How old a report may be before it is made anew, seconds. Default 10. */
     maxAgeSeconds: z.optional(z.int().check(z.gte(1), z.lte(300))),
     /** How long the job waits before it looks a second time at what seems to have changed, milliseconds. Default 2,000. */
@@ -84,6 +96,11 @@ function* references({ checks, maintenance = [] }: Referring): Generator<{ path:
     const near = nearest(wanted, names)
     return `expected a check of "health.checks"${near === undefined ? '' : `; did you mean "${near}"?`}`
   }
+  for (const [index, key] of names.entries()) {
+    const other = names.findIndex((one) => canonicalName(one) === canonicalName(key))
+    if (other !== index)
+      yield { path: ['checks', key], message: `expected another name: "${names[other]}" before it is the same check in another spelling` }
+  }
   for (const [key, { dependsOn = [] }] of Object.entries(checks ?? {}))
     for (const [index, parent] of dependsOn.entries()) {
       const message =
@@ -106,20 +123,26 @@ function* references({ checks, maintenance = [] }: Referring): Generator<{ path:
   }
 }
 
+interface Window {
+  cron?: string | undefined
+  duration?: string | undefined
+  days?: readonly string[] | undefined
+  from?: string | undefined
+  to?: string | undefined
+}
+
+/** Whether there is no moment at which it is not open: each day whole, or one that comes again before it ends. */
+function isAlwaysOpen({ cron: expression, duration: length, days, from, to }: Window): boolean {
+  if (expression === undefined) return from === to && new Set(days ?? weekdays).size === weekdays.length
+  if (length === undefined || !isDuration(length) || !isCron(expression)) return false
+  return durationMs(length) >= longestGapMs(expression)
+}
+
 function reaches(parents: ReadonlyMap<string, readonly string[]>, from: string, to: string, seen: Set<string> = new Set()): boolean {
   if (from === to) return true
   if (seen.has(from)) return false
   seen.add(from)
   return (parents.get(from) ?? []).some((parent) => reaches(parents, parent, to, seen))
-}
-
-function isZone(given: string): boolean {
-  try {
-    new Intl.DateTimeFormat('en', { timeZone: given })
-    return true
-  } catch {
-    return false
-  }
 }
 
 export type HealthCheckPolicy = z.output<typeof check>

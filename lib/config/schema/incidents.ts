@@ -1,21 +1,31 @@
 import * as z from 'zod/mini'
-import { durationExpected, isDuration } from '../duration.ts'
-import { name, zone } from './primitives.ts'
+import { durationExpected, durationMs, isDuration } from '../duration.ts'
+import { line, name, zone } from './primitives.ts'
 
-/** A duration, or `word`. */
+const longest = '90 days'
+
+/** A duration, or `word`. What is shorter than a minute is between two looks, and what is longer than a quarter nobody waits for. */
 const durationOr = (word: string) =>
-  z.string().check(z.refine((value) => value === word || isDuration(value), `${durationExpected}, or "${word}"`))
+  z.string().check(
+    z.refine((value) => value === word || isDuration(value), `${durationExpected}, or "${word}"`),
+    z.refine(
+      (value) => !isDuration(value) || (durationMs(value) >= 60_000 && durationMs(value) <= durationMs(longest)),
+      `expected "1 minute" to "${longest}", or "${word}"`,
+    ),
+  )
 
 const channelNames = z.array(name)
 
 const severity = z.strictObject({
-  description: z.optional(z.string()),
+  description: z.optional(line(500)),
   /** By when somebody has to acknowledge: a duration, or "next business day". */
   respondWithin: z.optional(durationOr('next business day')),
   /** When `escalateTo` is told unless somebody acknowledges; at once where it is "immediately". Default: when the time to respond is over. */
   escalateAfter: z.optional(durationOr('immediately')),
   /** Channels of `alerts.channels`. Default, where `escalateAfter` is given: all of them. */
-  escalateTo: z.optional(channelNames),
+  escalateTo: z.optional(
+    channelNames.check(z.minLength(1, 'expected at least one channel: an escalation to nobody is none; leave out when it comes, too')),
+  ),
   /** The channels that are told of the incident. Default: all; an empty list for none. */
   notify: z.optional(channelNames),
   /** Whether the status page shows it from the beginning. Default false. */
@@ -23,6 +33,14 @@ const severity = z.strictObject({
   /** What the status page calls it. Default by its place in the order: critical, major, minor, and none after that. */
   impact: z.optional(z.enum(['critical', 'major', 'minor', 'none'])),
 })
+
+/** Where it says whom it escalates to and never when, nobody would ever be. */
+const severityThatEscalates = severity.check(
+  z.refine(({ escalateTo, escalateAfter, respondWithin }) => escalateTo === undefined || (escalateAfter ?? respondWithin) !== undefined, {
+    error: 'expected "escalateAfter" or "respondWithin" beside it, or it would never come to that',
+    path: ['escalateTo'],
+  }),
+)
 
 export type SeverityPolicy = z.output<typeof severity>
 
@@ -36,10 +54,16 @@ const timeOfDay = z.string().check(z.regex(/^([01]\d|2[0-3]):[0-5]\d$/, 'expecte
 export const incidents = z.strictObject({
   /** From the most severe to the least, by name. Default: P0 to P3. */
   severities: z.optional(
-    z.record(severityName, severity).check(z.refine((all) => Object.keys(all).length > 0, 'expected at least one severity')),
+    z.record(severityName, severityThatEscalates).check(
+      z.refine((all) => Object.keys(all).length > 0, 'expected at least one severity'),
+      z.refine(
+        (all) => new Set(Object.keys(all).map((one) => one.toLowerCase())).size === Object.keys(all).length,
+        'expected names that differ in more than upper and lower case',
+      ),
+    ),
   ),
   /** What is to be done about every incident, in order. */
-  checklist: z.optional(z.array(z.string().check(z.minLength(1), z.maxLength(200))).check(z.maxLength(50))),
+  checklist: z.optional(z.array(line()).check(z.maxLength(50))),
   /** What "next business day" goes by. Default: Monday to Friday, until 17:00 in `app.timezone`. */
   businessHours: z.optional(
     z.strictObject({

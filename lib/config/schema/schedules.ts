@@ -1,5 +1,5 @@
 import * as z from 'zod/mini'
-import { cron, duration, url } from './primitives.ts'
+import { cron, duration, url, zone } from './primitives.ts'
 
 export const missed = z.enum(['last', 'all', 'skip'])
 export const schedule = z.union([
@@ -7,7 +7,7 @@ export const schedule = z.union([
   z.strictObject({
     cron,
     /** IANA zone the fields are read in. Default: `app.timezone`, else UTC. */
-    timezone: z.optional(z.string()),
+    timezone: z.optional(zone),
     /** What becomes of slots that did not start in time: the last runs, all run, or none. Default "last". */
     missed: z.optional(missed),
     /** How late a slot may start before it counts as missed. Default "5 minutes". */

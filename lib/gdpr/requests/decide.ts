@@ -3,6 +3,7 @@ import type { Context } from '../../platform/context.ts'
 import type { Transaction } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { emitEvent } from '../../platform/outbox.ts'
+import { longestReason, writtenText } from '../../platform/written-text.ts'
 import { after, byWhom } from './open-request.ts'
 import { type GdprRequest, getRequest, type RequestRow, requestColumns } from './request.ts'
 
@@ -96,8 +97,7 @@ async function decide(
 
 function wording(reason: string): string {
   const text = reason.trim()
-  if (text.includes('\0')) throw new CaretakerError('invalid_input', 'reason: found a NUL character, expected text.')
-  if (text.length >= 3 && text.length <= 500) return text
+  if (text.length >= 3 && text.length <= longestReason) return writtenText('reason', text, longestReason)
   throw new CaretakerError('invalid_input', `reason: found ${text.length} characters, expected 3 to 500: what the person is told.`)
 }
 

@@ -3,6 +3,7 @@ import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
 import { environmentOf } from '../../platform/environment.ts'
 import { CaretakerError } from '../../platform/errors.ts'
+import { writtenText, writtenTitle } from '../../platform/written-text.ts'
 import { policyChecks } from '../check.ts'
 import { databaseTime } from '../database-time.ts'
 import type { MaintenanceWindow } from './list-maintenance.ts'
@@ -28,10 +29,8 @@ export async function scheduleMaintenance(ctx: Context, input: MaintenanceInput)
   const now = await databaseTime(ctx)
   const startsAt = input.startsAt ?? now
   const { endsAt } = input
-  const title = input.title.trim()
-  const body = input.body?.trim() || null
-  if (title.length === 0 || title.length > 200) throw invalid('title', `${title.length} characters`, '1 to 200')
-  if (body !== null && body.length > 5_000) throw invalid('body', `${body.length} characters`, 'at most 5,000')
+  const title = writtenTitle('title', input.title)
+  const body = input.body === undefined || input.body.trim() === '' ? null : writtenText('body', input.body)
   if (endsAt <= startsAt) throw invalid('endsAt', endsAt.toISOString(), `a time after ${startsAt.toISOString()}`)
   if (endsAt <= now) throw invalid('endsAt', endsAt.toISOString(), 'a time to come')
   if (endsAt.getTime() - startsAt.getTime() > longestDays * 86_400_000)
