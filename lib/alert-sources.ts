@@ -9,6 +9,7 @@ export const alertSources: AlertSources = {
   measureSeries: async (ctx, query, span) => (await import('./metrics/index.ts')).measureSeries(ctx, query, span),
   healthChanges: async (ctx, span) => (await import('./health/index.ts')).healthChanges(ctx, span),
   maintenanceAt: async (ctx, at) => (await import('./health/index.ts')).maintenanceAt(ctx, at),
+  maintenanceBetween: async (ctx, span) => (await import('./health/index.ts')).listMaintenance(ctx, span),
   dependencyTree: async (policy) => (await import('./health/index.ts')).dependencyTree(policy),
   jobsDone: (ctx, names) => lastDone(ctx, names),
   words: async (cause) => {

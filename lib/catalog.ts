@@ -244,6 +244,13 @@ const prunings: readonly Pruning[] = [
   webhookPruning('messages', 'messages to subscribers', 'caretaker.messages'),
   webhookPruning('logCounts', 'minutely counts of log drains', 'caretaker.log_counts'),
   webhookPruning('logBatches', 'batches of log drains that were counted', 'caretaker.log_batches'),
+  {
+    // Before the rows that this ends are looked at.
+    name: 'what is open of environments and deployments that are gone',
+    target: 'caretaker.alerts',
+    count: async (ctx) => (await import('./alerts/index.ts')).countAbandoned(ctx),
+    prune: async (ctx, limit) => (await import('./alerts/index.ts')).endAbandoned(ctx, limit),
+  },
   alertPruning('notifications', 'what people were told'),
   alertPruning('silences', 'silences that are over'),
   alertPruning('alerts', 'alerts of conditions that are well'),

@@ -86,7 +86,7 @@ const rules: Command = {
 const replay: Command = {
   name: 'alerts replay',
   usage: '--rule NAME|FILE [--since 30d] [--above N|--below N] [--for TIME]',
-  summary: 'What a rule would have paged over stored history: each time, how long, and what for',
+  summary: 'What a rule would have paged over stored history, and what would have been held back, and why',
   options: {
     rule: { type: 'string', value: 'RULE', about: 'a rule of the policy, a check, or a file with a rule as JSON' },
     since: { type: 'string', value: 'TIME', about: 'a time, or how far back, such as 30d; 30d unless given' },
@@ -205,28 +205,42 @@ function told({ state, withheld, root, announced }: Alert): string | null {
 }
 
 function replayText(found: Replay): string {
-  const { alerts, from, to, looks, unknown, hourlyBefore, rule } = found
+  const { alerts, from, to, looks, unknown, hourlyBefore, rule, cannotKnow } = found
   const opened = alerts.filter(({ page }) => page === 'opened').length
+  const again = alerts.filter(({ page }) => page === 'reopened').length
+  const held = alerts.filter(({ page }) => page === null).length
+  const times = (count: number) => `${count} time${count === 1 ? '' : 's'}`
   const lasted = ({ at, until }: Replay['alerts'][number]) => duration((until ?? to).getTime() - at.getTime())
   const reminders = alerts.reduce((sum, one) => sum + one.reminders, 0)
   const rows = alerts.map((one) => [
     time(one.at),
     one.until === null ? `${lasted(one)}, still` : lasted(one),
-    one.page === 'opened' ? 'new incident' : 'the same again',
+    one.page === 'opened' ? 'new incident' : one.page === 'reopened' ? 'the same again' : 'nobody',
     one.reminders,
     one.resolution === 'hour' ? `${one.summary} (by the hour)` : one.summary,
+    heldText(one),
   ])
   const known = looks === 0 ? 0 : Math.round((100 * (looks - unknown)) / looks)
+  const between = `between ${time(from)} and ${time(to)}`
   return [
-    alerts.length === 0
-      ? `${rule} would have paged nobody between ${time(from)} and ${time(to)}.`
-      : `${rule} would have opened ${opened} incident${opened === 1 ? '' : 's'} and come back ${alerts.length - opened} times between ${time(from)} and ${time(to)}, with ${reminders} reminders if nobody had acknowledged.`,
-    ...(rows.length === 0 ? [] : ['', table(['at', 'lasted', 'page', 'reminders', 'what'], rows)]),
+    opened + again === 0
+      ? `${rule} would have paged nobody ${between}${held === 0 ? '' : `: it fired ${times(held)}, and was held back`}.`
+      : `${rule} would have opened ${opened} incident${opened === 1 ? '' : 's'} and come back ${again} times ${between}, with ${reminders} reminders if nobody had acknowledged.${held === 0 ? '' : ` It fired ${held} more ${held === 1 ? 'time' : 'times'}, and was held back.`}`,
+    ...(rows.length === 0 ? [] : ['', table(['at', 'lasted', 'page', 'reminders', 'what', 'held back'], rows)]),
     '',
     `Known are ${known} % of ${looks} looks; of the rest nobody can say.`,
     ...(hourlyBefore === null ? [] : [`Before ${time(hourlyBefore)} there are figures of whole hours only: shorter times do not show.`]),
-    'Silences, maintenance and what another component explains are not taken off.',
+    ...cannotKnow,
   ].join('\n')
+}
+
+/** "because of database 5 min, silenced 20 min, then told". */
+function heldText({ held, paged }: Replay['alerts'][number]): string | null {
+  const parts = held.map(({ from, until, because, root }) => {
+    const why = because === 'inhibited' ? `because of ${root ?? 'another'}` : because === 'maintenance' ? 'under maintenance' : because
+    return `${why} ${duration(until.getTime() - from.getTime())}`
+  })
+  return parts.length === 0 ? null : [...parts, ...(paged === null ? [] : ['then told'])].join(', ')
 }
 
 /** A rule of the policy by its name, or one in a file; with other thresholds where they are given. */

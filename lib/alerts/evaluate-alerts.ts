@@ -8,11 +8,12 @@ import type { Condition } from './conditions.ts'
 import { severityAt } from './default-severity.ts'
 import { enqueueNotification } from './enqueue-notification.ts'
 import { byDatabaseClock, scopeOf } from './environment.ts'
-import { type EventAlert, isOver, meaningfulEvents, meaningOf } from './events.ts'
+import { type EventAlert, isOver, knownEvents, meaningfulEvents, meaningOf } from './events.ts'
 import { applyToIncidents, tickIncidents } from './incidents/index.ts'
 import { blindRule, look, type Seen } from './look.ts'
 import {
   type AlertRow,
+  claimTopics,
   failingChannels,
   looksAtEvents,
   markConsumed,
@@ -48,6 +49,8 @@ const newsMs = 24 * 3_600_000
 const eventsAtOnce = { looked: 5_000, passedOver: 100_000 }
 /** A label set that nobody has told of for so long is gone. */
 const goneMs = 3 * 24 * 3_600_000
+/** A rule or check that no policy has looked at for so long is gone, and its alert with it. */
+const rolloutMs = 10 * 60_000
 const givenUp = 'alerts.notification_dead'
 /** Nobody looked for so long: what pages people is told that somebody does again; people themselves after the longer time. */
 const gapMs = { machines: 150_000, people: 15 * 60_000 }
@@ -135,8 +138,15 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
 /** What has happened since the last evaluation, and may mean something. */
 async function takeNews(tx: Transaction, ctx: Context, environment: string, now: Date) {
   if (!(await looksAtEvents(tx, environment, now))) return []
-  await passOver(tx, meaningfulEvents(ctx.config), eventsAtOnce.passedOver, now)
-  return takeEvents(tx, eventsAtOnce.looked)
+  const meaningful = meaningfulEvents(ctx.config)
+  await claimTopics(
+    tx,
+    environment,
+    meaningful.filter((topic) => !knownEvents.includes(topic)),
+    now,
+  )
+  await passOver(tx, environment, meaningful, eventsAtOnce.passedOver, now)
+  return takeEvents(tx, meaningful, eventsAtOnce.looked)
 }
 
 /** An alert on its way through one evaluation. */
@@ -219,16 +229,21 @@ function takeStep(alerts: Map<string, Tracked>, condition: Condition, now: Date)
   alert.change = after.change
   alert.value = value
   // While it is found well and not yet told so, it keeps the words it fired with.
-  if (sample === true) Object.assign(alert, { component, severity, summary, cause, runbook, notify })
+  // And its component for as long as people were told of it: two versions of a policy must not take turns with two incidents.
+  if (sample === true)
+    Object.assign(alert, { component: alert.announced ? alert.component : component, severity, summary, cause, runbook, notify })
   alerts.set(keyOf(condition), alert)
 }
 
-/** One that nobody looked at now: its rule is gone, and it with it; or what it asks for could not be told, and it stays as it is. */
+/** One that nobody looked at now: its rule is gone, and soon it with it; or what it asks for could not be told, and it stays as it is. */
 function leftAlone(alert: Tracked, seen: Seen, now: Date): void {
   if (alert.source !== 'channel' && seen.known(alert)) {
     alert.state = step(alert.state, null, now, { forMs: 0, keepFiringForMs: 0 }).state
     return
   }
+  // While a deployment is replaced its two versions look in turns: what one of them does not have is left to the other.
+  const { lookedAt } = alert.state
+  if (alert.source !== 'channel' && lookedAt !== null && Math.abs(now.getTime() - lookedAt.getTime()) < rolloutMs) return
   end(alert, now)
 }
 

@@ -1,4 +1,5 @@
 export { channelNames } from './channels/names.ts'
+export { countAbandoned, endAbandoned } from './end-abandoned.ts'
 export { enqueueNotification, type NewNotification } from './enqueue-notification.ts'
 export { type Evaluation, evaluateAlerts } from './evaluate-alerts.ts'
 export {
@@ -20,6 +21,7 @@ export {
   type IncidentUpdate,
   incidentStates,
   listIncidents,
+  nextPage,
   type OpenIncident,
   openElsewhere,
   openIncident,

@@ -139,24 +139,52 @@ export async function looksAtEvents(tx: Transaction, environment: string, now: D
   return watched === undefined
 }
 
-/** Passes over the events that mean nothing to anybody: ten thousand orders must not stand before the backup that was missed. */
-export async function passOver(tx: Transaction, meaningful: readonly string[], limit: number, now: Date): Promise<void> {
+/** Notes which events of the app the policy gives a meaning to, so that other deployments leave them alone. */
+export async function claimTopics(tx: Transaction, environment: string, topics: readonly string[], now: Date): Promise<void> {
+  if (topics.length === 0) return
   await tx.execute(
-    `update caretaker.outbox set delivered_at = $3::timestamptz where id in (
-       select id from caretaker.outbox where delivered_at is null and topic <> all($1::text[]) order by id limit $2::int for update skip locked)`,
-    [meaningful, limit, now],
+    `insert into caretaker.alert_topics as t (environment, topic, seen_at)
+     select $1, topic, $3::timestamptz from unnest($2::text[]) as topic order by topic
+     on conflict (environment, topic) do update set seen_at = excluded.seen_at
+       where t.seen_at not between excluded.seen_at - interval '10 minutes' and excluded.seen_at`,
+    [environment, topics, now],
   )
 }
 
-/** Events that alerts have not looked at, oldest first; two evaluations never get the same. A payload that is no object says nothing. */
+/**
+ * Passes over the events that mean nothing to anybody: ten thousand orders must not stand before the backup that was missed. What a policy
+ * gave a meaning to within the last hour is left to it.
+ */
+export async function passOver(
+  tx: Transaction,
+  environment: string,
+  meaningful: readonly string[],
+  limit: number,
+  now: Date,
+): Promise<void> {
+  await tx.execute(
+    `update caretaker.outbox set delivered_at = $3::timestamptz where id in (
+       select id from caretaker.outbox where delivered_at is null and topic <> all($1::text[])
+         and topic not in (select t.topic from caretaker.alert_topics t
+           where t.environment = $4 and t.seen_at > $3::timestamptz - interval '1 hour')
+       order by id limit $2::int for update skip locked)`,
+    [meaningful, limit, now, environment],
+  )
+}
+
+/**
+ * Events that alerts have not looked at and that mean something here, oldest first; two evaluations never get the same. A payload that is
+ * no object says nothing.
+ */
 export function takeEvents(
   tx: Transaction,
+  meaningful: readonly string[],
   limit: number,
 ): Promise<{ id: string; topic: string; payload: Record<string, unknown>; at: Date }[]> {
   return tx.query(
     `select id::text as id, topic, case when jsonb_typeof(payload) = 'object' then payload else '{}' end as payload, at
-     from caretaker.outbox where delivered_at is null order by outbox.id limit $1::int for update skip locked`,
-    [limit],
+     from caretaker.outbox where delivered_at is null and topic = any($1::text[]) order by outbox.id limit $2::int for update skip locked`,
+    [meaningful, limit],
   )
 }
 

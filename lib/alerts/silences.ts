@@ -3,6 +3,7 @@ import type { Context } from '../platform/context.ts'
 import type { Queryable, Row, Transaction } from '../platform/db.ts'
 import { environmentOf } from '../platform/environment.ts'
 import { CaretakerError } from '../platform/errors.ts'
+import { longestReason, writtenTitle } from '../platform/written-text.ts'
 import { type Matcher, matchesAll, parseMatchers, showMatchers } from './matchers.ts'
 
 export interface Silence extends Row {
@@ -20,7 +21,6 @@ const columns = `id::text as id, matchers, reason, created_by as "createdBy", cr
 
 /** A silence is for hours: what is to be quiet for longer is a rule to change. */
 const longestMs = 30 * 86_400_000
-const longestReason = 500
 
 /**
  * Keeps alerts that match from opening incidents for a time. What fires meanwhile opens one when the time is over, if it still fires.
@@ -28,12 +28,7 @@ const longestReason = 500
  */
 export async function silence(ctx: Context, input: { matcher: string; forMs: number; reason: string }): Promise<Silence> {
   const matchers = parseMatchers(input.matcher)
-  const reason = input.reason.trim()
-  if (reason === '' || reason.length > longestReason)
-    throw new CaretakerError(
-      'invalid_input',
-      `reason: found ${reason === '' ? 'nothing' : `${reason.length} characters`}, expected a sentence of up to ${longestReason} characters for whoever wonders why it is quiet.`,
-    )
+  const reason = writtenTitle('reason', input.reason, longestReason)
   if (!Number.isFinite(input.forMs) || input.forMs < 60_000 || input.forMs > longestMs)
     throw new CaretakerError(
       'invalid_input',
@@ -96,6 +91,15 @@ export function silencesAt(db: Queryable, environment: string, at: Date): Promis
     `select ${columns} from caretaker.silences
      where environment = $1 and created_at <= $2::timestamptz and ends_at > $2::timestamptz and ended_at is null order by ends_at`,
     [environment, at],
+  )
+}
+
+/** Every silence that held at some time in [from, to), as far as they are kept. */
+export function silencesBetween(db: Queryable, environment: string, { from, to }: { from: Date; to: Date }): Promise<Silence[]> {
+  return db.query<Silence>(
+    `select ${columns} from caretaker.silences
+     where environment = $1 and created_at < $3::timestamptz and least(ends_at, coalesce(ended_at, ends_at)) > $2::timestamptz order by created_at`,
+    [environment, from, to],
   )
 }
 

@@ -39,10 +39,18 @@ export interface Maintenance {
   components: readonly string[] | 'all'
 }
 
+/** A window with its time, of a time that is past. */
+export interface PastMaintenance extends Maintenance {
+  startsAt: Date
+  endsAt: Date
+}
+
 export interface AlertSources {
   health(ctx: Context): Promise<readonly CheckObservation[]>
   measure(ctx: Context, query: FigureQuery, at: Date): Promise<readonly Figure[]>
   maintenanceAt(ctx: Context, at: Date): Promise<readonly Maintenance[]>
+  /** Those that were open at some time in it: announced by hand as they were held, and those of the policy as it is now. */
+  maintenanceBetween(ctx: Context, span: { from: Date; to: Date }): Promise<readonly PastMaintenance[]>
   /** What each component stands on, nearest and farthest. */
   dependencyTree(policy: Policy): Promise<ReadonlyMap<string, readonly string[]>>
   /** When a run of each of these jobs last ended well. */

@@ -42,6 +42,8 @@ export async function pruneMetrics(ctx: Context, shouldStop: () => boolean = () 
          and not exists (select from caretaker.metric_hours h where h.series = s.id)`,
       [before(hoursKeptMs)],
     ],
+    // Of an environment that is gone, or a gauge that is asked no more: what is alive is marked every few minutes, or once a month.
+    ['caretaker.metric_marks', 'select m.ctid from caretaker.metric_marks m where m.at < $1::timestamptz', [before(hoursKeptMs)]],
     ['caretaker.metric_batches', 'select b.ctid from caretaker.metric_batches b where b.at < $1::timestamptz', [before(batchesKeptMs)]],
   ]
   let rows = 0

@@ -6,6 +6,7 @@ import {
   type Incident,
   incidentStates,
   listIncidents,
+  nextPage,
   notifyWaits,
   openIncident,
   postmortem,
@@ -64,14 +65,15 @@ export const opsIncidents = ({ wake = wakeWorker }: { wake?: Wake } = {}): Route
         state: z._default(z.enum(['open', 'resolved', 'all']), 'all'),
         limit: z._default(z.string().check(z.regex(/^([1-9]\d{0,2}|1000)$/, 'expected a whole number from 1 to 1000')), '50'),
         before: z.optional(z.string().check(z.regex(/^[1-9]\d{0,8}$/, "expected an incident's number"))),
+        beforeState: z._default(z.enum(['open', 'resolved']), 'resolved'),
       }),
-      async handle(ctx, { query: { state, limit, before } }) {
+      async handle(ctx, { query: { state, limit, before, beforeState } }) {
         const incidents = await listIncidents(ctx, {
           state,
           limit: Number(limit),
-          ...(before === undefined ? {} : { before: Number(before) }),
+          ...(before === undefined ? {} : { before: Number(before), beforeState }),
         })
-        return json({ incidents, severities: severityMatrix(ctx.config) })
+        return json({ incidents, next: nextPage(incidents, Number(limit)), severities: severityMatrix(ctx.config) })
       },
     }),
     route({

@@ -1,11 +1,21 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Invocation } from '../../cli/command.ts'
 import { commands } from '../../cli/commands/alerts.ts'
 import { alertSources } from '../../lib/alert-sources.ts'
-import { countPrunableAlerts, evaluateAlerts, listSilences, planAlerts, pruneAlerts, silence } from '../../lib/alerts/index.ts'
+import {
+  countAbandoned,
+  countPrunableAlerts,
+  endAbandoned,
+  evaluateAlerts,
+  listIncidents,
+  listSilences,
+  planAlerts,
+  pruneAlerts,
+  silence,
+} from '../../lib/alerts/index.ts'
 import { keyHash } from '../../lib/http/index.ts'
 import { type Role, roles } from '../../lib/platform/actor.ts'
 import type { Context } from '../../lib/platform/context.ts'
@@ -235,7 +245,7 @@ it('the plan says of each rule, event and channel what is wrong with it', async 
     {
       channels: { slack: {}, robot: { kind: 'webhook' } },
       rules: [
-        { name: 'slow', metric: 'http.p955', above: 5, severity: 'P1' },
+        { name: 'slow', metric: 'app_latncy', above: 5, severity: 'P1' },
         { name: 'fine', metric: 'http.p95', above: 5, severity: 'P1' },
       ],
       events: { 'job.mised': false, 'order.stuck': { severity: 'P1' } },
@@ -243,9 +253,9 @@ it('the plan says of each rule, event and channel what is wrong with it', async 
     {},
     {},
   )
-  const lines = await planAlerts(ctx, ['http.p95', 'http.p50'])
+  const lines = await planAlerts(ctx, ['http.p95', 'app_latency'])
   expect(lines.map(({ action, warnings }) => [action, ...(warnings ?? [])])).toEqual([
-    ['watch slow', expect.stringContaining('tells "http.p955"; did you mean "http.p95"?')],
+    ['watch slow', expect.stringContaining('tells "app_latncy"; did you mean "app_latency"?')],
     ['watch fine'],
     ['watch job.mised', expect.stringContaining('did you mean "job.missed"?')],
     ['watch order.stuck'],
@@ -285,6 +295,83 @@ it('what is over is kept for a while, and then it goes', async () => {
   // What still waits to be told stays.
   expect((await left()).slice(0, 2)).toEqual([0, 0])
   expect((await left())[2]).toBeGreaterThan(0)
+})
+
+describe('what is gone', () => {
+  const day = 24 * 60
+  // Those of the other tests would be gone as well.
+  beforeEach(async () => {
+    await test.db.execute('delete from caretaker.alert_evaluations')
+  })
+  const openOf = async (environment: string | undefined) => [
+    (await test.db.query(`select from caretaker.alerts where environment = $1 and (state <> 'ok' or announced)`, [environment])).length,
+    (await test.db.query(`select from caretaker.incidents where environment = $1 and state <> 'resolved'`, [environment])).length,
+    (await test.db.query(`select from caretaker.notifications where environment = $1 and state = 'waiting'`, [environment])).length,
+  ]
+
+  it('is an environment that nobody has evaluated for two weeks: what is open there ends, and nobody is told', async () => {
+    const preview = world()
+    await firing(preview.ctx)
+    const watcher = world()
+    const forDays = async (days: number) => {
+      preview.minutes(days * day)
+      watcher.minutes(days * day)
+      await evaluateAlerts(watcher.ctx, sourcesOf(newWorld()))
+      const count = await countAbandoned(watcher.ctx)
+      return [count, await endAbandoned(watcher.ctx, 1_000)]
+    }
+    const { CARETAKER_ENVIRONMENT: environment } = preview.ctx.env
+    expect(await openOf(environment)).toEqual([2, 1, 3])
+    expect(await forDays(13)).toEqual([0, 0])
+    expect(await openOf(environment)).toEqual([2, 1, 3])
+    expect(await forDays(2)).toEqual([3, 3])
+    expect(await openOf(environment)).toEqual([0, 0, 0])
+    expect(await forDays(0)).toEqual([0, 0])
+    const [audit] = await test.db.query<{ detail: object }>(
+      `select detail from caretaker.audit where action = 'alerts.environment_ended' and target = $1`,
+      [environment],
+    )
+    expect(audit?.detail).toEqual({ alerts: 2, incidents: 1 })
+    // Somebody deploys it again: what is wrong there is news.
+    preview.minutes(day)
+    await firing(preview.ctx)
+    expect((await openOf(environment)).slice(0, 2)).toEqual([2, 1])
+    expect(await listIncidents(preview.ctx)).toMatchObject([
+      { number: 2, state: 'investigating' },
+      { number: 1, state: 'resolved' },
+    ])
+  })
+
+  it('is never production, however long nobody has looked', async () => {
+    const production = alertContext(test.db, {}, {}, { CARETAKER_ENVIRONMENT: 'production' })
+    await firing(production.ctx)
+    const watcher = world()
+    watcher.minutes(400 * day)
+    expect([await countAbandoned(watcher.ctx), await endAbandoned(watcher.ctx, 1_000)]).toEqual([0, 0])
+    expect((await openOf('production')).slice(0, 2)).toEqual([2, 1])
+  })
+
+  it('is a deployment whose alerts nobody looks at any more, while others of its environment do: those who were told hear the end', async () => {
+    const old = alertContext(test.db, { channels: { slack: {} } }, {}, { CARETAKER_DEPLOYMENT: 'old' })
+    await firing(old.ctx)
+    const { CARETAKER_ENVIRONMENT: environment = '' } = old.ctx.env
+    const other = alertContext(
+      test.db,
+      { channels: { slack: {} } },
+      {},
+      { CARETAKER_ENVIRONMENT: environment, CARETAKER_DEPLOYMENT: 'new' },
+    )
+    other.minutes(15 * day)
+    // Nobody looks at all: nobody knows whose is gone.
+    expect(await endAbandoned(other.ctx, 1_000)).toBe(0)
+    await evaluateAlerts(other.ctx, sourcesOf(newWorld([])))
+    expect([await countAbandoned(other.ctx), await endAbandoned(other.ctx, 1_000)]).toEqual([2, 2])
+    expect(await listIncidents(other.ctx)).toMatchObject([{ state: 'resolved' }])
+    const told = await test.db.query<{ kind: string }>('select kind from caretaker.notifications where environment = $1 order by id', [
+      environment,
+    ])
+    expect(told.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['opened', 'resolved']))
+  })
 })
 
 it('what the catalogue hands in is what there is', async () => {

@@ -1,7 +1,7 @@
-import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { evaluateAlerts, replayRule } from '../../lib/alerts/index.ts'
 import { useTestDatabase } from '../support/database.ts'
+import fc from '../support/fast-check.ts'
 import { alertContext, newWorld, sourcesOf } from './world.ts'
 
 const test = useTestDatabase()
@@ -39,6 +39,56 @@ it('tells each time a page would have gone out, how long, and where the history 
     [61, null, 'opened', 0],
   ])
   expect(replay).toMatchObject({ unknown: 1, looks: 62, hourlyBefore: new Date(start + 2 * minute) })
+})
+
+it('tells what would have been held back, by what and until when, as it would have been live', async () => {
+  const { ctx } = alertContext(test.db, {
+    rules: [{ name: 'errors', metric: 'app_errors', above: 5, severity: 'P1', component: 'jobs', keepFiringFor: '2 minutes' }],
+    keepFiringFor: '2 minutes',
+    remindEvery: '10 minutes',
+  })
+  const world = newWorld(['database', 'jobs'])
+  const at = (minutes: number) => new Date(start + minutes * minute)
+  const bad = [2, 3, 4, 5, 20, 21, 22, 23, 40, 41, 42, 43, 60, 61, 62, 80]
+  world.past = past(Array.from({ length: 91 }, (_, index) => (bad.includes(index) ? 9 : 1)))
+  world.changes = [
+    { check: 'database', at: at(-100), status: 'up', cause: null },
+    { check: 'database', at: at(2), status: 'down', cause: 'refused' },
+    { check: 'database', at: at(3), status: 'up', cause: null },
+  ]
+  world.pastMaintenance = [{ title: 'Work', components: ['database'], startsAt: at(39), endsAt: at(50) }]
+  const silenced = (matcher: object, from: number, until: number, ended: number | null) =>
+    test.db.execute(
+      `insert into caretaker.silences (environment, matchers, reason, created_by, created_at, ends_at, ended_at)
+       values ($1, $2::jsonb, 'Known', '{"type":"cli"}', $3::timestamptz, $4::timestamptz, $5::timestamptz)`,
+      [ctx.env.CARETAKER_ENVIRONMENT, JSON.stringify([matcher]), at(from), at(until), ended === null ? null : at(ended)],
+    )
+  await silenced({ key: 'rule', pattern: 'errors' }, 19, 600, 22)
+  await silenced({ key: 'component', pattern: 'stripe' }, 0, 600, null)
+  const replay = await replayRule(ctx, sourcesOf(world), { rule: 'errors', from: at(0), to: at(90) })
+  expect(
+    replay.alerts.map((one) => [
+      minuteOf(one.at),
+      one.page,
+      one.paged === null ? null : minuteOf(one.paged),
+      one.held.map(({ from, until, because, root }) => [because, root, minuteOf(from), minuteOf(until)]),
+    ]),
+  ).toEqual([
+    // The database is over two minutes after it was well; what still fires then is told.
+    [2, 'opened', 5, [['inhibited', 'database', 2, 5]]],
+    [20, 'opened', 22, [['silenced', null, 20, 22]]],
+    [40, null, null, [['maintenance', null, 40, 46]]],
+    [60, 'opened', 60, []],
+    [80, 'opened', 80, []],
+  ])
+  expect(replay.cannotKnow).toEqual([expect.stringContaining('Who acknowledged'), expect.stringContaining('the policy as it is now')])
+  // How the database stood before that is nowhere, nor are silences that are no longer kept.
+  world.changes = world.changes.slice(1)
+  const long = await replayRule(ctx, sourcesOf(world), { rule: 'errors', from: at(-200 * 24 * 60), to: at(90) })
+  expect(long.cannotKnow.slice(0, 2)).toEqual([
+    expect.stringContaining('is not known of database (before 2026-11-21 12:02 UTC)'),
+    expect.stringContaining('Silences that ended before 2026-08-23'),
+  ])
 })
 
 it('says of every history what would have happened live', async () => {

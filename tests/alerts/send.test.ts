@@ -1,5 +1,6 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { HttpResponse, http } from 'msw'
 import { Webhook } from 'standardwebhooks'
 import { afterEach, describe, expect, it } from 'vitest'
 import {
@@ -119,6 +120,51 @@ describe('a message', () => {
     expect(await send()).toMatchObject({ delivered: 4, failed: 0 })
   })
 
+  it('mentions nobody, ends no header and says where to look, whatever the app and its webhooks have put into it', async () => {
+    const { ctx, send, slack, mail, pagerDuty } = world({ slack: {}, pagerduty: {}, opsgenie: {}, email: { to: ['on-call@shop.test'] } })
+    const hostile = '<!channel> <@U0> <https://evil.test|Sign in> @here\r\nBcc: all@shop.test\u0000'
+    const parts = Array.from({ length: 40 }, (_, n) => `<part&${n}>`)
+    await test.db.transaction((tx) =>
+      enqueueNotification(tx, ctx, {
+        ...{ incident: crypto.randomUUID(), kind: 'opened', severity: 'P3', channels: ['slack', 'pagerduty', 'opsgenie', 'email'] },
+        // PostgreSQL keeps no NUL: it cannot come from there.
+        payload: {
+          ...payload,
+          title: hostile.replace('\0', '\u0001'),
+          summary: '<&>'.repeat(2_000),
+          text: '<!here>'.repeat(500),
+          affected: parts,
+        },
+      }),
+    )
+    expect(await send()).toMatchObject({ delivered: 4, failed: 0 })
+    const [message] = slack.sent
+    // The double refuses what mentions somebody. What is long leaves room for what is to be done.
+    expect(message?.body).toContain('*Runbook:* <https://runbooks.shop.test/database?a=1%7C2|')
+    expect(message?.body).toContain('*Incident:* <https://ops.shop.test/ops/incidents/')
+    expect(`${message?.text}${message?.body}`).not.toMatch(/&(?!amp;|lt;|gt;)/)
+    for (const line of [mail.sent[0]?.subject, pagerDuty.incidents[0]?.summary]) {
+      expect(line).toContain('<!channel>')
+      expect(line).not.toMatch(/\p{Cc}/u)
+    }
+  })
+
+  it('is cut between characters', async () => {
+    const { ctx, send, slack, mail } = world({ slack: {}, email: { to: ['on-call@shop.test'] } })
+    for (const title of ['🛒'.repeat(4_000), `x${'🛒'.repeat(4_000)}`])
+      await test.db.transaction((tx) =>
+        enqueueNotification(tx, ctx, {
+          ...{ incident: crypto.randomUUID(), kind: 'opened', severity: 'P3', channels: ['slack', 'email'] },
+          payload: { ...payload, title, summary: `${title}!` },
+        }),
+      )
+    expect(await send()).toMatchObject({ delivered: 4 })
+    for (const text of [...slack.sent.flatMap(({ text, body }) => [text, body]), ...mail.sent.map(({ subject }) => subject)]) {
+      expect(text.isWellFormed()).toBe(true)
+      expect(text).not.toContain('\ufffd')
+    }
+  })
+
   it('to another name goes to the address and with the key that stand under it', async () => {
     const { ctx, send, slack } = world(
       { 'slack-critical': { kind: 'slack' } },
@@ -188,6 +234,41 @@ describe('what cannot be delivered', () => {
     minutes(1)
     expect(await send()).toMatchObject({ delivered: 2, failed: 0 })
     expect(slack.sent).toHaveLength(2)
+  })
+
+  it.each([
+    ['a date', () => new Date(Date.UTC(2026, 10, 21, 12, 10)).toUTCString(), 9],
+    ['more than an hour', () => '86400', 59],
+    ['nothing that is a time', () => 'soon', 0],
+  ])('waits as long as Retry-After says, where it is %s', async (_what, retryAfter, waits) => {
+    const { ctx, send, slack, minutes } = world({ slack: {} })
+    slack.failWith = 429
+    slack.retryAfter = retryAfter()
+    await tell(ctx, 'opened', ['slack'])
+    expect(await send()).toMatchObject({ failed: 1 })
+    delete slack.failWith
+    if (waits > 0) {
+      minutes(waits)
+      expect(await send()).toMatchObject({ delivered: 0 })
+    }
+    minutes(1)
+    expect(await send()).toMatchObject({ delivered: 1 })
+  })
+
+  it('is not carried on to where a redirect points', async () => {
+    const { ctx, send } = world({ slack: {} })
+    const asked: string[] = []
+    doubles.use(
+      http.post('https://hooks.slack.com/services/*', () => HttpResponse.redirect('http://169.254.169.254/latest/meta-data', 307)),
+      http.all('http://169.254.169.254/*', ({ request }) => {
+        asked.push(request.url)
+        return HttpResponse.text('secret')
+      }),
+    )
+    await tell(ctx, 'opened', ['slack'])
+    expect(await send()).toMatchObject({ delivered: 0, failed: 1 })
+    expect(asked).toEqual([])
+    expect((await listNotifications(ctx))[0]).toMatchObject({ state: 'waiting', error: { code: 'unreachable' } })
   })
 
   it('keeps its order within an incident, and lets other incidents pass', async () => {

@@ -18,6 +18,8 @@ export interface World {
   critical: Set<string>
   figures: Map<string, Figure[] | Error>
   maintenance: { title: string; components: readonly string[] | 'all' }[]
+  /** Windows of a time that is past, for a replay. */
+  pastMaintenance: Awaited<ReturnType<AlertSources['maintenanceBetween']>>
   tree: Map<string, readonly string[]>
   done: Map<string, Date>
   /** What figures and checks were, for a replay. */
@@ -35,6 +37,7 @@ export function newWorld(checks: string[] = ['database', 'supabase', 'supabase-a
     critical: new Set(['database']),
     figures: new Map(),
     maintenance: [],
+    pastMaintenance: [],
     tree: new Map([
       ['supabase-auth', ['supabase']],
       ['jobs', ['database']],
@@ -65,6 +68,7 @@ export function sourcesOf(world: World): AlertSources {
       return figures instanceof Error ? Promise.reject(figures) : Promise.resolve(figures ?? [])
     },
     maintenanceAt: () => Promise.resolve(world.maintenance),
+    maintenanceBetween: () => Promise.resolve(world.pastMaintenance),
     dependencyTree: () => Promise.resolve(world.tree),
     jobsDone: (_ctx, jobs) => Promise.resolve(new Map([...world.done].filter(([job]) => jobs.includes(job)))),
     words: (cause) => Promise.resolve(`is in trouble (${cause})`),

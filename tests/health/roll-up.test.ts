@@ -128,8 +128,17 @@ it('what is too old goes, and the last change before it stays', async () => {
     `insert into caretaker.health_samples (environment, check_name, at, status) values ($1, 'a', '2026-11-19T11:59:00Z', 'up')`,
     [environment],
   )
+  const window = (title: string, endsAt: string) =>
+    test.db.execute(
+      `insert into caretaker.maintenance_windows (environment, title, starts_at, ends_at, created_by)
+       values ('a-preview-that-is-gone', $1, '2024-01-01', $2::timestamptz, '{"type":"cli"}')`,
+      [title, endsAt],
+    )
+  await window('long ago', '2024-11-20')
+  await window('within two years', '2024-11-22')
   await looks(1, 'up')
   await rollUpHealth(ctx)
+  expect(await test.db.query('select title from caretaker.maintenance_windows')).toEqual([{ title: 'within two years' }])
   const kept = await test.db.query<{ at: string }>(
     `select at::date::text as at from caretaker.health_changes where environment = $1 order by at`,
     [environment],

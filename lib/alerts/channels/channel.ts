@@ -118,7 +118,14 @@ export async function postGuarded(
   }
 }
 
-/** No longer than `length`, with a mark where something was left out. */
+/** No longer than `length`, with a mark where something was left out. Never half a character, which a receiver may refuse as no JSON. */
 export function clipped(text: string, length: number): string {
-  return text.length <= length ? text : `${text.slice(0, length - 1)}…`
+  if (text.length <= length) return text.toWellFormed()
+  const cut = text.slice(0, length - 1)
+  return `${/[\ud800-\udbff]$/.test(cut) ? cut.slice(0, -1) : cut}…`.toWellFormed()
+}
+
+/** In one line, without what steers a terminal or ends a header: what the app tells may hold anything. */
+export function oneLine(text: string): string {
+  return text.replaceAll(/[\p{Cc}\u2028\u2029]+/gu, ' ')
 }

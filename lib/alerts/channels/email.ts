@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { mailConfigured, sendMail } from '../../drivers/mail/index.ts'
 import { sendWithSendGrid } from '../../drivers/mail/sendgrid.ts'
 import { CaretakerError } from '../../platform/errors.ts'
-import { type Channel, clipped, type Outcome } from './channel.ts'
+import { type Channel, clipped, type Outcome, oneLine } from './channel.ts'
 import { plainText, title } from './text.ts'
 
 /** A mail to each recipient. Who has it is noted, so that a second attempt writes to the others alone. */
@@ -23,7 +23,7 @@ export function emailChannel(name: string, to: readonly string[]): Channel {
         const tag = recipientTag(message.id, address)
         if (reached.includes(tag)) continue
         try {
-          const mail = { to: address, subject: clipped(title(message), 200), text: plainText(message) }
+          const mail = { to: address, subject: clipped(oneLine(title(message)), 200), text: plainText(message) }
           if (message.direct === true) await sendWithSendGrid(ctx, mail)
           else await sendMail(ctx, mail)
         } catch (error) {

@@ -1,8 +1,11 @@
 import type { Context } from '../../platform/context.ts'
-import { type Channel, clipped, type Message, type Outcome, postGuarded, postJson } from './channel.ts'
+import { type Channel, clipped, type Message, type Outcome, oneLine, postGuarded, postJson } from './channel.ts'
 import { lines, plainText, title } from './text.ts'
 
-// https://docs.opsgenie.com/docs/alert-api: message 130 characters, alias 512, description 15,000, note 25,000, an answer of 202.
+// https://docs.opsgenie.com/docs/alert-api: message 130 characters, alias 512, description 15,000, note 25,000, entity 512,
+// 20 tags of 50, details 8,000 together; an answer of 202.
+/** There are at most a dozen lines. */
+const longestDetail = 600
 const providers = ['https://api.opsgenie.com', 'https://api.eu.opsgenie.com']
 
 /** Opsgenie, or whatever speaks its alert API at another address. */
@@ -44,13 +47,13 @@ export function opsgenieChannel(name: string, settings: { key: string; url: stri
 function alertOf(message: Message) {
   const { payload, severity, environment, app } = message
   return {
-    message: clipped(title(message), 130),
+    message: clipped(oneLine(title(message)), 130),
     alias: message.dedupKey,
     description: clipped(plainText(message), 15_000),
     priority: `P${Math.min(message.rank, 4) + 1}`,
     entity: clipped(payload.component, 512),
     source: 'Caretaker',
     tags: [clipped(app, 50), clipped(environment, 50), clipped(severity, 50)],
-    details: Object.fromEntries(lines(message).map(({ name, value }) => [name, clipped(value, 1_000)])),
+    details: Object.fromEntries(lines(message).map(({ name, value }) => [name, clipped(value, longestDetail)])),
   }
 }

@@ -1,7 +1,9 @@
-import { type Channel, clipped, type Message, postJson } from './channel.ts'
+import { type Channel, clipped, type Message, oneLine, postJson } from './channel.ts'
 import { lines, title } from './text.ts'
 
-// https://developer.pagerduty.com/docs/events-api-v2/trigger-events/: summary 1,024 characters, dedup_key 255.
+// https://developer.pagerduty.com/docs/events-api-v2/trigger-events/: summary 1,024 characters, dedup_key 255, the
+// whole event 512 KB.
+const longestDetail = 10_000
 const addresses = { us: 'https://events.pagerduty.com/v2/enqueue', eu: 'https://events.eu.pagerduty.com/v2/enqueue' }
 
 export function pagerDutyChannel(name: string, settings: { routingKey: string; region: 'us' | 'eu' }): Channel {
@@ -33,14 +35,17 @@ function actionOf(kind: Message['kind']): 'trigger' | 'acknowledge' | 'resolve' 
 function payloadOf(message: Message) {
   const { payload, severity, app, environment } = message
   return {
-    summary: clipped(title(message), 1_024),
+    summary: clipped(oneLine(title(message)), 1_024),
     source: app,
     severity: levelOf(message),
     timestamp: payload.since,
     component: payload.component,
     group: environment,
     ...(payload.cause === undefined ? {} : { class: payload.cause }),
-    custom_details: Object.fromEntries([['Severity', severity], ...lines(message).map(({ name, value }) => [name, value])]),
+    custom_details: Object.fromEntries([
+      ['Severity', severity],
+      ...lines(message).map(({ name, value }) => [name, clipped(value, longestDetail)]),
+    ]),
   }
 }
 

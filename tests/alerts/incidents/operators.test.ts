@@ -122,6 +122,29 @@ describe('over HTTP', () => {
     expect(JSON.stringify(await test.db.query('select detail from caretaker.audit'))).not.toContain('key')
   })
 
+  it('a list goes from page to page, open ones first, and leaves none out', async () => {
+    for (let number = 1; number <= 9; number++) {
+      await request('admin', '', { title: `Incident ${number}`, severity: 'P3' })
+      // Open are 2, 5 and 8: among them are older and newer ones that are over.
+      if (number % 3 !== 2) await request('admin', `/${number}/resolve`, {})
+    }
+    const pages = async (query: string) => {
+      const seen: number[][] = []
+      for (let next = ''; ; ) {
+        const page = (await request('viewer', `?limit=2${query}${next}`)).json() as {
+          incidents: { number: number }[]
+          next: { before: number; beforeState: string } | null
+        }
+        seen.push(page.incidents.map(({ number }) => number))
+        if (page.next === null || seen.length > 9) return seen
+        next = `&before=${page.next.before}&beforeState=${page.next.beforeState}`
+      }
+    }
+    expect(await pages('')).toEqual([[8, 5], [2, 9], [7, 6], [4, 3], [1]])
+    expect(await pages('&state=open')).toEqual([[8, 5], [2]])
+    expect(await pages('&state=resolved')).toEqual([[9, 7], [6, 4], [3, 1], []])
+  })
+
   it('the public sees its own name and words of it, and nothing else', async () => {
     await request('developer', '', { title: 'Payments fail', severity: 'P0', component: 'stripe', affected: ['checkout'] })
     await request('developer', '', { title: 'Secret', severity: 'P3' })
@@ -185,6 +208,9 @@ describe('over HTTP', () => {
     expect(await said('/2')).toBe('404 There is no incident 2.')
     expect(await said('/1/check', { item: 9 })).toBe('422 item: found 9, expected a whole number from 1 to 8.')
     expect(await said('/1/note', { note: 'a\u0007b' })).toBe('422 note: found control characters, expected text.')
+    expect(await said('/1/resolve', { message: 'a\u202eb' })).toBe(
+      '422 message: found characters that turn the direction of what follows, expected text.',
+    )
     expect(await said('/1/update', {})).toMatch(/^422 Nothing to change: expected state, message/)
     await request('admin', '/1/resolve', {})
     expect(await said('/1/acknowledge', {})).toMatch(/^409 Incident 1 is resolved\./)
