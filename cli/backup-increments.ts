@@ -8,7 +8,11 @@ import { describeReplay, type ReplayedErasures, replayErasures } from './replay-
 
 /** `backup restore --at`: the state of a moment, from the full backup before it and the increments since. */
 export async function restoreMoment({ args, flags, out, context }: Invocation, targetUrl: string, at: string): Promise<void> {
-  if (flags.only !== undefined) throw new CaretakerError('bad_request', '--only and --at exclude each other.')
+  if (flags.only !== undefined)
+    throw new CaretakerError(
+      'bad_request',
+      '--only and --at exclude each other. Restore the moment into an empty database beside yours, without --only, and take from there what you need: pg_dump --table=SCHEMA.TABLE EMPTY_DATABASE_URL writes one table.',
+    )
   const ctx = await context()
   const choice = await readChoice(flags)
   const { restoreAt } = await import('../lib/backup/index.ts')

@@ -120,7 +120,10 @@ const exportCommand: Command = {
     } catch (error) {
       to.destroy()
       await rm(flags.out, { force: true })
-      throw error
+      // What a full disk says of a stream does not name the file.
+      throw error instanceof Error && (error as NodeJS.ErrnoException).syscall === 'write'
+        ? Object.assign(error, { path: flags.out })
+        : error
     }
   },
 }

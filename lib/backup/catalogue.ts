@@ -200,6 +200,9 @@ export async function listLeftOut(db: Queryable, policySchemas: readonly string[
      union all
      select 'vault', e.extname from pg_catalog.pg_extension e where e.extname in ('supabase_vault', 'pgsodium')
      union all
+     select distinct 'tablespace', t.spcname from pg_catalog.pg_class c join pg_catalog.pg_tablespace t on t.oid = c.reltablespace
+       join pg_catalog.pg_namespace n on n.oid = c.relnamespace where t.spcname not like 'pg\\_%' and n.nspname <> all ($1::text[])
+     union all
      select 'subscription', s.subname from pg_catalog.pg_subscription s
        where s.subdbid = (select oid from pg_catalog.pg_database where datname = current_database())
      order by 1, 2`,
@@ -223,5 +226,7 @@ const reasons: Record<string, string> = {
   extension: 'It is installed in a schema that the policy excludes.',
   foreign: 'They are on another server; the table itself is in the backup.',
   vault: 'Its root key is kept outside the database: secrets restored elsewhere cannot be decrypted. Keep a copy of what it holds.',
+  tablespace:
+    "It is a folder of the server's: what lies there comes back in the default tablespace of the database that it is restored into.",
   subscription: 'Its connection string holds a password and its slot is on the other server; it is made again disabled.',
 }

@@ -6,6 +6,7 @@ import type { Loading, RestoredTable } from './load-tables.ts'
 import type { ManifestTable } from './manifest.ts'
 import { Digest, Unframe } from './meter.ts'
 import { readObjectInto } from './object-stream.ts'
+import { nameOf } from './table-name.ts'
 
 /** The table of pg_cron's jobs: its rows are no one's to write but pg_cron's, which has to hear of each. */
 export function holdsCronJobs(table: Pick<ManifestTable, 'schema' | 'name' | 'condition'>): boolean {
@@ -54,7 +55,7 @@ export async function replayCronJobs(loading: Loading, session: Session, table: 
     }
   }
   return {
-    table: `${table.schema}.${table.name}`,
+    table: nameOf(table),
     rows: made,
     verified: problems.length === 0,
     ...(problems.length === 0

@@ -6,11 +6,12 @@ import { copyLargeObjectsOut } from './large-objects.ts'
 import { type Sealing, writeObject } from './object-stream.ts'
 import type { OpenDump, Part, WrittenPart } from './open-dump.ts'
 import { copyOut } from './part-sql.ts'
+import { nameOf } from './table-name.ts'
 
 /** What a part is of, as people call it. */
 export function nameOfPart(dump: Pick<OpenDump, 'tables'>, part: Part): string {
   const table = part.table === null ? undefined : dump.tables[part.table]
-  return table === undefined ? 'the large objects' : `${table.schema}.${table.name}`
+  return table === undefined ? 'the large objects' : nameOf(table)
 }
 
 /**

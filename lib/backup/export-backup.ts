@@ -1,8 +1,9 @@
+import { once } from 'node:events'
 import { PassThrough, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError } from '../platform/errors.ts'
-import { readObjectInto } from './object-stream.ts'
+import { readObjectInto, readObjectText } from './object-stream.ts'
 import type { OnProgress } from './progress.ts'
 import { loadOrder } from './restore-by-hand.ts'
 import { type BackupChoice, selectBackup } from './select-backup.ts'
@@ -39,7 +40,8 @@ export async function exportBackup(ctx: Context, input: ExportInput): Promise<Ex
   let bytes = 0
   const write = async (chunk: Buffer) => {
     bytes += chunk.length
-    if (!script.write(chunk)) await new Promise((drained) => script.once('drain', drained))
+    // Where it goes may fail while this waits; then nothing is drained any more.
+    if (!script.write(chunk)) await Promise.race([once(script, 'drain'), written])
   }
   const all = (async () => {
     await write(
@@ -48,11 +50,14 @@ export async function exportBackup(ctx: Context, input: ExportInput): Promise<Ex
       ),
     )
     for (const object of loadOrder(manifest)) {
-      await readObjectInto(opening, object, [
-        async (from) => {
-          for await (const chunk of from) await write(chunk)
-        },
-      ])
+      if (object.kind === 'pre-data' || object.kind === 'post-data')
+        await write(Buffer.from(forAnyServer(await readObjectText(opening, object))))
+      else
+        await readObjectInto(opening, object, [
+          async (from) => {
+            for await (const chunk of from) await write(chunk)
+          },
+        ])
       await write(Buffer.from('\n'))
     }
     await write(Buffer.from('analyze;\n'))
@@ -63,4 +68,12 @@ export async function exportBackup(ctx: Context, input: ExportInput): Promise<Ex
   if (read.status === 'rejected') throw read.reason
   if (wrote.status === 'rejected') throw wrote.reason
   return { id, tables: manifest.tables.length, rows: manifest.tables.reduce((sum, table) => sum + table.rows, 0), bytes }
+}
+
+/** Servers before PostgreSQL 17 do not know that setting, and psql is to stop at errors. */
+function forAnyServer(schema: string): string {
+  return schema.replace(
+    /^SET transaction_timeout = 0;$/m,
+    `SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout';`,
+  )
 }

@@ -2,27 +2,12 @@ import { identifier, qualified, type Session } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { copyObjectIn } from './copy-in.ts'
 import { tableFraming } from './framing.ts'
-import { codeOf, hashCuts, type Loading, nameOf, partObject, type RestoredTable, reasonOf } from './load-tables.ts'
+import { codeOf, hashCuts, type Loading, partObject, type RestoredTable, reasonOf } from './load-tables.ts'
 import type { Manifest, ManifestTable } from './manifest.ts'
 import { Digest } from './meter.ts'
 import { copyIn, copyOut } from './part-sql.ts'
-
-/**
- * The tables of a backup that `names` mean: `table` (in public), `schema.table`, or a partitioned table for all of its rows.
- * @throws {CaretakerError} `not_found` naming the first that the backup does not have
- */
-export function selectTables(manifest: Manifest, names: readonly string[]): ManifestTable[] {
-  return names.map((name) => {
-    const wanted = name.includes('.') ? name : `public.${name}`
-    const found = manifest.tables.find((table) => `${table.schema}.${table.name}` === wanted)
-    if (found === undefined)
-      throw new CaretakerError(
-        'not_found',
-        `The backup has no rows of a table "${wanted}". It has ${manifest.tables.map((table) => `${table.schema}.${table.name}`).join(', ')}.`,
-      )
-    return found
-  })
-}
+import { shellWord } from './shell-word.ts'
+import { nameOf } from './table-name.ts'
 
 /**
  * Brings the rows of one table back into a database that has the table, empty. They go into a temporary table first, are
@@ -36,8 +21,7 @@ export async function loadIntoExisting(
   noting: readonly string[],
 ): Promise<RestoredTable> {
   const name = nameOf(table)
-  const target = qualified(table.schema, table.name)
-  await requireEmpty(session, name, target)
+  await requireEmpty(session, table)
   let doneBytes = 0
   try {
     return await moveIn(loading, session, table, noting, (bytes) => {
@@ -107,18 +91,21 @@ async function moveIn(
   return { table: name, rows: moved, verified: true }
 }
 
-async function requireEmpty(session: Session, name: string, target: string): Promise<void> {
+/** @throws {CaretakerError} `not_found`, `restore_target_not_empty`: rows can only be brought back into a table that is there, empty */
+export async function requireEmpty(session: Session, { schema, name: table }: ManifestTable): Promise<void> {
+  const name = nameOf({ schema, name: table })
+  const target = qualified(schema, table)
   const [there] = await session.query<{ exists: boolean }>('select to_regclass($1) is not null as exists', [target])
   if (there?.exists !== true)
     throw new CaretakerError(
       'not_found',
-      `The target has no table ${name}. --only brings rows back into tables that are there; make it, or restore everything into an empty database.`,
+      `The target has no table ${name}. --only brings rows back into tables that are there. To get the table itself, restore the backup into an empty database beside it, without --only, and copy it from there: pg_dump --table=${shellWord(qualified(schema, table))} EMPTY_DATABASE_URL | psql -1 -v ON_ERROR_STOP=1 TARGET_URL`,
     )
   const [row] = await session.query(`select from ${target} limit 1`)
   if (row !== undefined)
     throw new CaretakerError(
       'restore_target_not_empty',
-      `${name} has rows in the target. --only brings rows back into empty tables: rename or truncate it first.`,
+      `${name} has rows in the target. --only brings rows back into empty tables: rename or truncate it first, or restore the backup into an empty database beside it, without --only, and take from there the rows that are missing here.`,
     )
 }
 

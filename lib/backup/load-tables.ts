@@ -9,6 +9,7 @@ import { Digest } from './meter.ts'
 import type { Opening } from './object-stream.ts'
 import { copyIn, copyOut } from './part-sql.ts'
 import type { OnProgress } from './progress.ts'
+import { adviceOnRows } from './restore/advice.ts'
 import {
   type Beginning,
   BeginningDigest,
@@ -20,6 +21,7 @@ import {
   storesAsSent,
 } from './restore/proof.ts'
 import { isLost } from './run-script.ts'
+import { nameOf } from './table-name.ts'
 
 export interface RestoredTable {
   table: string
@@ -41,11 +43,6 @@ export interface Loading {
   onProgress: OnProgress | undefined
   /** Jobs of pg_cron are made, and made inactive. */
   stillJobs?: boolean | undefined
-}
-
-/** `schema.table`, as people write it. */
-export function nameOf(table: Pick<ManifestTable, 'schema' | 'name'>): string {
-  return `${table.schema}.${table.name}`
 }
 
 export interface LoadOptions {
@@ -100,7 +97,7 @@ export async function loadRows(loading: Loading, session: Session, table: Manife
     if (error instanceof CaretakerError && error.detail.startsWith(nameOf(table))) throw error
     throw new CaretakerError(
       codeOf(error),
-      `Table ${nameOf(table)} could not be loaded; it failed after ${bytes} of ${table.bytes} bytes: ${reasonOf(error)}`,
+      `Table ${nameOf(table)} could not be loaded; it failed after ${bytes} of ${table.bytes} bytes: ${reasonOf(error)}${adviceOnRows(error)}`,
       // What the server said, for whoever looks for its SQLSTATE.
       { cause: error instanceof CaretakerError && error.cause !== undefined ? error.cause : error },
     )

@@ -2,7 +2,7 @@ import { ReadStream } from 'node:fs'
 import { Readable, type Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createZstdDecompress, type ZstdDecompress } from 'node:zlib'
-import { CaretakerError } from '../platform/errors.ts'
+import { CaretakerError, hasCode } from '../platform/errors.ts'
 import type { ObjectInfo, ObjectStore } from '../platform/objects.ts'
 import { AgeReader, encryptTo } from './age/index.ts'
 import { Compressor, compress } from './compressor.ts'
@@ -199,6 +199,8 @@ export interface Opening {
   encrypted: boolean
   /** Empty where the backup is not encrypted. */
   identities: readonly string[]
+  /** Whose identities open it, for a message. */
+  recipients?: readonly string[]
   signal: AbortSignal
 }
 
@@ -227,6 +229,11 @@ export async function readObjectInto(
   } catch (error) {
     if (error instanceof Error && (error as NodeJS.ErrnoException).code?.startsWith('ZSTD_') === true)
       throw new CaretakerError('backup_corrupt', `${object.key} cannot be decompressed.`, { cause: error })
+    const { recipients = [] } = opening
+    if (hasCode(error, 'backup_identity') && recipients.length > 0)
+      throw new CaretakerError('backup_identity', `${error.detail} What opens it: the identity of ${recipients.join(', or of ')}.`, {
+        cause: error,
+      })
     throw error
   } finally {
     source.destroy()

@@ -2,14 +2,14 @@ import type { Context } from '../platform/context.ts'
 import type { Session } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { cleanTarget, confirmClean } from './clean-target.ts'
-import { selectTables } from './load-into-existing.ts'
-import { codeOf, type Loading, nameOf, type RestoredTable, reasonOf } from './load-tables.ts'
+import { codeOf, type Loading, type RestoredTable, reasonOf } from './load-tables.ts'
 import type { Manifest } from './manifest.ts'
 import { backupConnections } from './policy.ts'
 import type { OnProgress } from './progress.ts'
 import { claimTarget, tuneTarget } from './restore/claim-target.ts'
 import type { Obstacle } from './restore/early-opening.ts'
 import { type Bound, findRestore, Journal, restoreSchema } from './restore/journal.ts'
+import { requireExtensions } from './restore/require-extensions.ts'
 import { requireSame } from './restore/require-same.ts'
 import { type OpenedGroup, restoreAll, textOf } from './restore/restore-all.ts'
 import { type PhaseTime, Stopwatch } from './restore/stopwatch.ts'
@@ -17,6 +17,7 @@ import { restoreRows } from './restore-rows.ts'
 import type { ScriptRules, Skipped } from './run-script.ts'
 import { type BackupChoice, selectBackup } from './select-backup.ts'
 import { pinSession, serverVersion, withSessions } from './sessions.ts'
+import { nameOf } from './table-name.ts'
 import { inspectTarget, platformNote, type Target } from './target.ts'
 import { checkObjects, openBackup } from './verify-backup.ts'
 
@@ -97,7 +98,7 @@ export async function restoreBackup(ctx: Context, input: RestoreInput): Promise<
   const opening = openBackup(ctx, store, manifest, input.identity)
   if (opening.encrypted && opening.identities.length === 0)
     throw new CaretakerError('backup_identity', `Backup ${manifest.id} is encrypted; give the identity file with --identity.`)
-  const only = input.only === undefined || input.only.length === 0 ? null : selectTables(manifest, input.only)
+  const only = input.only === undefined || input.only.length === 0 ? null : input.only
   const restored = await withSessions(input.targetUrl, ctx.env.DATABASE_CA, backupConnections(ctx), async (sessions) => {
     const [main] = sessions
     if (main === undefined) throw new CaretakerError('internal', 'A restore needs a connection.')
@@ -206,6 +207,7 @@ async function restoreWhole(
     signal: ctx.signal,
     known: resumed ? await Journal.noteOf(main) : null,
   })
+  await requireExtensions(main, manifest)
   if (input.clean !== undefined) confirmClean(target, input.clean)
   else if (!resumed) refuseOccupied(target)
   const preData = await stopwatch.measure('check', async () => {

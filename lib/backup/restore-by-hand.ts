@@ -94,6 +94,9 @@ export function restoreScript(manifest: Manifest): string {
 # Restores backup ${manifest.id} into an empty database. See RESTORE.md.
 set -eu
 ${encrypted ? 'if [ $# -ne 2 ]; then echo "usage: sh restore.sh IDENTITY_FILE DATABASE_URL" >&2; exit 2; fi\nidentity=$1\ntarget=$2' : 'if [ $# -ne 1 ]; then echo "usage: sh restore.sh DATABASE_URL" >&2; exit 2; fi\ntarget=$1'}
+for tool in ${encrypted ? 'age ' : ''}zstd psql; do
+  command -v "$tool" >/dev/null || { echo "$tool is needed and not installed" >&2; exit 1; }
+done
 case $0 in */*) folder=\${0%/*} ;; *) folder=. ;; esac
 ${encrypted ? 'case $identity in /*) ;; *) identity=$PWD/$identity ;; esac\n' : ''}cd "$folder"
 
@@ -115,14 +118,14 @@ elif [ ! -f SHA256SUMS.sig ] || ! ssh-keygen -Y verify -f "$state" -I caretaker 
   echo "this backup is not signed by whom you believe" >&2; exit 1
 fi
 echo "checking SHA256SUMS" >&2
-sha256sum -c --quiet SHA256SUMS
+if command -v sha256sum >/dev/null; then sha256sum -c --quiet SHA256SUMS; else shasum -a 256 -c -s SHA256SUMS; fi
 tables=$(psql -XAtqd "$target" -c "select count(*) from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'")
 if [ "$tables" != 0 ]; then echo "the database already holds $tables tables; give an empty one" >&2; exit 1; fi
 
 # Older servers do not know transaction_timeout, older psqls do not know \\restrict: there those lines are taken out.
 filter=
 version=$(psql -XAtqd "$target" -c 'show server_version_num')
-if [ "$version" -lt 170000 ]; then filter='1,40{/^SET transaction_timeout = 0;$/d;};'; fi
+if [ "$version" -lt 170000 ]; then filter='1,41{/^SET transaction_timeout = 0;$/d;};'; fi
 if ! printf '%s\\n' '\\restrict k' '\\unrestrict k' | psql -Xqd "$target" -v ON_ERROR_STOP=1 >/dev/null 2>&1; then
   filter="$filter"'/^\\\\restrict ${manifest.restrictKey}$/d;/^\\\\unrestrict ${manifest.restrictKey}$/d'
 fi
@@ -130,21 +133,23 @@ fi
 open() {
   ${open}
 }
+# Defaults of the role or the database must not end what takes long, nor forbid it. Each psql is a session of its own.
+settings='set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0; set default_transaction_read_only = off;'
 # A failure anywhere in a pipe must stop the script; POSIX sh reports only the last command's.
 load() {
   echo "loading $1" >&2
   : >"$state"
-  { open "$1" || echo failed >"$state"; } | psql -Xqd "$target" -v ON_ERROR_STOP=1 >/dev/null
+  { echo "$settings"; open "$1" || echo failed >"$state"; } | psql -Xqd "$target" -v ON_ERROR_STOP=1 >/dev/null
   if [ -s "$state" ]; then echo "$1 could not be opened" >&2; exit 1; fi
 }
 load_schema() {
   echo "loading $1" >&2
   : >"$state"
-  { open "$1" || echo failed >"$state"; } | sed "$filter" | psql -Xqd "$target" -v ON_ERROR_STOP=1 >/dev/null
+  { echo "$settings"; open "$1" || echo failed >"$state"; } | sed "$filter" | psql -Xqd "$target" -v ON_ERROR_STOP=1 >/dev/null
   if [ -s "$state" ]; then echo "$1 could not be opened" >&2; exit 1; fi
 }
 ${sql.map((object) => `${object.kind === 'pre-data' || object.kind === 'post-data' ? 'load_schema' : 'load'} ${object.key}`).join('\n')}
-psql -Xqd "$target" -v ON_ERROR_STOP=1 -c analyze
+psql -Xqd "$target" -v ON_ERROR_STOP=1 -c "$settings" -c analyze
 echo "restored" >&2
 `
 }

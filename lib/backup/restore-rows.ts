@@ -1,13 +1,15 @@
 import type { Context } from '../platform/context.ts'
 import type { Session } from '../platform/db.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
-import { loadIntoExisting } from './load-into-existing.ts'
-import { codeOf, type Loading, nameOf, type RestoredTable, reasonOf } from './load-tables.ts'
-import type { Manifest, ManifestTable } from './manifest.ts'
+import { loadIntoExisting, requireEmpty } from './load-into-existing.ts'
+import { codeOf, type Loading, type RestoredTable, reasonOf } from './load-tables.ts'
+import type { Manifest } from './manifest.ts'
 import { type Bound, dropRestore, findRestore, Journal, resuming, rowsSchema } from './restore/journal.ts'
 import { requireSame } from './restore/require-same.ts'
 import { textOf } from './restore/restore-all.ts'
 import type { Restored, RestoreInput } from './restore-backup.ts'
+import { selectTables } from './select-tables.ts'
+import { nameOf } from './table-name.ts'
 import { foreignKeyOrder } from './target.ts'
 import { checkObjects } from './verify-backup.ts'
 
@@ -15,17 +17,25 @@ import { checkObjects } from './verify-backup.ts'
  * Brings rows of some tables back into a database that is in use. Each table is restored in one transaction, which notes it: what is there is
  * not touched by a run that goes on.
  */
-export async function restoreRows(ctx: Context, input: RestoreInput, loading: Loading, only: readonly ManifestTable[]): Promise<Restored> {
+export async function restoreRows(ctx: Context, input: RestoreInput, loading: Loading, names: readonly string[]): Promise<Restored> {
   const { main, manifest, opening, onProgress } = loading
   // A wrong identity shows before the whole backup is read.
-  await textOf(opening, manifest, 'pre-data')
+  const only = selectTables(manifest, names, await textOf(opening, manifest, 'pre-data'))
   const bound = { only: only.map(nameOf).sort() }
   const found = await findRestore(main, rowsSchema)
   // Each table is whole or not there: what another run has brought back is in nobody's way.
   if (found !== null && input.resume === true) requireSame(found, manifest, bound, true)
-  await checkObjects(opening, manifest.objects, onProgress)
+  const journalled = found !== null && input.resume === true ? await Journal.resume(main, rowsSchema) : null
+  const waiting = only.filter((table) => journalled?.isDone(`rows:${nameOf(table)}`) !== true)
+  for (const table of waiting) await requireEmpty(main, table)
+  const keys = new Set(waiting.flatMap((table) => table.parts.map((part) => part.key)))
+  await checkObjects(
+    opening,
+    manifest.objects.filter((object) => keys.has(object.key)),
+    onProgress,
+  )
   if (input.resume !== true) await dropRestore(main)
-  const journal = found !== null && input.resume === true ? await Journal.resume(main, rowsSchema) : await beginRows(main, manifest, bound)
+  const journal = journalled ?? (await beginRows(main, manifest, bound))
   const [target] = await main.query<{ name: string }>('select current_database() as name')
   const tables: RestoredTable[] = []
   const byName = new Map(only.map((table) => [nameOf(table), table]))

@@ -62,6 +62,8 @@ export async function runStatement(
     const reason = String(describeError(error).message)
     const meaning = refusal(statement, sqlState(error), rules)
     if (meaning === 'report') return { statement: firstLine(statement.sql), reason }
+    const broken = await brokenByRows(session, statement, error, also)
+    if (broken !== null) return broken
     if (meaning !== undefined) return meaning
     const what = statement.type === undefined ? firstLine(statement.sql) : `${statement.type.toLowerCase()} ${statement.name}`
     const state = sqlState(error)
@@ -90,6 +92,8 @@ function refusal(
   const { sql, type = '', schema = '-' } = statement
   // A setting of a newer pg_dump that this server does not have.
   if (state === '42704' && /^set [a-z_]+ = /i.test(sql)) return 'there already'
+  // Older releases wrote tablespaces down. Where one is missing, the default will do.
+  if (state === '22023' && /^set default_tablespace = /i.test(sql)) return 'report'
   if (rules.platform !== null && state !== undefined) {
     // The same object in another version: the platform's migrations made it, and they go on from there.
     if (rules.platform.entries.has(entryOf(statement))) return "the platform's"
@@ -99,6 +103,45 @@ function refusal(
   if (secondary.has(type) || type === 'EVENT TRIGGER') return 'report'
   // What only a superuser or the owner may do, and the data does not need.
   return /^(alter .* owner to|create role|do 'begin if not exists \(select from pg_catalog.pg_roles)/i.test(sql) ? 'report' : undefined
+}
+
+/** Failures that say nothing of the rows: a lock, a deadlock, no room, the server or the operator. */
+const passing = /^(?:08|40|53|55P03|57|58|XX)/
+
+/**
+ * What the rows themselves break: a source may hold rows that its own foreign keys (written while those were off) or unique indexes
+ * (damaged by another version of a collation) forbid, and a materialised view that can no longer be filled. No attempt more would
+ * change that. The rows are what matters: a foreign key is made without a look at them, and what cannot be made is left out.
+ * @returns null where it is none of this
+ */
+async function brokenByRows(session: Session, statement: Statement, error: unknown, also?: string): Promise<Skipped | null> {
+  const state = sqlState(error)
+  const { type, sql } = statement
+  if (state === undefined) return null
+  const skipped = (reason: string): Skipped => ({ statement: sql.replace(/\s+/g, ' '), reason })
+  if (type === 'MATERIALIZED VIEW DATA' && !passing.test(state))
+    return skipped(
+      `the view could not be filled (${String(describeError(error).message)}, SQLSTATE ${state}); it is there, and refuses to be read until it is`,
+    )
+  if ((type === 'INDEX' || type === 'CONSTRAINT') && (state === '23505' || state === '23P01'))
+    return skipped(
+      'rows are there more than once, as in the source, whose own index must be damaged; it is not made. Remove what is twice, and run it',
+    )
+  if (type !== 'FK CONSTRAINT') return null
+  const madeSo = 'rows break it, as in the source; it is NOT VALID, which holds for what is written from now on'
+  if (state === '42830') return skipped('the key that it refers to could not be made')
+  if (state !== '23503') return null
+  // The second of two steps: see `makeForeignKey`.
+  if (/^alter table .* validate constraint /is.test(sql)) return skipped(madeSo)
+  const unproven = `${sql.replace(/;$/, '')} not valid`
+  try {
+    await session.client.query(also === undefined ? unproven : `${unproven}\n;${also}`)
+    return skipped(madeSo)
+  } catch (again) {
+    // A partitioned table has none of that kind before PostgreSQL 18.
+    if (!/^(?:0A000|42)/.test(sqlState(again) ?? '')) throw again
+    return skipped('rows break it, as in the source; it is not made')
+  }
 }
 
 function firstLine(sql: string): string {

@@ -7,6 +7,9 @@ export interface SchemaOptions {
   excludeExtensions: readonly string[]
 }
 
+/** Tablespaces are the server's: where one is missing, nothing that lies in it could be made. */
+export const portable = ['--encoding=UTF8', '--no-tablespaces'] as const
+
 /**
  * The schema before and after the data, as pg_dump writes it, on a session that has the snapshot of the data, and locks on the tables:
  * pg_dump wants locks too, and in a session of its own would wait for them behind whoever waits for ours.
@@ -17,7 +20,7 @@ export async function dumpSchema(
   signal: AbortSignal,
 ): Promise<{ preData: string; postData: string }> {
   const args = [
-    '--encoding=UTF8',
+    ...portable,
     '--lock-wait-timeout=30000',
     `--restrict-key=${options.restrictKey}`,
     ...options.excludeSchemas.map((schema) => `--exclude-schema=${pattern(schema)}`),

@@ -1,9 +1,10 @@
 import { type Database, openDatabase, type Session } from '../platform/db.ts'
 import { endSession } from './end-session.ts'
+import { requireSessionMode } from './session-mode.ts'
 
 /**
  * Opens `count` connections of their own in session mode, runs `work` and closes them. After a failure they are closed
- * hard: a COPY may be under way on any of them. When `signal` aborts they are ended at once, also where they wait for a lock, and
+ * hard: a COPY may be under way on any of them. A pooler in transaction mode is refused (`invalid_input`). When `signal` aborts they are ended at once, also where they wait for a lock, and
  * `work` fails with its reason.
  */
 export async function withSessions<T>(
@@ -42,7 +43,7 @@ function openNext<T>(
   work: (sessions: Session[]) => Promise<T>,
   signal: AbortSignal,
 ): Promise<T> {
-  if (open.length === count) return work(open)
+  if (open.length === count) return requireSessionMode(open).then(() => work(open))
   return new Promise<T>((done, fail) => {
     const stop = () => fail(signal.reason)
     signal.addEventListener('abort', stop, { once: true })
@@ -104,6 +105,8 @@ export async function pinSession(session: Session, versionNumber: number, option
     search_path: '',
     ...valueSettings,
     synchronize_seqscans: 'off',
+    // Off, it makes of NULL in an array a text of four letters.
+    array_nulls: 'on',
     client_min_messages: 'error',
   }
   for (const [name, value] of Object.entries(settings)) await session.query(`select set_config($1, $2, false)`, [name, value])

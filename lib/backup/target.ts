@@ -4,6 +4,7 @@ import { runPgDump } from './pg-dump/run-pg-dump.ts'
 import { pattern } from './schema-sql.ts'
 import { splitStatements } from './sql/split-statements.ts'
 import { entryOf, isSupabase, type PlatformObjects, platformSchemas, sourceScope } from './supabase.ts'
+import { nameOf } from './table-name.ts'
 
 export interface Target {
   name: string
@@ -80,16 +81,20 @@ async function readPlatform(session: Session, options: TargetOptions): Promise<P
   return { statements: new Set(statements.map((statement) => statement.sql)), entries: new Set(statements.map(entryOf)) }
 }
 
-/** The order in which tables that keep their foreign keys can be filled: parents first. `schema.table` each. */
+/** The order in which tables that keep their foreign keys can be filled: parents first. Each as `nameOf` has it. */
 export async function foreignKeyOrder(session: Session, tables: readonly string[]): Promise<string[]> {
-  const edges = await session.query<{ child: string; parent: string }>(
-    `select distinct cn.nspname || '.' || cc.relname as child, pn.nspname || '.' || pc.relname as parent
+  const edges = await session.query<{ child: [string, string]; parent: [string, string] }>(
+    `select distinct array[cn.nspname, cc.relname]::text[] as child, array[pn.nspname, pc.relname]::text[] as parent
      from pg_catalog.pg_constraint k
      join pg_catalog.pg_class cc on cc.oid = k.conrelid join pg_catalog.pg_namespace cn on cn.oid = cc.relnamespace
      join pg_catalog.pg_class pc on pc.oid = k.confrelid join pg_catalog.pg_namespace pn on pn.oid = pc.relnamespace
      where k.contype = 'f' and k.conrelid <> k.confrelid`,
   )
-  return parentsFirst(tables, edges)
+  const name = ([schema, table]: [string, string]) => nameOf({ schema, name: table })
+  return parentsFirst(
+    tables,
+    edges.map(({ child, parent }) => ({ child: name(child), parent: name(parent) })),
+  )
 }
 
 /** `tables` in an order in which parents come first, as far as they do not refer to each other in a circle. */

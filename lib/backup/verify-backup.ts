@@ -63,11 +63,13 @@ export function openBackup(
   manifest: Manifest,
   identity: string | undefined,
 ): Opening {
-  const encrypted = manifest.encryption.kind === 'age'
+  const { encryption } = manifest
+  const encrypted = encryption.kind === 'age'
   return {
     store,
     folder: backupFolder(manifest.id),
     encrypted,
+    ...(encrypted ? { recipients: encryption.recipients } : {}),
     identities: encrypted && identity !== undefined ? parseIdentities(identity) : [],
     signal: ctx.signal,
   }

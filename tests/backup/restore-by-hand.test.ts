@@ -87,6 +87,8 @@ describe.skipIf(!tools)('restore.sh, with age, zstd and psql alone', () => {
         /^Good "caretaker-backup" signature for caretaker/,
       )
 
+      // Whatever the database says of its sessions.
+      await target.db.execute(`alter database ${target.name} set default_transaction_read_only = on`)
       expect((await restore()).stderr).toMatch(/Good "caretaker-backup" signature/)
       const schema = async (url: string) =>
         (await runPgDump({ databaseUrl: url, runs: [['--schema-only', '--restrict-key=same']], signal: ctx.signal }))[0]

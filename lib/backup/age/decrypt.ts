@@ -18,9 +18,19 @@ export function parseIdentities(text: string): string[] {
   if (identities.length === 0 || !identities.every((line) => /^AGE-SECRET-KEY-(PQ-)?1[0-9A-Z]+$/.test(line)))
     throw new CaretakerError(
       'backup_identity',
-      'The identity file holds no usable age identity; expected a line that starts with "AGE-SECRET-KEY-1".',
+      `The identity file holds no usable age identity; expected a line that starts with "AGE-SECRET-KEY-1".${whatItIs(text)}`,
     )
   return identities
+}
+
+/** What people give instead of an identity, and what to do about it. */
+function whatItIs(text: string): string {
+  if (/^(?:-----BEGIN AGE ENCRYPTED FILE-----|age-encryption\.org\/v1)/.test(text))
+    return ' It is encrypted itself, with a passphrase perhaps: open it with `age -d -o identity.txt FILE` and give identity.txt.'
+  if (/^-----BEGIN [A-Z ]*PRIVATE KEY-----/m.test(text)) return ' It holds an SSH key, and backups are not made for those.'
+  if (text.includes('\0')) return ' It is in UTF-16, as some Windows tools write it: save it as UTF-8.'
+  if (/^age1[0-9a-z]+\s*$/m.test(text)) return ' It holds the recipient, which closes backups; what opens them is the other half.'
+  return ''
 }
 
 /**

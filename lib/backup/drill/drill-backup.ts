@@ -9,7 +9,9 @@ import type { Manifest } from '../manifest.ts'
 import { readObjectText } from '../object-stream.ts'
 import { runPgDump } from '../pg-dump/run-pg-dump.ts'
 import type { OnProgress } from '../progress.ts'
+import { requireExtensions } from '../restore/require-extensions.ts'
 import { restoreBackup } from '../restore-backup.ts'
+import { portable } from '../schema-sql.ts'
 import { type BackupChoice, selectBackup } from '../select-backup.ts'
 import { withSessions } from '../sessions.ts'
 import { signerOf } from '../signing/index.ts'
@@ -58,7 +60,10 @@ export async function drillBackup(ctx: Context, input: DrillInput = {}): Promise
   const { id } = manifest
   const identity = manifest.encryption.kind === 'none' ? undefined : (input.identity ?? (await openDrillIdentity(ctx, store, id)))
   await refuseLive(ctx, scratchUrl)
-  await onScratch(ctx, scratchUrl, (session) => refuseOlder(session, manifest))
+  await onScratch(ctx, scratchUrl, async (session) => {
+    await refuseOlder(session, manifest)
+    await requireExtensions(session, manifest)
+  })
   await onScratch(ctx, scratchUrl, takeScratch)
   try {
     const restored = await restoreBackup(ctx, {
@@ -183,7 +188,7 @@ async function compareSchema(
     databaseUrl: scratchUrl,
     ca: ctx.env.DATABASE_CA,
     signal: ctx.signal,
-    runs: ['pre-data', 'post-data'].map((section) => [`--section=${section}`, '--encoding=UTF8', `--restrict-key=${manifest.restrictKey}`]),
+    runs: ['pre-data', 'post-data'].map((section) => [`--section=${section}`, ...portable, `--restrict-key=${manifest.restrictKey}`]),
   })
   for (const [index, kind] of ['pre-data', 'post-data'].entries()) {
     const object = manifest.objects.find((candidate) => candidate.kind === kind)
@@ -194,9 +199,12 @@ async function compareSchema(
   return { equal: true }
 }
 
-/** Without the line that names the server's minor version. */
+/** Without what is the server's: its minor version, and where on its disks things lie, which older releases wrote down. */
 function comparable(sql: string): string[] {
-  return sql.split('\n').filter((line) => !line.startsWith('-- Dumped from database version'))
+  return sql
+    .split('\n')
+    .filter((line) => !line.startsWith('-- Dumped from database version') && !/^SET default_tablespace = /.test(line))
+    .map((line) => line.replace(/^(-- Name: .*); Tablespace: .*$/, '$1'))
 }
 
 function firstDifference(expected: readonly string[], found: readonly string[]): string | undefined {

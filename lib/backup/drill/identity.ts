@@ -1,4 +1,5 @@
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto'
+import * as z from 'zod/mini'
 import type { Context } from '../../platform/context.ts'
 import { CaretakerError, hasCode } from '../../platform/errors.ts'
 import type { ObjectStore } from '../../platform/objects.ts'
@@ -11,11 +12,13 @@ import type { ObjectStore } from '../../platform/objects.ts'
 
 export const drillsPrefix = 'drills/'
 
-interface SealedIdentity {
-  recipient: string
+const sealedSchema = z.object({
+  recipient: z.string(),
   /** nonce, ciphertext and tag of the identity, base64. */
-  sealed: string
-}
+  sealed: z.string(),
+})
+
+type SealedIdentity = z.output<typeof sealedSchema>
 
 type Needs = Pick<Context, 'config' | 'env'>
 
@@ -94,7 +97,11 @@ async function readSealed(store: ObjectStore, id: string): Promise<SealedIdentit
   if (stream === null) return null
   const chunks: Buffer[] = []
   for await (const chunk of stream) chunks.push(chunk as Buffer)
-  return JSON.parse(Buffer.concat(chunks).toString('utf8')) as SealedIdentity
+  try {
+    return sealedSchema.parse(JSON.parse(Buffer.concat(chunks).toString('utf8')))
+  } catch (cause) {
+    throw new CaretakerError('backup_identity', `${keyOf(id)} is damaged. Give the identity file with --identity.`, { cause })
+  }
 }
 
 const cipher = 'aes-256-gcm'

@@ -1,5 +1,6 @@
 import type { Session } from '../../platform/db.ts'
 import { CaretakerError, sqlState } from '../../platform/errors.ts'
+import { nameOf } from '../table-name.ts'
 import type { ColumnValue, TableName, Tuple } from './change-text.ts'
 import { formatInstant } from './instant.ts'
 import { formatLsn, lsn } from './position.ts'
@@ -350,10 +351,6 @@ export class ChangeApplier implements ChangeSink {
       { cause: error },
     )
   }
-}
-
-function nameOf(table: TableName): string {
-  return `${table.schema}.${table.name}`
 }
 
 /** Generated columns are PostgreSQL's; in an update so are identities that are always generated, and what is left as it was has no value. */

@@ -1,4 +1,5 @@
 import { Transform, type TransformCallback } from 'node:stream'
+import { nameOf } from '../table-name.ts'
 import { readTarget, type TableName } from './change-text.ts'
 import { CopyLines, splitLine, unescapeCopy } from './copy-lines.ts'
 import { parseInstant } from './instant.ts'
@@ -98,7 +99,7 @@ export class ChangeFilter extends Transform {
     this.#kept++
     const [table] = tables
     if (table !== undefined && (operation === 'UPDATE' || operation === 'DELETE') && !this.#rules.hasIdentity(table)) {
-      const key = `${table.schema}.${table.name}`
+      const key = nameOf(table)
       const gap = this.#openGaps.get(key) ?? { table, changes: 0 }
       gap.changes++
       this.#openGaps.set(key, gap)

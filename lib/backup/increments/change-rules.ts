@@ -1,8 +1,8 @@
 import type { Session } from '../../platform/db.ts'
 import type { LeftOut } from '../catalogue.ts'
 import type { Scope } from '../supabase.ts'
+import { nameOf } from '../table-name.ts'
 import type { ChangeRules } from './change-filter.ts'
-import type { TableName } from './change-text.ts'
 
 export interface SourceRules extends ChangeRules {
   /** What only the full backups hold, and why. */
@@ -28,16 +28,16 @@ export async function readChangeRules(session: Session, scope: Scope): Promise<S
   const [largeObjects] = await session.query<{ some: boolean }>('select exists (select from pg_catalog.pg_largeobject_metadata) as some')
   const excluded = new Set(scope.excludeSchemas)
   const mine = rows.filter((row) => !excluded.has(row.schema))
-  const named = (kind: (typeof rows)[number]['kind']) => new Set(mine.filter((row) => row.kind === kind).map(keyOf))
+  const named = (kind: (typeof rows)[number]['kind']) => new Set(mine.filter((row) => row.kind === kind).map(nameOf))
   const drops = new Set([...scope.excludeRows, ...named('extension'), ...named('materialised')])
   const noIdentity = named('no identity')
   return {
-    drops: (table) => isSystem(table.schema) || excluded.has(table.schema) || drops.has(keyOf(table)),
-    hasIdentity: (table) => !noIdentity.has(keyOf(table)),
+    drops: (table) => isSystem(table.schema) || excluded.has(table.schema) || drops.has(nameOf(table)),
+    hasIdentity: (table) => !noIdentity.has(nameOf(table)),
     fullOnly: [
       ...mine.flatMap((row): LeftOut[] => {
-        if (row.kind === 'materialised' || scope.excludeRows.includes(keyOf(row))) return []
-        const what = row.kind === 'no identity' ? `updates and deletes of ${keyOf(row)}` : `rows of ${keyOf(row)}`
+        if (row.kind === 'materialised' || scope.excludeRows.includes(nameOf(row))) return []
+        const what = row.kind === 'no identity' ? `updates and deletes of ${nameOf(row)}` : `rows of ${nameOf(row)}`
         return [{ what, why: reasons[row.kind] }]
       }),
       ...(largeObjects?.some === true
@@ -56,8 +56,4 @@ const reasons = {
 
 function isSystem(schema: string): boolean {
   return schema.startsWith('pg_') || schema === 'information_schema'
-}
-
-function keyOf(table: TableName): string {
-  return `${table.schema}.${table.name}`
 }

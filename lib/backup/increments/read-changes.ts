@@ -1,6 +1,7 @@
 import { CaretakerError } from '../../platform/errors.ts'
 import { Digest } from '../meter.ts'
 import { type Opening, readObjectInto } from '../object-stream.ts'
+import { nameOf } from '../table-name.ts'
 import { type Change, parseChange } from './change-text.ts'
 import { CopyLines, splitLine, unescapeCopy } from './copy-lines.ts'
 import { formatInstant, parseInstant } from './instant.ts'
@@ -137,7 +138,7 @@ export async function surveySegments(
       {
         change(change) {
           if (change.kind === 'truncate') return
-          const name = `${change.table.schema}.${change.table.name}`
+          const name = nameOf(change.table)
           unknown ??= misfitOf(change, name, about.tables)
           const blind =
             (change.kind === 'delete' && change.old === null) ||

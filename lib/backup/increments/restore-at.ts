@@ -13,6 +13,7 @@ import type { BackupChoice } from '../select-backup.ts'
 import { literal } from '../sequences.ts'
 import { withSessions } from '../sessions.ts'
 import type { TrustInput } from '../signing/index.ts'
+import { nameOf } from '../table-name.ts'
 import { checkObjects } from '../verify-backup.ts'
 import { ChangeApplier, type Repeated } from './apply-changes.ts'
 import { formatInstant, parseInstant } from './instant.ts'
@@ -173,7 +174,7 @@ async function openSegments(ctx: Context, plan: RestorePlan, input: RestoreAtInp
 
 /** Reads what has to be known before the first row is written: where the moment is, and whether all before it can be repeated. */
 async function surveyPlan(plan: RestorePlan, opening: Opening): Promise<Survey> {
-  const blind = plan.segments.flatMap((segment) => segment.gaps.map((gap) => `${gap.schema}.${gap.name}`))
+  const blind = plan.segments.flatMap((segment) => segment.gaps.map(nameOf))
   // Otherwise only the end is looked for: nothing else in them can be in the way.
   const all = blind.length > 0 || plan.schemaChanges.length > 0
   const beyond = (segment: Segment) => segment.maxCommitAt !== null && (parseInstant(segment.maxCommitAt) ?? 0n) > plan.at
@@ -183,7 +184,7 @@ async function surveyPlan(plan: RestorePlan, opening: Opening): Promise<Survey> 
     {
       visible: plan.base.snapshot.visible,
       at: plan.at,
-      tables: new Map(plan.base.tables.map((table) => [`${table.schema}.${table.name}`, columnsOf(table)])),
+      tables: new Map(plan.base.tables.map((table) => [nameOf(table), columnsOf(table)])),
       noIdentity: new Set(blind),
     },
   )
@@ -210,8 +211,7 @@ function columnsOf(table: ManifestTable): ReadonlySet<string> | null {
 function frozenTables(plan: RestorePlan, tables: readonly RestoredTable[], survey: Survey | null): Map<string, string> {
   const frozen = new Map<string, string>()
   for (const table of tables) if (table.problem !== undefined) frozen.set(table.table, table.problem)
-  for (const table of plan.base.tables)
-    if (table.condition !== null) frozen.set(`${table.schema}.${table.name}`, 'The table belongs to an extension.')
+  for (const table of plan.base.tables) if (table.condition !== null) frozen.set(nameOf(table), 'The table belongs to an extension.')
   for (const [name, since] of survey?.gaps ?? [])
     frozen.set(name, `It has no primary key, and from ${since} on rows were updated or deleted that the log does not name.`)
   return frozen
@@ -246,7 +246,7 @@ async function applyPlan(session: Session, application: Application): Promise<Ap
   const total = plan.segments.reduce((sum, segment) => sum + segment.changes, 0)
   const tables = await readTargetTables(session)
   const stilled = await stillTarget(session, journal)
-  const known = new Set(plan.base.tables.map((table) => `${table.schema}.${table.name}`))
+  const known = new Set(plan.base.tables.map(nameOf))
   const repeated = (journal.detailOf('changes') as Repeated | undefined) ?? null
   const applier = new ChangeApplier(session, {
     from: repeated,

@@ -14,6 +14,7 @@ import { databaseKey } from '../select-backup.ts'
 import { pinSession, serverVersion, withSessions } from '../sessions.ts'
 import { ownTrust, signerOf } from '../signing/index.ts'
 import { sourceScope } from '../supabase.ts'
+import { nameOf } from '../table-name.ts'
 import { ChangeFilter } from './change-filter.ts'
 import { readChangeRules, type SourceRules } from './change-rules.ts'
 import { fullBackups } from './full-backups.ts'
@@ -159,7 +160,7 @@ async function read(run: Run): Promise<IncrementReport> {
     fullNeeded,
     gaps: written
       .flatMap((segment) => segment.gaps)
-      .map((gap) => ({ table: `${gap.schema}.${gap.name}`, since: gap.since, changes: gap.changes, why: gapReason })),
+      .map((gap) => ({ table: nameOf(gap), since: gap.since, changes: gap.changes, why: gapReason })),
     fullOnly: rules.fullOnly,
     lagBytes: slot?.lagBytes ?? 0,
     notes: opened.notes,

@@ -1,4 +1,5 @@
 import { identifier, qualified, type Session } from '../../platform/db.ts'
+import { nameOf } from '../table-name.ts'
 
 export interface TargetColumn {
   name: string
@@ -50,7 +51,7 @@ export async function readTargetTables(session: Session): Promise<Map<string, Ta
   )
   return new Map(
     rows.map((row) => {
-      const label = `${row.schema}.${row.name}`
+      const label = nameOf(row)
       const columns = row.columns ?? []
       const key = columns.filter((column) => column.equals !== null)
       return [label, { label, sql: qualified(row.schema, row.name), columns: new Map(columns.map((column) => [column.name, column])), key }]

@@ -5,6 +5,7 @@ import { CaretakerError, sqlState } from '../../platform/errors.ts'
 import type { Manifest } from '../manifest.ts'
 import { runStatement, type ScriptRules, type Skipped } from '../run-script.ts'
 import { literal } from '../sequences.ts'
+import { shellWord } from '../shell-word.ts'
 import type { Statement } from '../sql/split-statements.ts'
 
 /*
@@ -43,9 +44,9 @@ export type Bound =
 
 /** The command that goes on with a restore. */
 export function resuming(backupId: string, bound: Bound): string {
-  if (bound === null) return `backup restore ${backupId} --resume`
-  if ('at' in bound) return `backup restore --at ${bound.at} --resume`
-  return `backup restore ${backupId} ${bound.only.map((table) => `--only ${table}`).join(' ')} --resume`
+  if (bound === null) return `caretaker backup restore ${backupId} --to URL --resume`
+  if ('at' in bound) return `caretaker backup restore --at ${bound.at} --to URL --resume`
+  return `caretaker backup restore ${backupId} ${bound.only.map((table) => `--only ${shellWord(table)}`).join(' ')} --to URL --resume`
 }
 
 /** The restore that the target holds half of; null where there is none. */
@@ -97,7 +98,7 @@ export class Journal {
   static async begin(session: Session, manifest: Manifest, note: Record<string, unknown> & { bound: Bound }): Promise<Journal> {
     const schema = note.bound !== null && 'only' in note.bound ? rowsSchema : restoreSchema
     await session.client.query(`create schema ${schema};
-comment on schema ${schema} is 'A restore by Caretaker is under way here, or was broken off: "caretaker ${resuming(manifest.id, note.bound).replaceAll("'", "''")} --to URL" goes on with it. Goes away with its end.';
+comment on schema ${schema} is 'A restore by Caretaker is under way here, or was broken off: "${resuming(manifest.id, note.bound).replaceAll("'", "''")}" goes on with it. Goes away with its end.';
 create table ${schema}.restore (backup_id text not null, manifest_sha256 text not null, started_at timestamptz not null default clock_timestamp(), runs int not null default 1, note jsonb not null);
 create table ${schema}.done (step text primary key, at timestamptz not null default clock_timestamp(), detail jsonb);
 create table ${schema}.skipped (number int generated always as identity primary key, statement text not null, reason text not null);
@@ -197,10 +198,25 @@ insert into ${schema}.restore (backup_id, manifest_sha256, note) values (${liter
 
   /** The end: all is on disk, and nothing of this is left. */
   async finish(session: Session): Promise<void> {
-    // Where this role may: so that no event trigger of the app stands in the way.
+    // Where this role may: so that none of the app's event triggers stands in the way, also those that it does not own.
     await session.client.query(`set session_replication_role = 'replica'`).catch(() => undefined)
-    await patiently(() => session.client.query(`set local synchronous_commit = on; drop schema ${this.#schema} cascade`))
+    const drop = `drop schema ${this.#schema} cascade`
+    const triggers = await eventTriggers(session)
+    const [still, again] = [triggers.map((one) => one.still), triggers.map((one) => one.again)]
+    await patiently(() => session.client.query(['set local synchronous_commit = on', ...still, drop, ...again].join('; ')))
   }
+}
+
+/**
+ * What keeps the app's event triggers still, one that forbids to drop anything too, and what makes them as they were: those of which this
+ * role may. No event trigger fires for it.
+ */
+async function eventTriggers(session: Session): Promise<{ still: string; again: string }[]> {
+  return session.query<{ still: string; again: string }>(
+    `select format('alter event trigger %I disable', evtname) as still,
+       format('alter event trigger %I enable %s', evtname, case evtenabled when 'A' then 'always' when 'R' then 'replica' else '' end) as again
+     from pg_catalog.pg_event_trigger where evtenabled <> 'D' and pg_has_role(evtowner, 'usage') order by evtname`,
+  )
 }
 
 const attempts = 100

@@ -1,3 +1,5 @@
+import { nameOf } from '../table-name.ts'
+
 /*
  * In which order tables come back. A group is open to the app when all of its tables are; tables of one family (a partitioned
  * table and its partitions, a table and what inherits from it) and whatever a table refers to come with it or before it.
@@ -134,10 +136,6 @@ function byDefault(input: OrderInput, families: Families): { names: string[]; gr
 
 function isSubject(table: OrderedTable, subject: string | null): boolean {
   return subject !== null && exactness(subject, table) === 3
-}
-
-function nameOf(table: OrderedTable): string {
-  return `${table.schema}.${table.name}`
 }
 
 /** Which tables belong together. */

@@ -15,6 +15,11 @@ export interface ForeignKey {
   notValid: boolean
 }
 
+interface TableName {
+  schema: string
+  name: string
+}
+
 export interface PostData {
   statements: Statement[]
   /** By position among `statements`; what is not here is done at the end, in its order. Tables are named as `qualified` does. */
@@ -141,6 +146,13 @@ function foreignKeyOf(sql: string): ForeignKey | undefined {
   return { name: unquoted(match[2]), child, parent, parentColumns: columns.map(unquoted), notValid: /\bnot valid;?$/i.test(sql) }
 }
 
+/** A partition and the table that it is put to; undefined for any other statement. */
+export function attachedPartition(sql: string): { parent: TableName; partition: TableName } | undefined {
+  const match = attachTable.exec(sql)
+  const [parent, partition] = [tableOf(match?.[1]), tableOf(match?.[2])]
+  return parent === undefined || partition === undefined ? undefined : { parent, partition }
+}
+
 /** The table that a GRANT or REVOKE is about, as `qualified` names it. */
 export function grantedTable(sql: string): string | undefined {
   return canonical(grant.exec(sql)?.[1])
@@ -151,14 +163,19 @@ export function definedView({ type, sql }: Statement): string | undefined {
   return type === 'RULE' || type === 'VIEW' ? canonical(view.exec(sql)?.[1]) : undefined
 }
 
+const attachTable = new RegExp(`^alter table only ${name} attach partition ${name}`, 'i')
 const view = new RegExp(`^create (?:or replace )?view ${name}`, 'i')
 const grant = new RegExp(`^(?:grant|revoke) ${before} on table ${name} (?:to|from) `, 'i')
 
 /** A name as pg_dump writes it, as `qualified` does. */
 function canonical(written: string | undefined): string | undefined {
-  if (written === undefined) return undefined
-  const [schema, table] = partsOf(written)
-  return schema === undefined || table === undefined ? undefined : qualified(schema, table)
+  const table = tableOf(written)
+  return table === undefined ? undefined : qualified(table.schema, table.name)
+}
+
+function tableOf(written: string | undefined): TableName | undefined {
+  const [schema, table] = written === undefined ? [] : partsOf(written)
+  return schema === undefined || table === undefined ? undefined : { schema, name: table }
 }
 
 function partsOf(written: string): string[] {

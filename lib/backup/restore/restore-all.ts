@@ -2,13 +2,14 @@ import { qualified, type Session } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { holdsCronJobs, replayCronJobs } from '../cron-jobs.ts'
 import { takeLeftOut } from '../left-out.ts'
-import { type Loading, nameOf, orSay, type RestoredTable } from '../load-tables.ts'
+import { type Loading, orSay, type RestoredTable } from '../load-tables.ts'
 import type { Manifest, ManifestObject } from '../manifest.ts'
 import { type Opening, readObjectText } from '../object-stream.ts'
 import { platformSkipped, runScript, type ScriptRules, type Skipped } from '../run-script.ts'
 import { restoreSettings } from '../settings.ts'
 import { splitStatements } from '../sql/split-statements.ts'
 import { isPlatformSchema } from '../supabase.ts'
+import { nameOf } from '../table-name.ts'
 import { EarlyOpening, type HeldGrant, heldGrants, type Obstacle } from './early-opening.ts'
 import { type Journal, stepOf } from './journal.ts'
 import { type OrderInput, orderTables, type RestoreGroup, unmatched } from './order.ts'
@@ -120,11 +121,14 @@ export async function restoreAll(input: RestoreAll): Promise<RestoredAll> {
     // What reads the rows, or hears of what is made, comes when nobody is in them who has been erased.
     const filled = post.statements.findIndex(({ type }) => type === 'MATERIALIZED VIEW DATA' || type === 'EVENT TRIGGER')
     const until = filled < 0 ? post.statements.length : filled
-    await finishStatements(run, 0, until)
+    await finishStatements(run, [...post.statements.keys()].slice(0, until))
     if (opens) await early.openRest(main)
     await input.beforeOpening?.()
     await early?.grantRest(main)
-    await finishStatements(run, until, post.statements.length)
+    // pg_dump has event triggers before them: one that forbids DDL would forbid to fill a view, too.
+    const filling = (at: number) => post.statements[at]?.type === 'MATERIALIZED VIEW DATA'
+    const last = [...post.statements.keys()].slice(until)
+    await finishStatements(run, [...last.filter(filling), ...last.filter((at) => !filling(at))])
     await runOnce(input, 'settings', () => restoreSettings(main, opening, manifest))
     for (const table of manifest.tables) if (holdsCronJobs(table)) await makeCronJobs(run, table)
     await analyzeViews(main)
@@ -198,9 +202,9 @@ function closable({ loading, rules }: RestoreAll, target: TargetTables): string[
   return target.tables.filter(({ key }) => !shared.has(key) && !isForeign(target, key, rules)).map(({ key }) => key)
 }
 
-/** What is left of post-data from one position up to another, in its order. */
-async function finishStatements({ post, journal, loading, rules }: Run, from: number, to: number): Promise<void> {
-  for (let at = from; at < to; at++) {
+/** What is left of post-data at those positions, in that order. */
+async function finishStatements({ post, journal, loading, rules }: Run, positions: readonly number[]): Promise<void> {
+  for (const at of positions) {
     const statement = post.statements[at]
     if (statement !== undefined) await journal.run(loading.main, stepOf('post-data', at, statement), statement, rules)
   }

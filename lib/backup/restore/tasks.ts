@@ -2,8 +2,9 @@ import { qualified, type Session } from '../../platform/db.ts'
 import { CaretakerError, sqlState } from '../../platform/errors.ts'
 import { holdsCronJobs } from '../cron-jobs.ts'
 import { loadLargeObjects } from '../load-large-objects.ts'
-import { loadRows, nameOf, orSay, proveBeginning, proveRows } from '../load-tables.ts'
+import { loadRows, orSay, proveBeginning, proveRows } from '../load-tables.ts'
 import type { ManifestTable } from '../manifest.ts'
+import { nameOf } from '../table-name.ts'
 import { parentsFirst } from '../target.ts'
 import type { EarlyOpening } from './early-opening.ts'
 import { throughGate } from './gates.ts'
@@ -304,7 +305,7 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
   }
 
   async function analyze(session: Session, table: TargetTable): Promise<void> {
-    const step = `statistics:${table.schema}.${table.name}`
+    const step = `statistics:${nameOf(table)}`
     if (run.journal.isDone(step)) return
     await session.execute(`analyze ${table.key}`)
     analyzed.add(table.key)
