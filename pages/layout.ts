@@ -7,6 +7,14 @@ export interface NavItem {
   text: string
 }
 
+/** What the action just taken has done. It is also in the title: screen readers read that of a new page, and a live region only when it changes. */
+export interface Flash {
+  tone: Tone
+  text: string
+  /** The same with links, for the page itself. */
+  linked?: Content
+}
+
 export interface Page {
   /** Of this page; the browser's title adds the app's name. */
   title: string
@@ -20,8 +28,7 @@ export interface Page {
   current?: string
   /** At the top right: who is signed in, and how to leave. */
   user?: Content
-  /** What the action just taken has done. It is also in the title: screen readers read that of a new page, and a live region only when it changes. */
-  flash?: { tone: Tone; text: string } | undefined
+  flash?: Flash | undefined
   /** Further elements of the head, such as the link to a feed. */
   head?: Content
   /** Whether search engines may list the page. Default: no. */
@@ -55,7 +62,7 @@ export function document(page: Page): Html {
     )}</ul></nav>`
   }</div></header>
 <main id="main" class="in" tabindex="-1">
-<div role="status" aria-live="polite">${flash !== undefined && html`<p class="flash ${flash.tone}">${flash.text}</p>`}</div>
+<div role="status" aria-live="polite">${flash !== undefined && html`<p class="flash ${flash.tone}">${flash.linked ?? flash.text}</p>`}</div>
 ${main}
 </main>
 ${footer !== undefined && html`<footer><div class="in">${footer}</div></footer>`}
@@ -68,14 +75,17 @@ ${footer !== undefined && html`<footer><div class="in">${footer}</div></footer>`
 const contentSecurityPolicy = `default-src 'none'; style-src ${styleHash}; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'`
 
 /** The document as an answer. `cache-control` is `no-store` unless `headers` say otherwise. */
-export function htmlResponse(page: Html, init: { status?: number; headers?: Record<string, string> } = {}): Response {
-  return new Response(page.markup, {
-    status: init.status ?? 200,
-    headers: {
-      'content-type': 'text/html; charset=utf-8',
-      'content-security-policy': contentSecurityPolicy,
-      'cache-control': 'no-store',
-      ...init.headers,
-    },
+export function htmlResponse(
+  page: Html,
+  init: { status?: number; headers?: Record<string, string> | readonly (readonly [name: string, value: string])[] } = {},
+): Response {
+  const headers = new Headers({
+    'content-type': 'text/html; charset=utf-8',
+    'content-security-policy': contentSecurityPolicy,
+    'cache-control': 'no-store',
   })
+  const given = Array.isArray(init.headers) ? init.headers : Object.entries(init.headers ?? {})
+  // More than one cookie may be set.
+  for (const [name, value] of given) name === 'set-cookie' ? headers.append(name, value) : headers.set(name, value)
+  return new Response(page.markup, { status: init.status ?? 200, headers })
 }

@@ -66,3 +66,31 @@ export function tile(given: { title: string; big: Content; note?: Content; href?
 export function counted(count: number, one: string, many = `${one}s`): string {
   return `${count} ${count === 1 ? one : many}`
 }
+
+/** The longest JSON that a page holds, characters. */
+const longestJson = 50_000
+
+/** A value as it is kept, for who reads it closely. */
+export function json(value: unknown): Html {
+  const text = JSON.stringify(value, null, 2)
+  const cut = text.length > longestJson
+  return html`<pre tabindex="0">${cut ? text.slice(0, longestJson) : text}</pre>${cut && html`<p class="soft">The first ${longestJson.toLocaleString('en')} characters of ${text.length.toLocaleString('en')}.</p>`}`
+}
+
+/** Says where a list shows less than there is. `all` is absent where nobody counted: there are more then. */
+export function newestOf(what: string, shown: number, all?: number): string {
+  if (all !== undefined && shown >= all) return what
+  return `${what}: the newest ${shown.toLocaleString('en')}${all === undefined ? '' : ` of ${all.toLocaleString('en')}`}`
+}
+
+/** Who did something, without a name: a role and the beginning of an id. */
+export function actorText(actor: unknown): string {
+  const { type, role, id, job, rule, source } = (actor ?? {}) as Partial<Record<'type' | 'role' | 'id' | 'job' | 'rule' | 'source', string>>
+  if (type === 'operator') return `${role} ${id?.slice(0, 8) ?? ''}`
+  if (type === 'system') return job === undefined ? 'Caretaker' : `Caretaker (${job})`
+  if (type === 'alert') return `alert ${rule ?? ''}`
+  if (type === 'cli') return 'the command line'
+  if (type === 'subject') return 'the person'
+  if (type === 'provider') return `provider ${source ?? ''}`
+  return type ?? 'unknown'
+}

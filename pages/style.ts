@@ -70,6 +70,7 @@ div.row{align-items:start}
 label{display:block;font-size:.875rem;font-weight:600}
 .field{margin:0 0 .75rem;max-width:32rem;flex:1 1 12rem}
 .row .field{margin:0}
+.error{display:block;color:var(--bad);font-weight:600;font-size:.875rem;margin:.15rem 0}
 .hint{display:block;color:var(--soft);font-weight:400;font-size:.8125rem;margin:.15rem 0 0}
 fieldset{border:1px solid var(--line);border-radius:.5rem;padding:.5rem 1rem .75rem;margin:1rem 0}
 legend{font-size:.875rem;font-weight:600;padding:0 .35rem}
@@ -82,11 +83,14 @@ ol.checks form{display:inline-block;margin-left:.5rem}
 ol.checks button{padding:.05rem .6rem;font-size:.8125rem}
 input,select,textarea,button,.button{font:inherit;color:inherit}
 input:not([type=checkbox],[type=radio]),select,textarea{width:100%;padding:.4rem .6rem;background:var(--card);border:1px solid var(--none);border-radius:.4rem}
+input[aria-invalid],textarea[aria-invalid],select[aria-invalid]{border:2px solid var(--bad)}
 button,.button{display:inline-block;padding:.35rem .9rem;border-radius:.4rem;border:1px solid var(--accent);background:var(--accent);color:var(--on);font-weight:600;cursor:pointer;text-decoration:none;white-space:nowrap}
 button.quiet,.button.quiet{background:none;color:var(--accent)}
 .button[aria-current]{background:var(--nonebg);color:var(--text);border-color:var(--none)}
 td button,td .button{padding:.15rem .6rem;font-size:.875rem}
+button.danger{background:var(--bad);border-color:var(--bad)}
 button.link{border:0;background:none;color:var(--accent);padding:0;font-weight:400;text-decoration:underline}
+.typed{white-space:pre-wrap}
 .flash{border:1px solid;border-radius:.5rem;padding:.6rem 1rem;margin:0 0 1rem}
 details>summary{cursor:pointer;color:var(--accent);font-size:.875rem}
 ol.line{list-style:none;margin:.5rem 0;padding:0 0 0 1rem;border-left:2px solid var(--line)}
@@ -106,6 +110,8 @@ ol.line li{margin:0 0 .8rem}
 .key svg{display:inline-block;width:1.8rem;height:.6rem;margin-right:.4rem;vertical-align:middle}
 .days{display:block;width:100%;height:2rem}
 .days path{fill:none;stroke-width:10;stroke-dasharray:.72 .28}
+.days .d-up{stroke-width:6.5;transform:translateY(1.75px)}
+.days .d-partial{stroke-width:8.5;transform:translateY(.75px)}
 .d-up{stroke:var(--ok)}
 .d-partial{stroke:var(--warn)}
 .d-down{stroke:var(--bad)}
@@ -137,7 +143,18 @@ dl.facts{grid-template-columns:1fr;gap:0}
 dl.facts dd{margin:0 0 .5rem}
 }
 @media(prefers-reduced-motion:no-preference){a,button{transition:background-color .12s}}
-@media print{nav,form,.skip,.who{display:none}}
+@media(forced-colors:active){
+.badge{border:1px solid}
+.badge i{forced-color-adjust:none}
+nav.main a[aria-current]{border-bottom:2px solid}
+}
+@media print{
+nav,form,.acts,.unprinted,.skip,.who,details,footer a{display:none}
+html{font-size:11pt;background:none}
+.in{max-width:none;padding-inline:0}
+h2,h3,caption{break-after:avoid}
+tr,figure,article,blockquote,ol.line li{break-inside:avoid}
+}
 `
 
 /** The stylesheet without what only the reader of this file needs. */

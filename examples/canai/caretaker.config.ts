@@ -28,7 +28,7 @@ export default defineConfig({
   },
   // What founders see under /status.
   status: {
-    names: { storage: 'File storage', 'object-store': 'Backups', make: 'Automations' },
+    names: { storage: 'File storage', make: 'Automations' },
     groups: { 'Plans and voices': ['openai', 'hume'], Accounts: ['memberstack', 'stripe'] },
     plots: ['homepage', 'database'],
   },

@@ -35,6 +35,7 @@ export {
   setSeverity,
   severityMatrix,
   showIncident,
+  showIncidentPart,
   updateIncident,
 } from './incidents/index.ts'
 export { alertsJob, notifyJob, planAlerts, planNotify } from './jobs.ts'

@@ -51,7 +51,7 @@ export async function refuseGuessing(ctx: Context, error: unknown, clientAddress
 }
 
 /** One caller holds 2^64 IPv6 addresses at least, and may use a new one for every request: its network counts. */
-function network(address: string): string {
+export function network(address: string): string {
   if (!isIPv6(address) || address.includes('.')) return address
   const [head = '', tail] = (address.split('%')[0] as string).split('::')
   const groups = head === '' ? [] : head.split(':')

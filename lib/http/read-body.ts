@@ -1,5 +1,6 @@
 import type * as z from 'zod/mini'
 import { CaretakerError } from '../platform/errors.ts'
+import type { FormFields } from './route.ts'
 
 /** Reads at most `limitBytes`; a body that is longer is refused before it is in memory. */
 export async function readBytes(request: Request, limitBytes: number): Promise<Uint8Array> {
@@ -36,8 +37,8 @@ export async function readJson(request: Request, schema: z.ZodMiniType, limitByt
   return checked(schema, value, 'body')
 }
 
-/** The fields of an HTML form: a text each, or a list where a name comes more than once. */
-export async function readForm(request: Request, limitBytes: number): Promise<Record<string, string | string[]>> {
+/** The fields of an HTML form. */
+export async function readForm(request: Request, limitBytes: number): Promise<FormFields> {
   const type = request.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase() ?? ''
   if (type !== 'application/x-www-form-urlencoded')
     throw new CaretakerError('unsupported_media_type', `The body is "${printable(type)}"; expected application/x-www-form-urlencoded.`)

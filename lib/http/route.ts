@@ -1,5 +1,5 @@
 import type * as z from 'zod/mini'
-import type { Role } from '../platform/actor.ts'
+import type { Actor, Role } from '../platform/actor.ts'
 import type { Context } from '../platform/context.ts'
 import type { Session } from './session.ts'
 
@@ -24,10 +24,28 @@ export interface RequestInput<Query = Record<string, string>, Body = unknown> {
   body: Body
   request: Request
   requestId: string
+  /** What stands in each form of one showing of a page; undefined where a form has none. */
+  once: string | undefined
+  /** The address of the caller or, where it is one of 2^64 that the caller holds, its network. */
+  network: string
   /** Who is signed in, where the route takes a session. */
   session: Session | undefined
   /** Work after the answer, as far as the host allows: never anything that must not be lost. */
   afterwards(work: Promise<unknown>): void
+}
+
+/** The fields of a form as they came: a text each, or a list where a name comes more than once. */
+export type FormFields = Readonly<Record<string, string | readonly string[]>>
+
+/** What is known of a request that failed, as far as it came. */
+export interface Failed {
+  request: Request
+  requestId: string
+  params: Record<string, string>
+  /** Who is signed in and may do this; undefined where nobody is, or it was not found out. */
+  caller: { actor: Actor; session: Session } | undefined
+  /** What the form held; null where it was none of this site's, or cannot be read. */
+  fields(): Promise<FormFields | null>
 }
 
 export interface Route {
@@ -45,15 +63,15 @@ export interface Route {
   bodyLimitBytes?: number
   handle(ctx: Context, input: RequestInput<never, never>): Promise<Response>
   /** What a page answers with in place of a problem document; it is no part of the described API. */
-  problem?(ctx: Context, error: unknown, input: { request: Request; requestId: string }): Promise<Response>
+  problem?(ctx: Context, error: unknown, failed: Failed): Promise<Response>
 }
 
-/** The fields of an HTML form. Only a page of this site may send it and, where somebody is signed in, only one of their session. */
+/** The fields of an HTML form. Only a page of this site may send it and, where somebody is signed in, only one of their session. Its hidden `csrf` and `once` are none of them. */
 export interface FormBody<S extends z.ZodMiniType = z.ZodMiniType> {
   form: S
 }
 
-/** A form with these fields; its hidden one against forgery is checked before and taken away. */
+/** A form with these fields. */
 export function form<S extends z.ZodMiniType>(schema: S): FormBody<S> {
   return { form: schema }
 }

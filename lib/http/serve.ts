@@ -3,13 +3,13 @@ import type { Actor } from '../platform/actor.ts'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { describeError } from '../platform/log.ts'
-import { authenticate } from './authenticate.ts'
-import { enforceLimit, refuseGuessing } from './limit.ts'
+import { authenticate, type Caller } from './authenticate.ts'
+import { enforceLimit, network, refuseGuessing } from './limit.ts'
 import { problemResponse } from './problem.ts'
 import { assertStorable, checked, readBytes, readForm, readJson } from './read-body.ts'
-import { matchPath, type RequestInput, type Route } from './route.ts'
+import { type FormFields, matchPath, type RequestInput, type Route } from './route.ts'
 import { secured } from './security-headers.ts'
-import { assertCsrfToken, assertOwnPage, type Session } from './session.ts'
+import { assertCsrfToken, assertOwnPage } from './session.ts'
 
 /** What a host tells of an invocation, beside the request. */
 export interface Invocation {
@@ -79,7 +79,7 @@ export function serveRoutes(routes: readonly Route[], open: OpenContext, observe
           { method: request.method, code: error.code, cause: error.cause === undefined ? undefined : describeError(error.cause) },
           'request refused',
         )
-      const response = await problemOf(found?.route, ctx, error, { request, requestId })
+      const response = await problemOf(found, ctx, error, { request, requestId })
       if (error instanceof MethodNotAllowed) response.headers.set('allow', error.allowed.join(', '))
       answered(response)
       return secured(response, requestId)
@@ -89,13 +89,32 @@ export function serveRoutes(routes: readonly Route[], open: OpenContext, observe
 
 /** A page tells of a failure in words of its own; where it cannot, and everywhere else, it is a problem document. */
 async function problemOf(
-  route: Route | undefined,
+  found: Found | undefined,
   ctx: Context | undefined,
   error: unknown,
   input: { request: Request; requestId: string },
 ): Promise<Response> {
-  if (route?.problem === undefined || ctx === undefined) return problemResponse(error, input.requestId)
-  return route.problem(ctx, error, input).catch(() => problemResponse(error, input.requestId))
+  const answered = () => problemResponse(error, input.requestId)
+  if (found?.route.problem === undefined || ctx === undefined) return answered()
+  const { actor, session } = found.caller ?? {}
+  const failed = {
+    ...input,
+    params: found.params,
+    caller: actor === undefined || session === undefined ? undefined : { actor, session },
+    fields: () => heldFields(found, input.request),
+  }
+  return found.route.problem(ctx, error, failed).catch(answered)
+}
+
+/** A request may fail before its form was read. */
+async function heldFields(found: Found, request: Request): Promise<FormFields | null> {
+  if (found.fields !== undefined || found.ownPage !== true) return found.fields ?? null
+  return readForm(request, found.route.bodyLimitBytes ?? defaultBodyLimit).then(filledIn, () => null)
+}
+
+/** What a person has filled in, without what stands in every form. */
+function filledIn({ csrf: _token, once: _once, ...fields }: FormFields): FormFields {
+  return fields
 }
 
 class MethodNotAllowed extends CaretakerError {
@@ -106,26 +125,25 @@ class MethodNotAllowed extends CaretakerError {
   }
 }
 
-async function answer(
-  { route, params }: Found,
-  ctx: Context,
-  request: Request,
-  requestId: string,
-  invocation: Invocation,
-): Promise<Response> {
+async function answer(found: Found, ctx: Context, request: Request, requestId: string, invocation: Invocation): Promise<Response> {
+  const { route, params } = found
   const isForm = typeof route.body === 'object' && 'form' in route.body
   if (isForm) assertOwnPage(request, ctx.env.PUBLIC_URL)
-  const { actor, session } = await authenticate(ctx, route.auth, request).catch((error: unknown) =>
+  found.ownPage = isForm
+  found.caller = await authenticate(ctx, route.auth, request).catch((error: unknown) =>
     // Nobody guesses a cookie of 256 bits; who has none is only shown where to sign in.
     isSession(route) ? Promise.reject(error) : refuseGuessing(ctx, error, invocation.clientAddress),
   )
+  const { actor, session } = found.caller
   const rateHeaders = await enforceLimit(ctx, route, actor, invocation.clientAddress)
   const query = Object.fromEntries(new URL(request.url).searchParams)
   assertStorable(query, 'query')
   const input: RequestInput<unknown, unknown> = {
     params,
     query: route.query === undefined ? query : checked(route.query, query, 'query'),
-    body: await readBody(route, request, session),
+    body: await readBody(found, request),
+    once: found.once,
+    network: network(invocation.clientAddress),
     session,
     request,
     requestId,
@@ -137,22 +155,31 @@ async function answer(
   return response
 }
 
-async function readBody({ body, bodyLimitBytes: limit = defaultBodyLimit }: Route, request: Request, session: Session | undefined) {
+async function readBody(found: Found, request: Request) {
+  const { body, bodyLimitBytes: limit = defaultBodyLimit } = found.route
   if (body === undefined) return undefined
   if (body === 'bytes') return readBytes(request, limit)
   if (!('form' in body)) return readJson(request, body, limit)
-  const { csrf, ...fields } = await readForm(request, limit)
-  if (session !== undefined) assertCsrfToken(session, csrf)
-  return checked(body.form, fields, 'body')
+  const sent = await readForm(request, limit)
+  found.fields = filledIn(sent)
+  if (typeof sent.once === 'string' && sent.once !== '') found.once = sent.once
+  if (found.caller?.session !== undefined) assertCsrfToken(found.caller.session, sent.csrf)
+  return checked(body.form, found.fields, 'body')
 }
 
 function isSession({ auth }: Route): boolean {
   return typeof auth === 'object' && 'session' in auth
 }
 
+/** The route of a request, and what has become known of the request since. */
 interface Found {
   route: Route
   params: Record<string, string>
+  caller?: Caller
+  /** It is a form that a page of this very site sent. */
+  ownPage?: boolean
+  fields?: FormFields
+  once?: string
 }
 
 function find(routes: readonly Route[], method: string, path: string): Found {

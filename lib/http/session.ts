@@ -4,6 +4,7 @@ import { appendAudit } from '../platform/audit.ts'
 import type { Context } from '../platform/context.ts'
 import type { Transaction } from '../platform/db.ts'
 import { CaretakerError } from '../platform/errors.ts'
+import { cookie, readCookie } from './cookies.ts'
 import { knownRole, prepared, sameSecret } from './credentials.ts'
 
 /** Who is signed in with a browser, as far as its pages need to know. */
@@ -27,7 +28,6 @@ const keptDays = 7
 /**
  * Signs in: makes the session and returns the value of `Set-Cookie`. Audited. The session that this browser had before ends: nobody
  * could sign out of it any more.
- * The cookie is `SameSite=Strict` and, but for this machine's own addresses, `Secure` and bound to its host.
  */
 export async function openSession(ctx: Context, request: Request, owner: SessionOwner, role: Role): Promise<string> {
   const token = randomBytes(32).toString('base64url')
@@ -140,28 +140,34 @@ function foreignForm(): CaretakerError {
   return new CaretakerError('forbidden', 'This form was not sent by a page of this session. Open the page again and repeat what you did.')
 }
 
-/** What an action has done, told by the page after it: read once. */
+/** What an action has done, told by the page after it: read once. `none`: neither done nor wrong, such as what somebody else had done. */
 export interface Flash {
-  tone: 'ok' | 'bad'
+  tone: 'ok' | 'bad' | 'none'
   text: string
 }
 
-export function flashCookie(request: Request, flash: Flash): string {
-  return cookie(request, 'flash', Buffer.from(JSON.stringify({ ...flash, text: flash.text.slice(0, 600) })).toString('base64url'), 60)
+/** The `Set-Cookie` with a message for the page `to`: another one, in another tab, does not take it. */
+export function flashCookie(request: Request, flash: Flash, to: string): string {
+  const said = { tone: flash.tone, text: flash.text.slice(0, 600), at: pathOf(to) }
+  return cookie(request, 'flash', Buffer.from(JSON.stringify(said)).toString('base64url'), 60)
 }
 
-/** The message, and the `Set-Cookie` that forgets it; null where there is none. */
+/** The message for the page that is asked for, and the `Set-Cookie` that forgets it; null where there is none. */
 export function takeFlash(request: Request): { flash: Flash; forget: string } | null {
   const value = readCookie(request, 'flash')
   if (value === null) return null
   try {
-    const { tone, text } = JSON.parse(Buffer.from(value, 'base64url').toString()) as Partial<Flash>
-    if ((tone === 'ok' || tone === 'bad') && typeof text === 'string')
+    const { tone, text, at } = JSON.parse(Buffer.from(value, 'base64url').toString()) as Partial<Flash & { at: string }>
+    if ((tone === 'ok' || tone === 'bad' || tone === 'none') && typeof text === 'string' && at === pathOf(request.url))
       return { flash: { tone, text }, forget: cookie(request, 'flash', '', 0) }
   } catch {
     // Somebody wrote a cookie of their own: it says nothing.
   }
   return null
+}
+
+function pathOf(address: string): string {
+  return new URL(address, 'http://here.invalid').pathname
 }
 
 function csrfToken(token: string): string {
@@ -170,32 +176,4 @@ function csrfToken(token: string): string {
 
 function tokenHash(token: string): Buffer {
   return createHash('sha256').update('caretaker:session:v1\0').update(token).digest()
-}
-
-type CookieName = 'session' | 'flash'
-
-/** Over plain http there is only this machine's own address; a `__Host-` cookie cannot be set by any other host, nor over http. */
-function cookieName(request: Request, name: CookieName): string {
-  return isPlainLoopback(request) ? `caretaker-${name}` : `__Host-caretaker-${name}`
-}
-
-function isPlainLoopback(request: Request): boolean {
-  const { protocol, hostname } = new URL(request.url)
-  return protocol === 'http:' && ['localhost', '127.0.0.1', '[::1]'].includes(hostname)
-}
-
-function cookie(request: Request, name: CookieName, value: string, seconds: number): string {
-  const secure = isPlainLoopback(request) ? '' : '; Secure'
-  return `${cookieName(request, name)}=${value}; Path=/; Max-Age=${seconds}; HttpOnly; SameSite=Strict${secure}`
-}
-
-function readCookie(request: Request, name: CookieName): string | null {
-  const wanted = cookieName(request, name)
-  for (const pair of (request.headers.get('cookie') ?? '').split(';')) {
-    const at = pair.indexOf('=')
-    if (pair.slice(0, at).trim() !== wanted) continue
-    const value = pair.slice(at + 1).trim()
-    return /^[\w-]{1,4096}$/.test(value) ? value : null
-  }
-  return null
 }

@@ -2,11 +2,17 @@ import { createHash } from 'node:crypto'
 import type { Context } from '../platform/context.ts'
 import { requireEnv } from '../platform/env.ts'
 import { CaretakerError } from '../platform/errors.ts'
-import { operatorByKey } from './credentials.ts'
+import { operatorByKey, prepared } from './credentials.ts'
+import { knownBrowser, rememberBrowser } from './known-browser.ts'
 import { openSession, userRole } from './session.ts'
 
-/** Of one account, whoever asks: Supabase's own limit counts addresses, and all of ours are one. */
-const attempts = { limit: 10, windowSeconds: 900 } as const
+const windowSeconds = 900
+/**
+ * Attempts at an account in a quarter of an hour: Supabase's own limit counts addresses, and all of ours are one. A browser that has
+ * signed in to it before has its own. All others share what the account has, and one network gets a part of that: a stranger neither
+ * guesses a password nor uses up everybody's attempts.
+ */
+const attempts = { browser: 10, network: 10, account: 30 } as const
 const answerLimitMs = 10_000
 
 /**
@@ -20,25 +26,19 @@ export async function signInWithKey(ctx: Context, request: Request, key: string)
 
 /**
  * Signs a browser in as a Supabase user whose `app_metadata.caretaker_role` is a role. Where the account has a second
- * factor its code is asked for. Supabase's own session ends at once: only the answer was needed. Returns the `Set-Cookie`.
+ * factor its code is asked for. Supabase's own session ends at once: only the answer was needed. `network` is where the request comes
+ * from. Returns each `Set-Cookie`, the session's first.
  * @throws {CaretakerError} `unauthorized` for a wrong password or code; `forbidden` for an account without a role; `rate_limited`;
  *   `not_configured` without Supabase; `upstream_failed` when it does not answer
  */
 export async function signInWithPassword(
   ctx: Context,
   request: Request,
-  account: { email: string; password: string; code?: string | undefined },
-): Promise<string> {
+  account: { email: string; password: string; code?: string | undefined; network: string },
+): Promise<[session: string, browser: string]> {
   const email = account.email.trim().toLowerCase()
-  const { allowed, resetSeconds } = await ctx.limiter.hit(
-    `sign-in|${createHash('sha256').update(email).digest('base64url')}`,
-    attempts.limit,
-    attempts.windowSeconds,
-  )
-  if (!allowed)
-    throw new CaretakerError('rate_limited', 'Too many attempts for this account. Please wait before trying again.', {
-      retryAfterSeconds: Math.max(1, resetSeconds),
-    })
+  const browser = await prepared(knownBrowser(ctx, request, email))
+  await countAttempt(ctx, { email, browser, network: account.network })
   const opened = await supabaseAuth<{ access_token: string; user: { id: string; factors?: Factor[] | null } }>(
     ctx,
     'token?grant_type=password',
@@ -53,12 +53,31 @@ export async function signInWithPassword(
         'forbidden',
         'This account is not an operator: its app_metadata holds no caretaker_role. An admin can set it.',
       )
-    return await openSession(ctx, request, { userId: opened.user.id }, role)
+    return [await openSession(ctx, request, { userId: opened.user.id }, role), await rememberBrowser(ctx, request, email, browser)]
   } finally {
     await supabaseAuth(ctx, 'logout?scope=local', {}, bearer).catch((error: unknown) =>
       ctx.log.warn({ err: error }, "Supabase's own session of a sign-in was not ended"),
     )
   }
+}
+
+/** @throws {CaretakerError} `rate_limited` */
+async function countAttempt(ctx: Context, of: { email: string; browser: string | null; network: string }): Promise<void> {
+  const digest = (text: string) => createHash('sha256').update(text).digest('base64url')
+  const account = digest(of.email)
+  const hit = async (key: string, limit: number) => {
+    const { allowed, resetSeconds } = await ctx.limiter.hit(key, limit, windowSeconds)
+    if (!allowed)
+      throw new CaretakerError(
+        'rate_limited',
+        'Too many attempts for this account. Please wait before trying again, use a browser in which it has signed in before, or sign in with an operator key.',
+        { retryAfterSeconds: Math.max(1, resetSeconds) },
+      )
+  }
+  if (of.browser !== null) return hit(`sign-in|${account}|browser:${digest(of.browser)}`, attempts.browser)
+  // In this order: what a network may not try is not counted against the account.
+  await hit(`sign-in|${account}|network:${of.network}`, attempts.network)
+  await hit(`sign-in|${account}`, attempts.account)
 }
 
 interface Factor {

@@ -135,13 +135,14 @@ export async function lastDone(ctx: Context, jobs: readonly string[]): Promise<M
   return new Map(rows.map(({ job, at }) => [job, at]))
 }
 
-/** The newest runs first. */
-export async function listRuns(ctx: Context, filter: { job?: string; state?: RunState; limit: number }): Promise<Run[]> {
+/** The newest runs first; with `before`, the id of a run, those that come after it in that order. */
+export async function listRuns(ctx: Context, filter: { job?: string; state?: RunState; before?: string; limit: number }): Promise<Run[]> {
   return ledger(() =>
     ctx.db.query<Run>(
       `select ${runColumns} from caretaker.runs where ($1::text is null or job = $1) and ($2::text is null or state = $2)
-       order by queued_at desc, slot desc limit $3::int`,
-      [filter.job ?? null, filter.state ?? null, filter.limit],
+         and ($4::uuid is null or (queued_at, slot, id) < (select b.queued_at, b.slot, b.id from caretaker.runs b where b.id = $4::uuid))
+       order by queued_at desc, slot desc, id desc limit $3::int`,
+      [filter.job ?? null, filter.state ?? null, filter.limit, filter.before ?? null],
     ),
   )
 }

@@ -1,4 +1,5 @@
 import { htmlResponse } from '../../pages/layout.ts'
+import { nextOfEach } from '../../pages/maintenance.ts'
 import { atomFeed } from '../../pages/status/feed.ts'
 import { type PublicStatus, publicStatus } from '../../pages/status/model.ts'
 import { statusJson } from '../../pages/status/status-json.ts'
@@ -6,7 +7,7 @@ import { componentPage, statusPage, statusProblem } from '../../pages/status/sta
 import { statuspageDocuments } from '../../pages/status/statuspage-json.ts'
 import { publicIncidents } from '../alerts/index.ts'
 import { canonicalName } from '../config/index.ts'
-import { listMaintenance, liveHistory, type MaintenanceWindow, statusHistory } from '../health/index.ts'
+import { listMaintenance, liveHistory, statusHistory } from '../health/index.ts'
 import { json, type Route, route } from '../http/index.ts'
 import type { Context } from '../platform/context.ts'
 import type { Database } from '../platform/db.ts'
@@ -129,15 +130,6 @@ async function readNow(ctx: Context): Promise<PublicStatus> {
     const history = await liveHistory(ctx)
     return publicStatus({ ...given, history, incidents: [], maintenance: [], complete: false })
   }
-}
-
-/** Of maintenance that recurs: what is open or comes next, not every night of the week. */
-function nextOfEach(windows: readonly MaintenanceWindow[]): MaintenanceWindow[] {
-  const seen = new Set<string>()
-  return windows.filter(({ id, recurring }) => {
-    const name = recurring ? id.slice(0, id.lastIndexOf('@')) : id
-    return !seen.has(name) && seen.add(name)
-  })
 }
 
 function inTime<T>(work: Promise<T>): Promise<T> {

@@ -60,3 +60,12 @@ export async function webhookFigures(ctx: Context): Promise<WebhookFigures> {
   )
   return { sources, subscribers }
 }
+
+/** How many events and messages are dead. Two indexes of nothing else answer it, however much there is. */
+export async function countDeadLetters(ctx: Pick<Context, 'db'>): Promise<{ events: number; messages: number }> {
+  const [row] = await ctx.db.query<{ events: number; messages: number }>(
+    `select (select count(*)::int from caretaker.inbox where state = 'dead') as events,
+       (select count(*)::int from caretaker.deliveries where state = 'dead') as messages`,
+  )
+  return row ?? { events: 0, messages: 0 }
+}

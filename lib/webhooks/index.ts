@@ -1,4 +1,4 @@
-export { type SourceFigures, type SubscriberFigures, type WebhookFigures, webhookFigures } from './figures.ts'
+export { countDeadLetters, type SourceFigures, type SubscriberFigures, type WebhookFigures, webhookFigures } from './figures.ts'
 export { floodGuard, reportFlood } from './flood.ts'
 export { forgetPersonInEvents } from './forget-person.ts'
 export { inboxStates, listInbox, showInbox } from './inbox-entries.ts'

@@ -1,12 +1,14 @@
 import type { Alert, Notification, RuleInfo, Silence } from '../../lib/alerts/index.ts'
 import { type Html, html } from '../html.ts'
-import { badge, type Tone, table } from '../parts.ts'
+import { actorText, badge, newestOf, type Tone, table } from '../parts.ts'
 import { relative } from '../time.ts'
-import { actorText } from './runs.ts'
-import { builders, field, may, postButton, postForm, type View } from './shell.ts'
+import { actionColumn, builders, may, postButton, postForm, type View } from './shell.ts'
 
 const tones: Record<Alert['state'], Tone> = { firing: 'bad', pending: 'warn', ok: 'ok' }
 const sent: Record<Notification['state'], Tone> = { waiting: 'none', delivered: 'ok', dead: 'bad', superseded: 'none' }
+
+/** More conditions at once are one trouble: the ones that fire stand in front. */
+const alertRows = 100
 
 /** How long a silence may be asked for, in hours. */
 export const silenceHours = [1, 2, 8, 24, 72, 168] as const
@@ -23,15 +25,14 @@ export interface AlertsShown {
 
 export function alertsPage(view: View, { alerts, silences, notifications, channels, rules, matcher }: AlertsShown): Html {
   const { timezone, now } = view
-  const maySilence = may(view, builders)
   return html`<h1>Alerts</h1>
 <p class="soft">An alert is a condition; people are told of its incident. ${
     channels.length === 0 && 'No channel is configured: nobody is told of anything.'
   }</p>
 ${table({
-  caption: 'What holds now, and what was over in the last 24 hours',
+  caption: leftOut('What holds now, and what was over in the last 24 hours', alerts.length),
   empty: 'No condition holds.',
-  rows: alerts,
+  rows: alerts.slice(0, alertRows),
   columns: [
     {
       name: 'Alert',
@@ -53,60 +54,52 @@ ${table({
       cell: ({ since, state, resolvedAt }) =>
         html`${relative(since, now, timezone)}${state === 'ok' && html`, over ${relative(resolvedAt, now, timezone)}`}`,
     },
-    ...(maySilence
-      ? [
-          {
-            name: 'Action',
-            cell: ({ rule, state }: Alert) =>
-              state !== 'ok' &&
-              html`<a href="/ops/alerts?matcher=${encodeURIComponent(`rule=${rule}`)}#silence">Silence<span class="vh"> ${rule}</span></a>`,
-          },
-        ]
-      : []),
+    ...actionColumn<Alert>(
+      view,
+      builders,
+      ({ rule, state }) =>
+        state !== 'ok' &&
+        html`<a href="/ops/alerts?matcher=${encodeURIComponent(`rule=${rule}`)}#silence">Silence<span class="vh"> ${rule}</span></a>`,
+    ),
   ],
 })}
 <h2>Silences</h2>
 ${table({
-  caption: 'Silences that hold',
+  caption: leftOut('Silences that hold, the one that ends first in front', silences.length),
   empty: 'Nothing is silenced.',
-  rows: silences,
+  rows: silences.slice(0, alertRows),
   columns: [
     { name: 'What', cell: (one) => html`<code>${one.matcher}</code>` },
     { name: 'Why', cell: ({ reason }) => reason },
     { name: 'Who', cell: ({ createdBy }) => actorText(createdBy) },
     { name: 'Ends', cell: ({ endsAt }) => relative(endsAt, now, timezone) },
-    ...(maySilence
-      ? [
-          {
-            name: 'Action',
-            cell: ({ id, matcher: what }: Silence & { matcher: string }) =>
-              postButton(view, { action: `/ops/silences/${id}/end`, text: 'End', about: `the silence of ${what}`, look: 'quiet' }),
-          },
-        ]
-      : []),
+    ...actionColumn<Silence & { matcher: string }>(view, builders, ({ id, matcher: what }) =>
+      postButton(view, { action: `/ops/silences/${id}/end`, text: 'End', about: `the silence of ${what}`, look: 'quiet' }),
+    ),
   ],
 })}
 ${
-  maySilence &&
+  may(view, builders) &&
   postForm(
     view,
     '/ops/silences',
-    html`<h3 id="silence">Silence</h3>${field({
-      id: 'matcher',
-      label: 'What',
-      value: matcher,
-      required: true,
-      maxLength: 500,
-      hint: 'A rule or component such as stripe, or component=stripe,severity=P3. * stands for any characters.',
-    })}${field({ id: 'hours', label: 'For', options: silenceHours.map((hours) => [String(hours), hours < 48 ? `${hours} h` : `${hours / 24} days`] as const), value: '2' })}${field(
-      {
-        id: 'reason',
-        label: 'Why',
+    (form) =>
+      html`<h3 id="silence">Silence</h3>${form.field({
+        id: 'matcher',
+        label: 'What',
+        value: matcher,
         required: true,
         maxLength: 500,
-        hint: 'For whoever wonders why it is quiet.',
-      },
-    )}<button>Silence</button>`,
+        hint: 'A rule or component such as stripe, or component=stripe,severity=P3. * stands for any characters.',
+      })}${form.field({ id: 'hours', label: 'For', options: silenceHours.map((hours) => [String(hours), hours < 48 ? `${hours} h` : `${hours / 24} days`] as const), value: '2' })}${form.field(
+        {
+          id: 'reason',
+          label: 'Why',
+          required: true,
+          maxLength: 500,
+          hint: 'For whoever wonders why it is quiet.',
+        },
+      )}<button>Silence</button>`,
     'card',
   )
 }
@@ -127,20 +120,14 @@ ${table({
       cell: (name) =>
         relative(notifications.find(({ channel, state }) => channel === name && state === 'delivered')?.deliveredAt, now, timezone),
     },
-    ...(maySilence
-      ? [
-          {
-            name: 'Action',
-            cell: (name: string) =>
-              postButton(view, {
-                action: `/ops/channels/${encodeURIComponent(name)}/test`,
-                text: 'Send a test',
-                about: `on ${name}`,
-                look: 'quiet',
-              }),
-          },
-        ]
-      : []),
+    ...actionColumn<string>(view, builders, (name) =>
+      postButton(view, {
+        action: `/ops/channels/${encodeURIComponent(name)}/test`,
+        text: 'Send a test',
+        about: `on ${name}`,
+        look: 'quiet',
+      }),
+    ),
   ],
 })}
 <h2>What people were told</h2>
@@ -160,9 +147,16 @@ ${notificationsTable(view, notifications)}
   })}</details>`
 }
 
+function leftOut(what: string, all: number): string {
+  return all > alertRows ? `${what}: the first ${alertRows} of ${all.toLocaleString('en')}` : what
+}
+
+/** How many of them a page shows. */
+export const notificationRows = 50
+
 export function notificationsTable({ now, timezone }: View, notifications: readonly Notification[]): Html {
   return table({
-    caption: 'Newest first',
+    caption: notifications.length < notificationRows ? 'Newest first' : newestOf('Newest first', notificationRows),
     empty: 'Nobody was told of anything.',
     rows: notifications,
     columns: [

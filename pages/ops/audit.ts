@@ -1,10 +1,10 @@
 import type { OperatorKey } from '../../lib/http/index.ts'
 import type { AuditRow } from '../../lib/platform/audit.ts'
 import { type Html, html } from '../html.ts'
-import { table } from '../parts.ts'
+import { actorText, counted, table } from '../parts.ts'
 import { time } from '../time.ts'
-import { actorText } from './runs.ts'
-import { field, postButton, type View } from './shell.ts'
+import { field } from './form.ts'
+import { askButton, type View } from './shell.ts'
 
 /** Who did what, newest first; the page before ends above `older`. */
 export function auditPage(view: View, given: { rows: readonly AuditRow[]; action: string; older: number | null }): Html {
@@ -34,11 +34,11 @@ export function keysPage(view: View, keys: readonly OperatorKey[]): Html {
   return html`<h1>Keys</h1>
 <p class="soft">Operator keys open the API and this dashboard. Only their hashes are kept; revoking one ends its sessions at once.</p>
 ${table({
-  caption: `${keys.length} keys`,
+  caption: counted(keys.length, 'key'),
   empty: 'There are no keys.',
   rows: keys,
   columns: [
-    { name: 'Name', cell: ({ name }) => name },
+    { name: 'Name', cell: ({ name }) => html`<bdi>${name}</bdi>` },
     { name: 'Role', cell: ({ role }) => role },
     { name: 'Made', cell: ({ createdAt }) => time(createdAt, timezone) },
     { name: 'Last used', cell: ({ lastUsedAt }) => time(lastUsedAt, timezone) },
@@ -49,7 +49,7 @@ ${table({
       cell: ({ id, name, revokedAt }) =>
         revokedAt !== null
           ? html`revoked ${time(revokedAt, timezone)}`
-          : postButton(view, { action: `/ops/keys/${id}/revoke`, text: 'Revoke', about: name, look: 'quiet' }),
+          : askButton({ href: `/ops/keys/${id}/revoke`, text: 'Revoke…', about: name }),
     },
   ],
 })}

@@ -3,7 +3,7 @@ import type { Run } from '../../lib/jobs/index.ts'
 import { type Html, html } from '../html.ts'
 import { facts, table } from '../parts.ts'
 import { relative, spanText, time } from '../time.ts'
-import { outcome, runBadge } from './runs.ts'
+import { outcome, runBadge, took } from './runs.ts'
 import { builders, may, postButton, type View } from './shell.ts'
 
 /** What it would cost if the database died now: recovery point and recovery time, in a sentence. */
@@ -35,8 +35,8 @@ export function backupsPage(view: View, { loss, signers, backups, drills, increm
       ['backup-verify', 'Drill now'],
     ] as const
   ).filter(([job]) => jobs.includes(job))
-  const runs = (caption: string, empty: string, rows: readonly Run[]) =>
-    table({
+  const runs = (job: string, caption: string, empty: string, rows: readonly Run[]) =>
+    html`${table({
       caption,
       empty,
       rows,
@@ -46,11 +46,11 @@ export function backupsPage(view: View, { loss, signers, backups, drills, increm
         {
           name: 'Took',
           numeric: true,
-          cell: ({ started_at: from, finished_at: to }) => (from === null || to === null ? '' : spanText(to.getTime() - from.getTime())),
+          cell: took,
         },
         { name: 'Outcome', cell: outcome },
       ],
-    })
+    })}${rows.length > 0 && html`<p><a href="/ops/runs?job=${job}">More of them</a></p>`}`
   return html`<h1>Backups</h1>
 <div class="card"><p>${lossSentence(loss)}</p>
 ${facts([
@@ -61,11 +61,11 @@ ${facts([
 ])}
 ${may(view, builders) && buttons.length > 0 && html`<div class="acts">${buttons.map(([job, text]) => postButton(view, { action: `/ops/jobs/${job}/run`, text, look: 'quiet', fields: { back: 'backups' } }))}</div>`}</div>
 <h2>Backups</h2>
-${runs('The newest backups, by their runs', 'The job has made none yet. What the command line made is in the store alone.', backups)}
+${runs('backup', 'The newest backups, by their runs', 'The job has made none yet. What the command line made is in the store alone.', backups)}
 <h2>Drills</h2>
 <p class="soft">A drill restores a backup into a scratch database, compares all of it, and measures how long it takes.</p>
-${runs('The newest drills', 'The job has made none yet.', drills)}
-${jobs.includes('backup-increment') && html`<h2>Increments</h2>${runs('The newest increments', 'The job has taken none yet.', increments)}`}
+${runs('backup-verify', 'The newest drills', 'The job has made none yet.', drills)}
+${jobs.includes('backup-increment') && html`<h2>Increments</h2>${runs('backup-increment', 'The newest increments', 'The job has taken none yet.', increments)}`}
 <h2>Signers</h2>
 ${table({
   caption: 'Keys that have signed backups of this database',

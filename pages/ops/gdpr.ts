@@ -1,10 +1,12 @@
 import type { GdprRequest } from '../../lib/gdpr/index.ts'
 import { type Html, html } from '../html.ts'
-import { badge, counted, facts, type Tone, table } from '../parts.ts'
+import { badge, counted, facts, json, type Tone, table } from '../parts.ts'
 import { time } from '../time.ts'
-import { field, keepers, may, postButton, postForm, type View } from './shell.ts'
+import { askButton, keepers, may, postForm, type View } from './shell.ts'
 
 const dayMs = 86_400_000
+/** Of the open requests. */
+const openRows = 100
 const kinds: Record<GdprRequest['kind'], string> = { export: 'Export', erase: 'Erasure', rectify: 'Correction' }
 
 /** Days until the deadline, rounded down; negative once it has passed. */
@@ -45,7 +47,7 @@ export function gdprPage(view: View, requests: readonly GdprRequest[]): Html {
     })
   return html`<h1>Privacy requests</h1>
 <p class="soft">Exports, erasures and corrections that people asked for. Nobody is named: a request knows its person by a keyed hash alone.</p>
-<h2>Open</h2>${show('The one that is due first stands first', 'No request is open.', open)}
+<h2>Open</h2>${show(`The one that is due first stands first${open.length > openRows ? `: ${openRows} of ${open.length}` : ''}`, 'No request is open.', open.slice(0, openRows))}
 <h2>Ended</h2>${show(`The newest ${ended.length}`, 'No request has ended yet.', ended)}`
 }
 
@@ -70,18 +72,16 @@ ${
   open &&
   may(view, keepers) &&
   html`<h2>Decide</h2>
-${request.review === 'needed' && postButton(view, { action: `/ops/gdpr/${request.id}/approve`, text: 'Approve' })}
-<div class="grid">
-<section class="card"><h3>Extend by two months</h3>${postForm(
+<p class="acts">${request.review === 'needed' && askButton({ href: `/ops/gdpr/${request.id}/approve`, text: 'Approve…' })}${askButton({ href: `/ops/gdpr/${request.id}/refuse`, text: 'Refuse…' })}</p>
+${
+  request.extendedAt === null &&
+  html`<section class="card"><h3>Extend by two months</h3>${postForm(
     view,
     `/ops/gdpr/${request.id}/extend`,
-    html`${field({ id: 'extend-reason', name: 'reason', label: 'Reason that the person is told', required: true, maxLength: 500, rows: 2 })}<button class="quiet">Extend</button>`,
-  )}</section>
-<section class="card"><h3>Refuse</h3>${postForm(
-    view,
-    `/ops/gdpr/${request.id}/refuse`,
-    html`${field({ id: 'refuse-reason', name: 'reason', label: 'Reason that the person is told', required: true, maxLength: 500, rows: 2 })}<button class="quiet">Refuse</button>`,
-  )}</section></div>`
+    (form) =>
+      html`${form.field({ id: 'reason', label: 'Reason that the person is told', hint: 'They must be told within the first month. It can be done once.', required: true, maxLength: 500, rows: 2 })}<button class="quiet">Extend</button>`,
+  )}</section>`
+}`
 }
-${request.receipt !== null && html`<h2>Receipt</h2><pre tabindex="0">${JSON.stringify(request.receipt, null, 2)}</pre>`}`
+${request.receipt !== null && html`<h2>Receipt</h2>${json(request.receipt)}`}`
 }

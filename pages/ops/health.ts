@@ -1,8 +1,8 @@
-import type { CheckResult, HealthChange, HealthObservation, HistoryStatus, MaintenanceWindow } from '../../lib/health/index.ts'
+import type { CheckResult, HealthChange, HealthObservation, HistoryStatus } from '../../lib/health/index.ts'
 import { type Html, html } from '../html.ts'
-import { badge, type Tone, table } from '../parts.ts'
+import { badge, newestOf, type Tone, table } from '../parts.ts'
 import { relative, spanText, time } from '../time.ts'
-import { builders, field, may, postButton, postForm, type View } from './shell.ts'
+import { builders, may, postButton, type View } from './shell.ts'
 
 const tones: Record<HistoryStatus, Tone> = { up: 'ok', down: 'bad', maintenance: 'warn', unknown: 'none' }
 
@@ -11,6 +11,9 @@ export function statusOf({ status, cause }: { status: HistoryStatus; cause?: str
   if (cause === 'not_configured') return badge('none', 'not configured')
   return html`${badge(tones[status], status)}${typeof cause === 'string' && html` <code>${cause}</code>`}`
 }
+
+/** Of the changes of 48 hours. */
+const changeRows = 200
 
 /** What needs somebody first, what nobody set up last. */
 function rank({ status, cause }: HealthObservation): number {
@@ -38,9 +41,9 @@ ${table({
 })}
 <h2>Changes in the last 48 hours</h2>
 ${table({
-  caption: 'Newest first',
+  caption: newestOf('Newest first', changeRows, shown.changes.length),
   empty: 'Nothing has changed.',
-  rows: shown.changes,
+  rows: shown.changes.slice(0, changeRows),
   columns: [
     { name: 'Check', cell: ({ check }) => check },
     { name: 'Became', cell: statusOf },
@@ -73,54 +76,4 @@ ${table({
   ],
 })}
 <p><a href="/ops/health">Back to health</a></p>`
-}
-
-/** Maintenance windows: those of the policy, those announced by hand, and the form that announces one. */
-export function maintenancePage(view: View, shown: { windows: readonly MaintenanceWindow[]; checks: readonly string[] }): Html {
-  const { timezone, now } = view
-  const state = ({ startsAt, endsAt }: MaintenanceWindow): Html =>
-    startsAt > now ? badge('none', 'planned') : endsAt > now ? badge('warn', 'open') : badge('ok', 'over')
-  const zone = timezone === 'UTC' ? 'UTC' : timezone
-  return html`<h1>Maintenance</h1>
-<p class="soft">What fails in a window is no outage, and pages nobody. Windows are on the public status page.</p>
-${table({
-  caption: 'Windows from a week ago to three months ahead',
-  empty: 'No maintenance is planned.',
-  rows: shown.windows,
-  columns: [
-    { name: 'Window', cell: ({ title, body }) => html`${title}${body !== null && html`<br><span class="soft">${body}</span>`}` },
-    { name: 'State', cell: state },
-    { name: 'Begins', cell: ({ startsAt }) => time(startsAt, timezone) },
-    { name: 'Ends', cell: ({ endsAt }) => time(endsAt, timezone) },
-    { name: 'Of', cell: ({ components }) => (components === 'all' ? 'everything' : components.join(', ')) },
-    {
-      name: 'Action',
-      cell: ({ id, title, recurring, startsAt, endsAt }) =>
-        recurring
-          ? html`<span class="soft">of the policy</span>`
-          : endsAt > now &&
-            may(view, builders) &&
-            postButton(view, {
-              action: `/ops/maintenance/${id}/end`,
-              text: startsAt > now ? 'Call off' : 'End now',
-              about: title,
-              look: 'quiet',
-            }),
-    },
-  ],
-})}
-${
-  may(view, builders) &&
-  html`<h2>Announce maintenance</h2>${postForm(
-    view,
-    '/ops/maintenance',
-    html`${field({ id: 'title', label: 'Title', hint: 'Shown to everybody.', required: true, maxLength: 200 })}
-${field({ id: 'body', label: 'What users should know', rows: 2, maxLength: 5_000 })}
-<div class="row">${field({ id: 'startsAt', label: `Begins (${zone})`, type: 'datetime-local', hint: 'Empty: now.' })}${field({ id: 'endsAt', label: `Ends (${zone})`, type: 'datetime-local', required: true })}</div>
-<fieldset><legend>Checks that may fail meanwhile</legend><p class="hint">None ticked: every one.</p><div class="ticks">${shown.checks.map(
-      (check) => html`<label><input type="checkbox" name="components" value="${check}"> ${check}</label>`,
-    )}</div></fieldset><p><button>Announce</button></p>`,
-    'card',
-  )}`
-}`
 }

@@ -1,37 +1,41 @@
 import type { Incident, IncidentDetail, IncidentEvent, Notification, Severity } from '../../lib/alerts/index.ts'
 import { type Content, type Html, html, safeHref } from '../html.ts'
-import { badge, facts, type Tone, table } from '../parts.ts'
+import { actorText, badge, facts, newestOf, type Tone, table } from '../parts.ts'
 import { relative, time } from '../time.ts'
 import { notificationsTable } from './alerts.ts'
-import { actorText } from './runs.ts'
-import { builders, field, helpers, may, postButton, postForm, type View } from './shell.ts'
+import type { Form } from './form.ts'
+import { actionColumn, builders, helpers, may, postButton, postForm, type View } from './shell.ts'
 
-export function stateBadge({ state, acknowledgedAt }: Pick<Incident, 'state' | 'acknowledgedAt'>): Html {
+export function stateBadge({ state, acknowledgedAt, partOf }: Pick<Incident, 'state' | 'acknowledgedAt' | 'partOf'>): Html {
+  if (partOf !== null) return html`${badge('none', 'part of')} <a href="/ops/incidents/${partOf}">#${partOf}</a>`
   const tone: Tone = state === 'resolved' ? 'ok' : acknowledgedAt === null ? 'bad' : 'warn'
   return html`${badge(tone, state)}${state !== 'resolved' && html` <span class="soft">${acknowledgedAt === null ? 'not acknowledged' : 'acknowledged'}</span>`}`
 }
+
+/** Of the incidents that are open. */
+export const openIncidentRows = 200
+/** Of an incident's alerts, and of its timeline at a time. */
+const alertRows = 100
+export const eventRows = 100
 
 export function incidentsTable(view: View, given: { caption: string; empty: string; rows: readonly Incident[] }): Html {
   const { now, timezone } = view
   return table({
     ...given,
     columns: [
-      { name: 'Incident', cell: ({ number, title, id }) => html`<a href="/ops/incidents/${id}">#${number} ${title}</a>` },
+      { name: 'Incident', cell: ({ number, title, id }) => html`<a href="/ops/incidents/${id}">#${number} <bdi>${title}</bdi></a>` },
       { name: 'State', cell: stateBadge },
       { name: 'Severity', cell: ({ severity }) => severity },
       { name: 'Component', cell: ({ component }) => component },
       { name: 'Opened', cell: ({ openedAt }) => relative(openedAt, now, timezone) },
-      ...(may(view, helpers)
-        ? [
-            {
-              name: 'Action',
-              cell: ({ id, number, state, acknowledgedAt }: Incident) =>
-                state !== 'resolved' &&
-                acknowledgedAt === null &&
-                postButton(view, { action: `/ops/incidents/${id}/acknowledge`, text: 'Acknowledge', about: `incident ${number}` }),
-            },
-          ]
-        : []),
+      ...actionColumn<Incident>(
+        view,
+        helpers,
+        ({ id, number, state, acknowledgedAt }) =>
+          state !== 'resolved' &&
+          acknowledgedAt === null &&
+          postButton(view, { action: `/ops/incidents/${id}/acknowledge`, text: 'Acknowledge', about: `incident ${number}` }),
+      ),
     ],
   })
 }
@@ -42,7 +46,7 @@ export function incidentsPage(
 ): Html {
   return html`<h1>Incidents</h1>
 <h2>Open</h2>
-${incidentsTable(view, { caption: 'Newest first', empty: 'Nothing is wrong that anybody knows of.', rows: shown.open })}
+${incidentsTable(view, { caption: shown.open.length < openIncidentRows ? 'Newest first' : newestOf('Newest first', openIncidentRows), empty: 'Nothing is wrong that anybody knows of.', rows: shown.open })}
 <h2>Resolved</h2>
 ${incidentsTable({ ...view, session: { ...view.session, role: 'viewer' } }, { caption: 'Newest first', empty: 'There was no incident yet.', rows: shown.resolved })}
 ${shown.older !== null && html`<p><a href="/ops/incidents?before=${shown.older}">Older</a></p>`}
@@ -51,10 +55,10 @@ ${
   html`<h2>Open an incident</h2>${postForm(
     view,
     '/ops/incidents',
-    html`${field({ id: 'title', label: 'What is wrong', hint: 'For operators.', required: true, maxLength: 200 })}
-${severityField(shown.severities, shown.severities[0]?.name ?? '')}
-${field({ id: 'component', label: 'Component', hint: 'The name of a check; its alerts then join this incident. May be empty.', maxLength: 100 })}
-${field({ id: 'message', label: 'First update for the status page', hint: 'Shown to everybody where the severity is public. May be empty.', rows: 2, maxLength: 5_000 })}
+    (form) => html`${form.field({ id: 'title', label: 'What is wrong', hint: 'For operators.', required: true, maxLength: 200 })}
+${severityField(form, shown.severities, shown.severities[0]?.name ?? '')}
+${form.field({ id: 'component', label: 'Component', hint: 'The name of a check; its alerts then join this incident. May be empty.', maxLength: 100 })}
+${form.field({ id: 'message', label: 'First update for the status page', hint: 'Shown to everybody where the severity is public. May be empty.', rows: 2, maxLength: 5_000 })}
 <button>Open</button>`,
     'card',
   )}
@@ -73,6 +77,8 @@ ${table({
 }
 
 export interface IncidentShown extends IncidentDetail {
+  /** The event that the part of the timeline before this one ends above. */
+  older: string | null
   severities: readonly Severity[]
   notifications: readonly Notification[]
   /** An event in words. */
@@ -80,13 +86,13 @@ export interface IncidentShown extends IncidentDetail {
 }
 
 export function incidentPage(view: View, shown: IncidentShown): Html {
-  const { incident, alerts, timeline, notifications, describe } = shown
+  const { incident, alerts, timeline, older, notifications, describe } = shown
   const { timezone, now } = view
   const { id, number } = incident
   const open = incident.state !== 'resolved'
   const mayHelp = may(view, helpers)
   const at = (verb: string) => `/ops/incidents/${id}/${verb}`
-  return html`<h1>#${number} ${incident.title}</h1>
+  return html`<h1>#${number} <bdi>${incident.title}</bdi></h1>
 <p>${stateBadge(incident)}</p>
 ${open && mayHelp && incident.acknowledgedAt === null && html`<div class="acts">${postButton(view, { action: at('acknowledge'), text: 'Acknowledge' })}</div>`}
 ${facts([
@@ -115,16 +121,26 @@ ${facts([
         ['Told again', relative(incident.nextReminderAt, now, timezone)],
       ] as const)
     : []),
-  ...(open ? [] : ([['Resolved', html`${time(incident.resolvedAt, timezone)} by ${actorText(incident.resolvedBy)}`]] as const)),
+  ...(open || incident.partOf !== null
+    ? []
+    : ([['Resolved', html`${time(incident.resolvedAt, timezone)} by ${actorText(incident.resolvedBy)}`]] as const)),
+  ...(incident.partOf === null
+    ? []
+    : ([
+        [
+          'Part of',
+          html`<a href="/ops/incidents/${incident.partOf}">incident #${incident.partOf}</a> since ${time(incident.resolvedAt, timezone)}: it speaks for both`,
+        ],
+      ] as const)),
   ['Root cause', incident.rootCause ?? 'not written down yet'],
   ['Status page', incident.public ? `shown as “${incident.publicTitle ?? 'Service disruption'}”` : 'not shown'],
 ])}
 <p><a href="${at('postmortem.md')}">Post-mortem as Markdown</a></p>
 <h2>Alerts</h2>
 ${table({
-  caption: 'Conditions of this incident',
+  caption: `Conditions of this incident${alerts.length > alertRows ? `: the first ${alertRows} of ${alerts.length.toLocaleString('en')}` : ''}`,
   empty: 'No alert: it was opened by hand.',
-  rows: alerts,
+  rows: alerts.slice(0, alertRows),
   columns: [
     { name: 'Alert', cell: ({ rule, summary }) => html`${rule}<br><span class="soft">${summary}</span>` },
     {
@@ -154,9 +170,10 @@ ${
   )}</ol>`
 }
 <h2>Timeline</h2>
+${older !== null && html`<p class="soft">${timeline.length} events. <a href="/ops/incidents/${id}?before=${older}">Older</a></p>`}
 <ol class="line">${timeline.map(
     (event) =>
-      html`<li>${time(event.at, timezone)} ${event.public && incident.public && badge('none', 'public')}<br>${describe(event)}${event.body !== null && html`<blockquote>${event.body}</blockquote>`}</li>`,
+      html`<li>${time(event.at, timezone)} ${event.public && incident.public && badge('none', 'public')}<br>${describe(event)}${event.body !== null && html`<blockquote dir="auto">${event.body}</blockquote>`}</li>`,
   )}</ol>
 ${mayHelp && forms(view, shown)}
 <h2>Who was told</h2>
@@ -167,50 +184,54 @@ ${notificationsTable(view, notifications)}`
 function forms(view: View, { incident, severities }: IncidentShown): Html {
   const open = incident.state !== 'resolved'
   const decides = open && may(view, builders)
-  const one = (title: string, verb: string, fields: Content) =>
+  const one = (title: string, verb: string, fields: (form: Form) => Content) =>
     html`<section class="card"><h2>${title}</h2>${postForm(view, `/ops/incidents/${incident.id}/${verb}`, fields)}</section>`
-  const update = html`${field({
-    id: 'state',
-    label: 'State',
-    value: incident.state,
-    options: ['investigating', 'identified', 'monitoring'].map((state) => [state, state] as const),
-  })}${field({
-    id: 'message',
-    label: 'What to tell',
-    hint: incident.public ? 'Shown on the status page.' : 'Told to everybody who knows of it.',
-    rows: 3,
-    maxLength: 5_000,
-  })}${field({
-    id: 'public',
-    label: 'Status page',
-    value: incident.public ? 'yes' : 'no',
-    options: [
-      ['yes', 'shown'],
-      ['no', 'not shown'],
-    ],
-  })}${field({ id: 'publicTitle', label: 'Its name there', value: incident.publicTitle ?? '', placeholder: 'Service disruption', maxLength: 200 })}<button>Update</button>`
-  const severity = html`${severityField(severities, incident.severity)}${field({ id: 'reason', label: 'Why', maxLength: 500 })}<button>Change</button>`
-  const cause = field({
-    id: 'rootCause',
-    label: 'Root cause',
-    hint: 'For operators and the post-mortem.',
-    value: incident.rootCause ?? '',
-    required: !open,
-    rows: 2,
-    maxLength: 5_000,
-  })
-  const message = field({ id: 'resolve-message', name: 'message', label: 'Last update', rows: 2, maxLength: 5_000 })
-  return html`<div class="grid wide">${open && one('Update', 'update', update)}${one(
+  const update = (form: Form) =>
+    html`${form.field({
+      id: 'state',
+      label: 'State',
+      value: incident.state,
+      options: ['investigating', 'identified', 'monitoring'].map((state) => [state, state] as const),
+    })}${form.field({
+      id: 'message',
+      label: 'What to tell',
+      hint: incident.public ? 'Shown on the status page.' : 'Told to everybody who knows of it.',
+      rows: 3,
+      maxLength: 5_000,
+    })}${form.field({
+      id: 'public',
+      label: 'Status page',
+      value: incident.public ? 'yes' : 'no',
+      options: [
+        ['yes', 'shown'],
+        ['no', 'not shown'],
+      ],
+    })}${form.field({ id: 'publicTitle', label: 'Its name there', value: incident.publicTitle ?? '', placeholder: 'Service disruption', maxLength: 200 })}<button>Update</button>`
+  const severity = (form: Form) =>
+    html`${severityField(form, severities, incident.severity)}${form.field({ id: 'reason', label: 'Why', maxLength: 500 })}<button>Change</button>`
+  const cause = (form: Form) =>
+    form.field({
+      id: 'rootCause',
+      label: 'Root cause',
+      hint: 'For operators and the post-mortem.',
+      value: incident.rootCause ?? '',
+      required: !open,
+      rows: 2,
+      maxLength: 5_000,
+    })
+  const resolve = (form: Form) =>
+    html`${form.field({ id: 'resolve-message', name: 'message', label: 'Last update', rows: 2, maxLength: 5_000 })}${cause(form)}<button>Resolve</button>`
+  return html`<div class="grid wide unprinted">${open && one('Update', 'update', update)}${one(
     'Note',
     'note',
-    html`${field({ id: 'note', label: 'For operators', required: true, rows: 3, maxLength: 5_000 })}<button>Add</button>`,
-  )}${decides && one('Severity', 'severity', severity)}${decides && one('Resolve', 'resolve', html`${message}${cause}<button>Resolve</button>`)}${
-    !open && one('Root cause', 'root-cause', html`${cause}<button>Keep</button>`)
+    (form) => html`${form.field({ id: 'note', label: 'For operators', required: true, rows: 3, maxLength: 5_000 })}<button>Add</button>`,
+  )}${decides && one('Severity', 'severity', severity)}${decides && one('Resolve', 'resolve', resolve)}${
+    !open && one('Root cause', 'root-cause', (form) => html`${cause(form)}<button>Keep</button>`)
   }</div>`
 }
 
-function severityField(severities: readonly Severity[], value: string): Html {
-  return field({
+function severityField(form: Form, severities: readonly Severity[], value: string): Html {
+  return form.field({
     id: 'severity',
     label: 'Severity',
     value,

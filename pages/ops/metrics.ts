@@ -17,8 +17,12 @@ export interface MetricsShown {
   from: Date
   to: Date
   series: Record<'p50' | 'p95' | 'p99' | 'errors' | 'rate', readonly MeasuredAt[]>
+  /** The busiest first. */
   routes: readonly RoutePerformance[]
 }
+
+/** Of the table. */
+const routeRows = 50
 
 export function secondsText(seconds: number): string {
   return seconds < 1 ? `${Number((seconds * 1_000).toPrecision(3))} ms` : `${Number(seconds.toPrecision(3))} s`
@@ -67,9 +71,9 @@ export function metricsPage({ timezone }: View, { range, from, to, series, route
   })}</div></div>
 <h2>By route</h2>
 ${table({
-  caption: `${ranges[range].text}, the busiest first`,
+  caption: `${ranges[range].text}, the busiest first${routes.length > routeRows ? `: ${routeRows} of ${routes.length}` : ''}`,
   empty: 'No request was measured in this time.',
-  rows: routes,
+  rows: routes.slice(0, routeRows),
   columns: [
     { name: 'Route', cell: ({ method, route, service }) => html`<code>${method} ${route}</code> <span class="soft">${service}</span>` },
     { name: 'Requests', numeric: true, cell: ({ requests }) => requests.toLocaleString('en') },

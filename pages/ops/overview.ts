@@ -1,9 +1,8 @@
 import type { Incident } from '../../lib/alerts/index.ts'
 import type { Loss } from '../../lib/backup/index.ts'
-import type { GdprRequest } from '../../lib/gdpr/index.ts'
 import type { HealthObservation, MaintenanceWindow } from '../../lib/health/index.ts'
 import { type Html, html } from '../html.ts'
-import { badge, banner, counted, type Tone, table, tile } from '../parts.ts'
+import { badge, banner, counted, newestOf, type Tone, table, tile } from '../parts.ts'
 import { relative, spanText } from '../time.ts'
 import { lossSentence } from './backups.ts'
 import { daysLeft } from './gdpr.ts'
@@ -18,7 +17,7 @@ export interface OverviewShown {
   incidents: readonly Incident[]
   jobs: readonly JobRow[]
   loss: Loss | null
-  requests: readonly GdprRequest[]
+  requests: { open: number; firstDueAt: Date | null }
   deadEvents: number
   deadDeliveries: number
   maintenance: readonly MaintenanceWindow[]
@@ -29,6 +28,9 @@ export interface OverviewShown {
   p95: number | null
 }
 
+/** Of the open incidents. */
+const incidentRows = 10
+
 /** Everything at a glance; each tile leads to its page. */
 export function overviewPage(view: View, shown: OverviewShown): Html {
   const { now, timezone } = view
@@ -38,9 +40,7 @@ export function overviewPage(view: View, shown: OverviewShown): Html {
   const unseen = health.filter(({ status, cause }) => status === 'unknown' && cause !== 'not_configured').length
   const failed = jobs.filter(({ last }) => last?.state === 'failed')
   const neverRun = jobs.filter(({ last }) => last === undefined).length
-  const open = requests.filter(({ finishedAt }) => finishedAt === null).sort((a, b) => a.dueAt.getTime() - b.dueAt.getTime())
-  const [firstDue] = open
-  const days = firstDue === undefined ? null : daysLeft(firstDue, now)
+  const days = requests.firstDueAt === null ? null : daysLeft({ dueAt: requests.firstDueAt }, now)
   const dead = deadEvents + deadDeliveries
   const current = maintenance.filter(({ startsAt }) => startsAt <= now)
   const { tone, text } = verdict({
@@ -100,7 +100,7 @@ ${tile({
 ${tile({
   title: 'Privacy requests',
   href: '/ops/gdpr',
-  big: open.length,
+  big: requests.open,
   note:
     days === null ? 'none is open' : days < 0 ? `one is ${counted(-days, 'day')} overdue` : `the first is due in ${counted(days, 'day')}`,
 })}
@@ -126,7 +126,7 @@ ${tile({
   note: current[0]?.title ?? maintenance[0]?.title ?? 'none is planned for the next seven days',
 })}
 </div>
-${incidents.length > 0 && html`<h2>Open incidents</h2>${incidentsTable(view, { caption: 'Newest first', empty: '', rows: incidents })}`}
+${incidents.length > 0 && html`<h2>Open incidents</h2>${incidentsTable(view, { caption: newestOf('Newest first', incidentRows, incidents.length), empty: '', rows: incidents.slice(0, incidentRows) })}${incidents.length > incidentRows && html`<p><a href="/ops/incidents">All of them</a></p>`}`}
 ${
   down.length > 0 &&
   html`<h2>Down</h2>${table({

@@ -1,8 +1,9 @@
 import type { JobSchedule, Run, RunState } from '../../lib/jobs/index.ts'
 import { type Html, html } from '../html.ts'
-import { badge, facts, type Tone, table } from '../parts.ts'
+import { actorText, badge, facts, json, type Tone, table } from '../parts.ts'
 import { relative, spanText, time } from '../time.ts'
-import { builders, may, postButton, type View } from './shell.ts'
+import { field } from './form.ts'
+import { actionColumn, builders, postButton, type View } from './shell.ts'
 
 const tones: Record<RunState, Tone> = { queued: 'none', dispatched: 'none', running: 'none', done: 'ok', failed: 'bad', skipped: 'warn' }
 
@@ -21,7 +22,6 @@ export interface JobRow {
 /** Every job with its last and next run, and the button that runs it now. */
 export function jobsPage(view: View, jobs: readonly JobRow[], recent: readonly Run[]): Html {
   const { timezone, now } = view
-  const mayRun = may(view, builders)
   return html`<h1>Jobs</h1>
 <p class="soft">A job runs once a slot, whoever fires it and however often. What is run now runs beside its schedule.</p>
 ${table({
@@ -44,37 +44,31 @@ ${table({
           ? 'when work waits'
           : html`${relative(next, now, timezone)}<br><code>${schedule.cron}</code> <span class="soft">${schedule.timezone}</span>`,
     },
-    ...(mayRun
-      ? [
-          {
-            name: 'Action',
-            cell: ({ name }: JobRow) => postButton(view, { action: `/ops/jobs/${name}/run`, text: 'Run now', about: name, look: 'quiet' }),
-          },
-        ]
-      : []),
+    ...actionColumn<JobRow>(view, builders, ({ name }) =>
+      postButton(view, { action: `/ops/jobs/${name}/run`, text: 'Run now', about: name, look: 'quiet' }),
+    ),
   ],
 })}
 <h2>Newest runs</h2>
 ${runsTable(view, recent)}
-<p><a href="/ops/runs">All runs</a></p>`
+<p><a href="/ops/runs">More runs</a></p>`
 }
 
-export function runsPage(view: View, runs: readonly Run[], filter: { job?: string | undefined; state?: string | undefined }): Html {
-  const { job = '', state = '' } = filter
+const stateOptions = [['', 'any'], ...['queued', 'running', 'done', 'failed', 'skipped'].map((state) => [state, state] as const)] as const
+
+/** A page of runs; the one before ends at the run `older`. */
+export function runsPage(
+  view: View,
+  runs: readonly Run[],
+  filter: { job?: string | undefined; state?: string | undefined; older: string | null },
+): Html {
+  const { job = '', state = '', older } = filter
+  const link = new URLSearchParams({ ...(job === '' ? {} : { job }), ...(state === '' ? {} : { state }), before: older ?? '' })
   return html`<h1>Runs${job !== '' && ` of ${job}`}${state !== '' && ` that are ${state}`}</h1>
 <form method="get" action="/ops/runs" class="row">
-<div class="field"><label for="job">Job</label><input id="job" name="job" value="${filter.job ?? ''}" maxlength="63"></div>
-<div class="field"><label for="state">State</label><select id="state" name="state">${[
-    '',
-    'queued',
-    'running',
-    'done',
-    'failed',
-    'skipped',
-  ].map(
-    (one) => html`<option value="${one}"${one === (filter.state ?? '') && html` selected`}>${one === '' ? 'any' : one}</option>`,
-  )}</select></div><button>Show</button></form>
-${runsTable(view, runs)}`
+${field({ id: 'job', label: 'Job', value: job, maxLength: 63 })}${field({ id: 'state', label: 'State', value: state, options: stateOptions })}<button>Show</button></form>
+${runsTable(view, runs)}
+${older !== null && html`<p><a href="/ops/runs?${link.toString()}">Older</a></p>`}`
 }
 
 function runsTable({ timezone, now }: View, runs: readonly Run[]): Html {
@@ -113,11 +107,12 @@ ${facts([
   ['Too long since', time(run.overran_at, timezone)],
 ])}
 ${run.error !== null && html`<h2>Error</h2><p><code>${run.error.code}</code> ${run.error.detail}</p>`}
-${run.result !== null && html`<h2>Result</h2><pre tabindex="0">${JSON.stringify(run.result, null, 2)}</pre>`}
+${run.result !== null && html`<h2>Result</h2>${json(run.result)}`}
 <p><a href="/ops/runs?job=${run.job}">All runs of ${run.job}</a></p>`
 }
 
-function took({ started_at: started, finished_at: finished }: Run): string {
+/** How long it was at work; nothing while it is. */
+export function took({ started_at: started, finished_at: finished }: Run): string {
   return started === null || finished === null ? '' : spanText(finished.getTime() - started.getTime())
 }
 
@@ -136,16 +131,4 @@ function figure(name: string, value: number): string {
   if (name.endsWith('Ms')) return `${words(name.slice(0, -2))} ${spanText(value)}`
   if (name.endsWith('Bytes')) return `${words(name.slice(0, -5))} ${(value / 1e6).toFixed(1)} MB`
   return `${value.toLocaleString('en')} ${words(name)}`
-}
-
-/** Who did something, without a name: a role and the beginning of an id. */
-export function actorText(actor: unknown): string {
-  const { type, role, id, job, rule, source } = (actor ?? {}) as Partial<Record<'type' | 'role' | 'id' | 'job' | 'rule' | 'source', string>>
-  if (type === 'operator') return `${role} ${id?.slice(0, 8) ?? ''}`
-  if (type === 'system') return job === undefined ? 'Caretaker' : `Caretaker (${job})`
-  if (type === 'alert') return `alert ${rule ?? ''}`
-  if (type === 'cli') return 'the command line'
-  if (type === 'subject') return 'the person'
-  if (type === 'provider') return `provider ${source ?? ''}`
-  return type ?? 'unknown'
 }

@@ -1,8 +1,9 @@
 import type { Session } from '../../lib/http/index.ts'
 import type { Role } from '../../lib/platform/actor.ts'
 import { type Content, type Html, html } from '../html.ts'
-import { document, type NavItem } from '../layout.ts'
-import type { Tone } from '../parts.ts'
+import { document, type Flash, type NavItem } from '../layout.ts'
+import type { Column } from '../parts.ts'
+import { type Form, formOf, leftOver, type Refused } from './form.ts'
 
 /** Who may do what with the dashboard; the same as over the API. */
 export const everyone: readonly Role[] = ['admin', 'developer', 'support', 'viewer']
@@ -33,6 +34,10 @@ export interface View {
   timezone: string
   now: Date
   session: Session
+  /** Of this very showing: it is in each form, so that a form counts once. */
+  once: string
+  /** The form that has brought the page back. */
+  refused?: Refused | undefined
 }
 
 export function may(view: View, roles: readonly Role[]): boolean {
@@ -40,11 +45,8 @@ export function may(view: View, roles: readonly Role[]): boolean {
 }
 
 /** A page of the dashboard for who is signed in. */
-export function opsPage(
-  view: View,
-  page: { title: string; current: string; main: Content; flash?: { tone: Tone; text: string } | undefined },
-): Html {
-  const { session } = view
+export function opsPage(view: View, page: { title: string; current: string; main: Content; flash?: Flash | undefined }): Html {
+  const { session, refused } = view
   return document({
     title: page.title,
     app: `${view.app} operations`,
@@ -53,25 +55,31 @@ export function opsPage(
     current: page.current,
     user: html`<span>${session.name} (${session.role})</span>${postButton(view, { action: '/ops/sign-out', text: 'Sign out', look: 'link' })}`,
     flash: page.flash,
-    main: page.main,
+    main: refused === undefined || refused.shown ? page.main : [leftOver(refused.fields), page.main],
     footer: html`Environment ${view.environment}. Times are ${view.timezone === 'UTC' ? 'UTC' : `of ${view.timezone}; UTC in each one's title`}. <a href="/status">Public status page</a>`,
   })
 }
 
 /** A page for who is not, or for whom it cannot be known. */
-export function bareOpsPage(page: {
-  app: string
-  title: string
-  main: Content
-  head?: Content
-  flash?: { tone: Tone; text: string } | undefined
-}): Html {
+export function bareOpsPage(page: { app: string; title: string; main: Content; head?: Content; flash?: Flash | undefined }): Html {
   return document({ ...page, app: `${page.app} operations`, home: '/ops' })
 }
 
-/** A form of the session's own, whatever is in it. */
-export function postForm(view: View, action: string, content: Content, className = ''): Html {
-  return html`<form method="post" action="${action}"${className !== '' && html` class="${className}"`}>${content}<input type="hidden" name="csrf" value="${view.session.csrfToken}"></form>`
+/** A form of the session's own, whatever is in it. Where it comes back, its fields hold what was typed. */
+export function postForm(view: View, action: string, content: Content | ((form: Form) => Content), className = ''): Html {
+  const inner = typeof content === 'function' ? content(formOf(view.refused?.action === action ? view.refused : undefined)) : content
+  return html`<form method="post" action="${action}"${className !== '' && html` class="${className}"`}>${inner}<input type="hidden" name="csrf" value="${view.session.csrfToken}"><input type="hidden" name="once" value="${view.once}"></form>`
+}
+
+/** A link to the page that asks before something is done. `about` as with a button. */
+export function askButton(given: { href: string; text: string; about?: string }): Html {
+  const { href, text, about } = given
+  return html`<a class="button quiet" href="${href}">${text}${about !== undefined && html`<span class="vh"> ${about}</span>`}</a>`
+}
+
+/** The column with what can be done about a row; none for who may not. */
+export function actionColumn<Row>(view: View, roles: readonly Role[], cell: (row: Row) => Content): Column<Row>[] {
+  return may(view, roles) ? [{ name: 'Action', cell }] : []
 }
 
 /** A button that does something. Where several on a page say the same, `about` tells them apart for a screen reader. */
@@ -87,34 +95,4 @@ export function postButton(
       look !== undefined && html` class="${look}"`
     }>${text}${about !== undefined && html`<span class="vh"> ${about}</span>`}</button>`,
   )
-}
-
-/** A labelled field. `id` is unique on the page. */
-export function field(given: {
-  id: string
-  name?: string
-  label: string
-  hint?: string
-  type?: 'text' | 'email' | 'password' | 'datetime-local' | 'number'
-  value?: string
-  required?: boolean
-  maxLength?: number
-  autocomplete?: string
-  rows?: number
-  placeholder?: string
-  options?: readonly (readonly [value: string, text: string])[]
-}): Html {
-  const { id, label, hint, type = 'text', value = '', rows, options } = given
-  const common = html` id="${id}" name="${given.name ?? id}"${given.required === true && html` required`}${
-    given.maxLength !== undefined && html` maxlength="${given.maxLength}"`
-  }${hint !== undefined && html` aria-describedby="${id}-hint"`}${given.autocomplete !== undefined && html` autocomplete="${given.autocomplete}"`}${
-    given.placeholder !== undefined && html` placeholder="${given.placeholder}"`
-  }`
-  const input =
-    options !== undefined
-      ? html`<select${common}>${options.map(([one, text]) => html`<option value="${one}"${one === value && html` selected`}>${text}</option>`)}</select>`
-      : rows !== undefined
-        ? html`<textarea${common} rows="${rows}">${value}</textarea>`
-        : html`<input type="${type}"${common} value="${value}"${(type === 'password' || type === 'email') && html` spellcheck="false" autocapitalize="none"`}>`
-  return html`<div class="field"><label for="${id}">${label}</label>${input}${hint !== undefined && html`<span class="hint" id="${id}-hint">${hint}</span>`}</div>`
 }

@@ -1,6 +1,15 @@
+import type { FormFields } from '../../lib/http/index.ts'
 import { type Html, html } from '../html.ts'
-import type { Tone } from '../parts.ts'
-import { bareOpsPage, field } from './shell.ts'
+import type { Flash } from '../layout.ts'
+import { field, leftOver } from './form.ts'
+import { bareOpsPage } from './shell.ts'
+
+/** What somebody wrote whose session had ended: it is shown to them again once they are signed in. */
+export interface Kept {
+  /** Where it was sent. */
+  action: string
+  fields: FormFields
+}
 
 /** Where an operator says who they are: with a key, or with their account where the app has Supabase. */
 export function signInPage(given: {
@@ -8,10 +17,18 @@ export function signInPage(given: {
   to: string
   supabase: boolean
   local: boolean
-  flash: { tone: Tone; text: string } | undefined
+  /** What was typed as the address. */
+  email?: string | undefined
+  /** The field in which something is wrong. */
+  wrong?: 'key' | 'email' | 'password' | 'code' | undefined
+  kept?: Kept | undefined
+  flash: Flash | undefined
 }): Html {
-  const { app, to, supabase, local, flash } = given
-  const target = html`<input type="hidden" name="to" value="${to}">`
+  const { app, to, supabase, local, email = '', wrong, kept, flash } = given
+  const target = html`<input type="hidden" name="to" value="${to}">${
+    kept !== undefined && html`<input type="hidden" name="kept" value="${JSON.stringify(kept)}">`
+  }`
+  const mistake = (name: typeof wrong) => (name === wrong ? { error: flash?.text, focused: true } : {})
   return bareOpsPage({
     app,
     title: 'Sign in',
@@ -28,6 +45,7 @@ export function signInPage(given: {
       maxLength: 200,
       autocomplete: 'current-password',
       hint: local ? 'npm start prints one.' : 'Made by `caretaker keys create --role ROLE`.',
+      ...mistake('key'),
     })}<button>Sign in with the key</button></form></section>
 ${
   supabase &&
@@ -39,13 +57,16 @@ ${
     required: true,
     maxLength: 320,
     autocomplete: 'username',
-  })}${field({ id: 'password', label: 'Password', type: 'password', required: true, maxLength: 1_000, autocomplete: 'current-password' })}${field(
+    value: email,
+    ...mistake('email'),
+  })}${field({ id: 'password', label: 'Password', type: 'password', required: true, maxLength: 1_000, autocomplete: 'current-password', ...mistake('password') })}${field(
     {
       id: 'code',
       label: 'Code of your authenticator app',
       hint: 'Only where your account has a second factor.',
       maxLength: 12,
       autocomplete: 'one-time-code',
+      ...mistake('code'),
     },
   )}<button>Sign in with the account</button></form></section>`
 }
@@ -64,7 +85,16 @@ export function comeAgainPage(given: { app: string; to: string }): Html {
 }
 
 /** What went wrong, in words. */
-export function problemPage(given: { app: string; title: string; detail: string; code: string; requestId: string; back: string }): Html {
+export function problemPage(given: {
+  app: string
+  title: string
+  detail: string
+  code: string
+  requestId: string
+  back: string
+  /** What was typed and not sent. */
+  typed: FormFields | null
+}): Html {
   return bareOpsPage({
     app: given.app,
     title: given.title,
@@ -72,6 +102,7 @@ export function problemPage(given: { app: string; title: string; detail: string;
 <p>${given.detail}</p>
 ${given.code === 'database_unavailable' && html`<p>The <a href="/status">status page</a> and <a href="/health">/health</a> do without it: they tell what a look just now finds.</p>`}
 <p class="soft">Code <code>${given.code}</code>, request <code>${given.requestId}</code>.</p>
-<p class="acts"><a class="button" href="${given.back}">Back</a><a class="button quiet" href="/ops">Overview</a></p>`,
+<p class="acts"><a class="button" href="${given.back}">Back</a><a class="button quiet" href="/ops">Overview</a></p>
+${given.typed !== null && leftOver(given.typed)}`,
   })
 }

@@ -68,6 +68,12 @@ describe('a session', () => {
     expect((await browser('viewer')).setCookie).toMatch(/^caretaker-session=[\w-]{43}; Path=\/; Max-Age=28800; HttpOnly; SameSite=Strict$/)
   })
 
+  it('has a cookie of its own for each port of this machine, which a browser does not tell apart', async () => {
+    const { setCookie } = await browser('viewer', testContext(test.db), 'http://localhost:8888/ops/sign-in')
+    expect(setCookie).toMatch(/^caretaker-session-8888=/)
+    expect((await browser('viewer', testContext(test.db), 'https://ops.example:8888/')).setCookie).toMatch(/^__Host-caretaker-session=/)
+  })
+
   it('is kept as a hash, and audited without its secret', async () => {
     const { cookie, ctx } = await browser('viewer')
     const token = cookie.split('=')[1] as string

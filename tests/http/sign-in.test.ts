@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { postgresLimiter } from '../../lib/drivers/limiter/postgres.ts'
 import { json, type Route, route, signInWithPassword } from '../../lib/http/index.ts'
 import type { Context } from '../../lib/platform/context.ts'
 import { readEnv } from '../../lib/platform/env.ts'
@@ -40,22 +41,24 @@ async function account(role: string | null, more: Partial<AuthAccount> = {}): Pr
 /** A sign-in as the account; `given` is what the form says. */
 async function signIn(
   who: AuthAccount,
-  given: { email?: string; password?: string; code?: string } = {},
+  given: { email?: string; password?: string; code?: string; network?: string } = {},
   overrides: Partial<Context> = {},
+  cookie = '',
 ) {
   const ctx = testContext(test.db, { env, ...overrides })
   const double = supabaseAuth(who)
   doubles.use(...double.handlers)
-  const signed = signInWithPassword(ctx, new Request('http://localhost/ops/sign-in'), {
+  const signed = signInWithPassword(ctx, new Request('http://localhost/ops/sign-in', { headers: { cookie } }), {
     email: who.email,
     password: who.password,
+    network: '203.0.113.7',
     ...given,
   })
   return { ctx, double, signed }
 }
 
-const visit = async (ctx: Context, setCookie: string) =>
-  testServer([page], ctx).request('/page', { headers: { cookie: setCookie.split(';')[0] as string } })
+const visit = async (ctx: Context, [session]: readonly string[]) =>
+  testServer([page], ctx).request('/page', { headers: { cookie: session?.split(';')[0] as string } })
 
 describe('an account', () => {
   it("with a role opens a session of its own, and ends Supabase's", async () => {
@@ -100,18 +103,45 @@ describe('an account', () => {
     await expect(signed).rejects.toMatchObject({ code: 'unauthorized', detail: expect.stringContaining('email_not_confirmed') })
   })
 
-  it('is tried ten times in a quarter of an hour, from wherever', async () => {
-    const hits: [string, number, number][] = []
-    const limiter: Context['limiter'] = {
-      hit: async (key, limit, seconds) => {
-        hits.push([key, limit, seconds])
-        return { allowed: false, limit, remaining: 0, resetSeconds: 321 }
-      },
-    }
-    const { double, signed } = await signIn(await account('admin'), {}, { limiter })
-    await expect(signed).rejects.toMatchObject({ code: 'rate_limited', retryAfterSeconds: 321 })
-    expect(double.calls).toEqual([])
-    expect(hits).toEqual([[expect.stringMatching(/^sign-in\|[\w-]{43}$/), 10, 900]])
+  it('that a stranger tries lets in who is on call, from their browser and from elsewhere; nobody guesses on', async () => {
+    const who = await account('admin', { email: `${randomUUID()}@example.com` })
+    const limiter = postgresLimiter(test.db, { now: () => new Date('2026-11-21T03:05:00Z') })
+    const attempt = (network: string, password = who.password, cookie = '') => signIn(who, { network, password }, { limiter }, cookie)
+    const refusal = async (given: ReturnType<typeof attempt>) =>
+      (await given).signed.then(
+        () => 'in',
+        (error: { code: string }) => error.code,
+      )
+    const [, browser] = await (await attempt('192.0.2.1')).signed
+    expect(browser).toMatch(/^caretaker-browser=[\w-]{43}; Path=\/; Max-Age=15552000; HttpOnly; SameSite=Strict$/)
+    const known = browser.split(';')[0] as string
+    // One stranger: after ten attempts no more is even asked of Supabase, the right password included.
+    for (let n = 0; n < 10; n++) expect(await refusal(attempt('198.51.100.1', `guess ${n}`))).toBe('unauthorized')
+    const last = await attempt('198.51.100.1')
+    await expect(last.signed).rejects.toMatchObject({ code: 'rate_limited', retryAfterSeconds: expect.any(Number) })
+    expect(last.double.calls).toEqual([])
+    // It was the stranger's own share.
+    expect(await refusal(attempt('192.0.2.2'))).toBe('in')
+    // Many strangers use up what the account has for browsers that nobody knows, and not a guess more.
+    let guesses = 0
+    for (let network = 2; network < 6; network++)
+      for (let n = 0; n < 10; n++) if ((await refusal(attempt(`198.51.100.${network}`, 'guess'))) === 'unauthorized') guesses++
+    expect(guesses).toBeLessThanOrEqual(20)
+    expect(await refusal(attempt('192.0.2.3'))).toBe('rate_limited')
+    // The browser in which the account has signed in before still lets it in, and is no way to guess, either.
+    expect(await refusal(attempt('192.0.2.3', who.password, known))).toBe('in')
+    const made = await refusal(attempt('192.0.2.3', who.password, `caretaker-browser=${'a'.repeat(43)}`))
+    expect(made).toBe('rate_limited')
+    for (let n = 0; n < 9; n++) await refusal(attempt('192.0.2.4', 'guess', known))
+    expect(await refusal(attempt('192.0.2.4', who.password, known))).toBe('rate_limited')
+  })
+
+  it('leaves nothing in the database by which its browsers or addresses could be known', async () => {
+    const who = await account('admin', { email: 'grace@example.com' })
+    const [, browser] = await (await signIn(who)).signed
+    const rows = JSON.stringify(await test.db.query('select b::text from caretaker.known_browsers b'))
+    expect(rows).not.toMatch(/grace|example/)
+    expect(rows).not.toContain(/=([\w-]+)/.exec(browser)?.[1])
   })
 })
 
@@ -143,7 +173,7 @@ describe('a second factor', () => {
 
   it('that was begun and never finished is none', async () => {
     const { signed } = await signIn(await account('admin', { factors: [{ ...totp, status: 'unverified' }] }))
-    await expect(signed).resolves.toContain('caretaker-session=')
+    expect((await signed)[0]).toContain('caretaker-session=')
   })
 })
 
@@ -155,13 +185,13 @@ describe('Supabase Auth', () => {
     const ctx = testContext(test.db, { env })
     doubles.use(...supabaseAuth(await account('admin'), { status }).handlers)
     await expect(
-      signInWithPassword(ctx, new Request('http://localhost/'), { email: 'ada@example.com', password: 'correct horse' }),
+      signInWithPassword(ctx, new Request('http://localhost/'), { email: 'ada@example.com', password: 'correct horse', network: '::' }),
     ).rejects.toMatchObject({ code })
   })
 
   it('that cannot be reached is said, and so is one that is not there', async () => {
     const fetch = () => Promise.reject(new TypeError('fetch failed'))
-    const given = { email: 'ada@example.com', password: 'correct horse' }
+    const given = { email: 'ada@example.com', password: 'correct horse', network: '::' }
     await expect(signInWithPassword(testContext(test.db, { env, fetch }), new Request('http://localhost/'), given)).rejects.toMatchObject({
       code: 'upstream_failed',
     })

@@ -45,14 +45,19 @@ async function browser(role: Role) {
   /** What the page after the form says. */
   const act = async (path: string, fields: Record<string, string> = {}) => {
     const response = await send(path, fields)
-    expect([path, response.status]).toEqual([path, 303])
-    const to = response.headers.get('location') ?? ''
     await settled()
+    // What was typed comes back at once; everything else ends at another page.
+    if (response.status !== 303) return { to: path, status: response.status, ...saidOn(await response.text()) }
+    const to = response.headers.get('location') ?? ''
     const page = await get(to, `${session}; ${cookieOf(response, 'flash')}`)
-    const text = await page.text()
-    return { to, status: page.status, said: unescaped(/<p class="flash (?:ok|bad)">([^<]*)<\/p>/.exec(text)?.[1] ?? ''), text }
+    return { to, status: page.status, ...saidOn(await page.text()) }
   }
-  return { get, send, act, session }
+  return { get, send, act, session, csrf }
+}
+
+function saidOn(text: string): { said: string; tone: string; text: string } {
+  const [, tone = '', markup = ''] = /<p class="flash (\w+)">(.*?)<\/p>/s.exec(text) ?? []
+  return { said: unescaped(markup.replaceAll(/<[^>]*>/g, '')), tone, text }
 }
 
 function unescaped(text: string): string {
@@ -289,9 +294,9 @@ describe('actions', () => {
     const { act } = await browser('support')
     const at = (verb: string) => `/ops/gdpr/${day.request}/${verb}`
     expect((await act(at('approve'))).said).toContain('Approved')
-    expect((await act(at('approve'))).said).toContain('not waiting for a review')
+    expect(await act(at('approve'))).toMatchObject({ said: 'It was approved before.', tone: 'none' })
     expect((await act(at('extend'), { reason: 'Many tables to look through.' })).said).toMatch(/^Extended: it is due on \d{4}-\d\d-\d\d\.$/)
-    expect((await act(at('refuse'), { reason: '' })).said).toContain('reason')
+    expect((await act(at('refuse'), { reason: '' })).said).toBe('Reason that the person is told: must not be empty. Nothing was done.')
     expect((await act(at('refuse'), { reason: 'Who asks is not the person.' })).said).toContain('Refused.')
   })
 
@@ -303,7 +308,9 @@ describe('actions', () => {
     expect((await act('/ops/silences', { matcher: 'component=strpie', hours: '2', reason: 'Known.' })).said).toContain(
       'Nothing that is watched matches it',
     )
-    expect((await act('/ops/silences', { matcher: '=', hours: '2', reason: 'Known.' })).said).toContain('matcher: found "="')
+    expect((await act('/ops/silences', { matcher: '=', hours: '2', reason: 'Known.' })).said).toMatch(
+      /^What: expected .* Nothing was done\.$/,
+    )
     expect((await act(`/ops/silences/${day.silence}/end`)).said).toBe('The silence is over.')
     expect((await act(`/ops/silences/${day.silence}/end`)).said).toContain('is over already')
   })
@@ -321,7 +328,9 @@ describe('actions', () => {
     const [row] = await test.db.query(`select starts_at, components from caretaker.maintenance_windows where title = 'Upgrade'`)
     // Berlin is two hours ahead in summer.
     expect(row).toEqual({ starts_at: new Date('2030-07-01T20:00:00Z'), components: ['database'] })
-    expect((await act('/ops/maintenance', { title: 'No', startsAt: 'tomorrow', endsAt: '2030-07-01T23:00' })).said).toContain('startsAt')
+    expect((await act('/ops/maintenance', { title: 'No', startsAt: 'tomorrow', endsAt: '2030-07-01T23:00' })).said).toContain(
+      'Begins (Europe/Berlin): expected a date',
+    )
     expect((await act(`/ops/maintenance/${day.window}/end`)).said).toBe('The maintenance is over.')
   })
 
@@ -331,9 +340,24 @@ describe('actions', () => {
     const [key] = await test.db.query<{ id: string }>(`select id::text from caretaker.api_keys where role = 'support'`)
     expect((await act(`/ops/keys/${key?.id}/revoke`)).said).toContain('support is revoked')
     expect((await support.get('/ops')).status).toBe(303)
-    expect((await act(`/ops/keys/${key?.id}/revoke`)).said).toBe('The key was revoked before.')
+    expect(await act(`/ops/keys/${key?.id}/revoke`)).toMatchObject({ said: 'The key was revoked before.', tone: 'none' })
     expect(await (await get('/ops/keys')).text()).toContain('revoked')
     await test.db.execute(`update caretaker.api_keys set revoked_at = null where role = 'support'`)
+  })
+
+  it('say kindly what somebody else had done a second before', async () => {
+    const [first, second] = [await browser('support'), await browser('developer')]
+    const opened = await second.act('/ops/incidents', { title: 'Two look at it', severity: 'P3', component: '', message: '' })
+    await first.act(`${opened.to}/acknowledge`)
+    expect((await second.act(`${opened.to}/acknowledge`)).said).toMatch(
+      /was acknowledged before, by support [0-9a-f]{8}: it stays theirs\.$/,
+    )
+    expect((await first.act(`${opened.to}/acknowledge`)).said).toContain('no reminder and no escalation')
+    await second.act(`${opened.to}/resolve`, { message: '', rootCause: '' })
+    // The form is not on the page any more; what was typed into it is.
+    const late = await first.act(`${opened.to}/update`, { state: 'identified', message: `It is ${hostile}`, public: 'no', publicTitle: '' })
+    expect(late).toMatchObject({ status: 409, said: expect.stringContaining('is resolved') })
+    expect(unescaped(late.text)).toMatch(/What you wrote[\s\S]*It is <script>alert/)
   })
 
   it('are audited with the key that did them', async () => {
@@ -395,5 +419,196 @@ describe('actions', () => {
       expect([path, forged.headers.getSetCookie(), foreign.headers.getSetCookie()]).toEqual([path, [], []])
     }
     expect(await test.db.query('select count(*) from caretaker.audit')).toEqual(before)
+  })
+})
+
+describe('a form that is refused', () => {
+  const title = (text: string) => unescaped(/<title>(.*)<\/title>/.exec(text)?.[1] ?? '')
+
+  it('comes back with what was typed; each mistake stands at its field, at the top and in the title', async () => {
+    const { act } = await browser('developer')
+    const reason = `Known ${hostile}`
+    const { status, text, said } = await act('/ops/silences', { matcher: '==', hours: '24', reason })
+    expect(status).toBe(422)
+    expect(said).toMatch(/^What: expected/)
+    expect(title(text)).toMatch(/^Error: What: expected .* · Alerts · /)
+    const field = /<label for="matcher">.*?<\/div>/s.exec(text)?.[0] ?? ''
+    expect(field).toMatch(/<span class="error" id="matcher-error">expected[^<]+<\/span><input[^>]* value="=="/)
+    expect(field).toMatch(/aria-describedby="matcher-error matcher-hint" aria-invalid="true" autofocus/)
+    expect(text).toContain('<p class="flash bad"><a href="#matcher">What</a>: expected')
+    expect(text).toContain('<option value="24" selected>')
+    expect(unescaped(text)).toContain(`value="${reason}"`)
+    expect(text.match(/aria-invalid="true"/g)).toHaveLength(1)
+  })
+
+  it('keeps boxes that were ticked, texts of several lines, and what is right', async () => {
+    const { act } = await browser('developer')
+    const sent = { title: 'Disks', body: '\nFirst\nsecond', startsAt: '2030-07-01T22:00', endsAt: '2030-07-01T21:00', components: 'stripe' }
+    const { status, text } = await act('/ops/maintenance', sent)
+    expect(status).toBe(422)
+    expect(text).toMatch(/id="endsAt"[^>]* aria-invalid="true"/)
+    expect(text).toContain('value="stripe" checked>')
+    // A browser leaves out the first line break.
+    expect(text).toMatch(/<textarea[^>]*>\n\nFirst\nsecond<\/textarea>/)
+    expect(text).toContain('value="2030-07-01T22:00"')
+  })
+
+  it('of a question comes back on its page', async () => {
+    const { act, get } = await browser('support')
+    await test.db.execute(
+      `update caretaker.gdpr_requests set finished_at = null, state = 'verified', review = 'needed' where id = $1::uuid`,
+      [day.request],
+    )
+    const at = `/ops/gdpr/${day.request}/refuse`
+    const { status, text } = await act(at, { reason: 'No' })
+    expect([status, /<h1>([^<]*)/.exec(text)?.[1], /<textarea[^>]*>([^<]*)/.exec(text)?.[1]]).toEqual([422, 'Refuse a request', 'No'])
+    expect((await get(at)).status).toBe(200)
+  })
+
+  it('whose session has ended is shown again after signing in, and nothing is done before', async () => {
+    const { csrf, session } = await browser('developer')
+    const note = `Half written ${hostile}`
+    await test.db.execute('update caretaker.sessions set ended_at = now() where ended_at is null')
+    const path = `/ops/incidents/${day.incident}/note`
+    const send = (headers: Record<string, string>, fields: Record<string, string>, to = path) =>
+      server().request(to, { method: 'POST', body: new URLSearchParams(fields), headers: { ...ownPage, ...headers } })
+    const ended = await send({ cookie: session }, { csrf, note, once: 'x' })
+    expect(ended.status).toBe(401)
+    const page = await ended.text()
+    expect(page).toContain('what you wrote is kept')
+    const kept = unescaped(/name="kept" value="([^"]*)"/.exec(page)?.[1] ?? '')
+    expect(JSON.parse(kept)).toEqual({ action: path, fields: { note } })
+    // A slip of the key loses it no more than the session did.
+    const slip = await (await signIn({ key: 'ck_wrong', kept })).text()
+    expect(unescaped(/name="kept" value="([^"]*)"/.exec(slip)?.[1] ?? '')).toBe(kept)
+    const again = await signIn({ key: keyOf('developer'), kept, to: `/ops/incidents/${day.incident}` })
+    expect(again.status).toBe(200)
+    const shown = await again.text()
+    expect(unescaped(shown)).toContain(`${note}</textarea>`)
+    expect(saidOn(shown)).toMatchObject({ tone: 'none', said: expect.stringContaining('Nothing was done yet') })
+    expect(await test.db.query('select from caretaker.incident_events where body = $1', [note])).toEqual([])
+    // The page that came back belongs to the new session.
+    const cookie = cookieOf(again, 'session') ?? ''
+    const fresh = /name="csrf" value="([\w-]+)"/.exec(shown)?.[1] ?? ''
+    expect((await send({ cookie }, { csrf: fresh, note })).status).toBe(303)
+    expect(await test.db.query('select from caretaker.incident_events where body = $1', [note])).toHaveLength(1)
+  })
+
+  it('of an earlier session comes back for the new one; a button alone leads to the page', async () => {
+    const before = await browser('developer')
+    const { session } = await browser('developer')
+    const send = (path: string, fields: Record<string, string>) =>
+      server().request(path, {
+        method: 'POST',
+        body: new URLSearchParams({ csrf: before.csrf, ...fields }),
+        headers: { cookie: session, ...ownPage },
+      })
+    const response = await send('/ops/silences', { matcher: 'stripe', hours: '2', reason: 'Written before.' })
+    const text = await response.text()
+    expect([response.status, saidOn(text).said]).toEqual([403, expect.stringContaining('you have signed in again')])
+    expect(text).toContain('value="Written before."')
+    expect((await send('/ops/jobs/sweep/run', {})).status).toBe(403)
+    await test.db.execute('update caretaker.sessions set ended_at = now() where ended_at is null')
+    const away = await send('/ops/jobs/sweep/run', {})
+    expect([away.status, away.headers.get('location')]).toEqual([303, '/ops/sign-in?to=%2Fops%2Fjobs'])
+    const page = await server().request('/ops/sign-in', { headers: { cookie: cookieOf(away, 'flash') ?? '' } })
+    expect(await page.text()).toContain('Your session had ended: nothing was done.')
+  })
+
+  it('that another site sent does not come back', async () => {
+    const { session } = await browser('developer')
+    const response = await server().request('/ops/silences', {
+      method: 'POST',
+      body: new URLSearchParams({ matcher: 'planted', hours: '2', reason: 'planted' }),
+      headers: { cookie: session, origin: 'https://evil.example', 'sec-fetch-site': 'cross-site' },
+    })
+    expect([response.status, (await response.text()).includes('planted')]).toEqual([403, false])
+  })
+})
+
+describe('a form', () => {
+  it('that is sent twice counts once, and both end at the same page', async () => {
+    const { send, get } = await browser('developer')
+    const once = /name="once" value="([\w-]+)"/.exec(await (await get('/ops/incidents')).text())?.[1] ?? ''
+    const fields = { title: 'Pressed twice', severity: 'P3', component: '', message: '', once }
+    const answers = await Promise.all([send('/ops/incidents', fields), send('/ops/incidents', fields)])
+    expect(answers.map(({ status }) => status)).toEqual([303, 303])
+    const third = await send('/ops/incidents', fields)
+    const first = answers.find((one) => /incidents\/./.test(one.headers.get('location') ?? ''))
+    expect(third.headers.get('location')).toBe(first?.headers.get('location'))
+    const count = () => test.db.query(`select from caretaker.incidents where title = 'Pressed twice'`)
+    expect(await count()).toHaveLength(1)
+    // Who goes back and writes something else sends another form; so does who opens the page anew.
+    expect((await send('/ops/incidents', { ...fields, title: 'Another' })).status).toBe(303)
+    await send('/ops/incidents', { ...fields, once: `${once}2` })
+    expect(await count()).toHaveLength(2)
+  })
+
+  it('that was refused may be sent again', async () => {
+    const { act } = await browser('developer')
+    for (const _time of [1, 2])
+      expect((await act('/ops/webhooks/events/999999/replay', { once: 'again' })).said).toContain('There is no webhook event')
+  })
+
+  it('has a way back from its address', async () => {
+    const { get } = await browser('developer')
+    for (const path of ['/ops/silences', '/ops/jobs/sweep/run', `/ops/incidents/${day.incident}/update`, '/ops/webhooks/events/1/replay']) {
+      const response = await get(path)
+      expect([path, response.status, response.headers.get('location')]).toEqual([path, 303, expect.stringMatching(/^\/ops\//)])
+    }
+  })
+})
+
+describe('a question', () => {
+  it('stands before what cannot be taken back', async () => {
+    const { get, act } = await browser('admin')
+    const [key] = await test.db.query<{ id: string }>(
+      `insert into caretaker.api_keys (name, role, hash) values ($1, 'viewer', $2::bytea) returning id::text`,
+      [`Asked ${hostile}`, Buffer.from('asked')],
+    )
+    const inDays = (days: number) => new Date(Date.now() + days * 86_400_000).toISOString().slice(0, 16)
+    const window = await act('/ops/maintenance', { title: `Asked ${hostile}`, startsAt: inDays(200), endsAt: inDays(201) })
+    const ending = /href="(\/ops\/maintenance\/[0-9a-f-]+\/end)"/.exec(window.text)?.[1] ?? ''
+    const posts = (text: string) => [...text.matchAll(/<form method="post" action="([^"]+)"/g)].map(([, to]) => to)
+    for (const [list, question] of [
+      ['/ops/keys', `/ops/keys/${key?.id}/revoke`],
+      ['/ops/maintenance', ending],
+      [`/ops/gdpr/${day.request}`, `/ops/gdpr/${day.request}/approve`],
+      [`/ops/gdpr/${day.request}`, `/ops/gdpr/${day.request}/refuse`],
+    ] as const) {
+      const text = await (await get(list)).text()
+      expect([question, text.includes(`href="${question}"`), posts(text).includes(question)]).toEqual([question, true, false])
+      const asked = await (await get(question)).text()
+      expect([question, posts(asked).includes(question), asked.includes('>Cancel</a>'), asked.includes('<script')]).toEqual([
+        question,
+        true,
+        true,
+        false,
+      ])
+    }
+    await act(`/ops/keys/${key?.id}/revoke`)
+    const settled = await (await get(`/ops/keys/${key?.id}/revoke`)).text()
+    expect([settled.includes('The key was revoked before.'), posts(settled)]).toEqual([true, ['/ops/sign-out']])
+  })
+
+  it('says that it is your own key, whose revocation signs you out', async () => {
+    const [key] = await test.db.query<{ id: string }>(`select id::text from caretaker.api_keys where role = 'admin'`)
+    const { get, act } = await browser('admin')
+    const at = `/ops/keys/${key?.id}/revoke`
+    expect(await (await get(at)).text()).toContain('the key that you are signed in with')
+    const { to, said } = await act(at)
+    expect([to, said]).toEqual(['/ops/sign-in', expect.stringContaining('is revoked')])
+    await test.db.execute(`update caretaker.api_keys set revoked_at = null where role = 'admin'`)
+  })
+})
+
+describe('a message', () => {
+  it('is for the page that it was left for: another tab does not take it', async () => {
+    const { get, send, session } = await browser('developer')
+    const flash = cookieOf(await send('/ops/jobs/sweep/run'), 'flash')
+    const other = await get('/ops/health', `${session}; ${flash}`)
+    expect([saidOn(await other.text()).said, other.headers.getSetCookie()]).toEqual(['', []])
+    const page = await get('/ops/jobs', `${session}; ${flash}`)
+    expect(saidOn(await page.text()).said).toContain('sweep is queued')
   })
 })

@@ -10,6 +10,7 @@ const view: View = {
   timezone: 'UTC',
   now,
   session: { id: 's', name: 'night', role: 'admin', expiresAt: now, csrfToken: 't' },
+  once: 'o',
 }
 
 const check = (status: HealthObservation['status'], cause: string | null = null) =>
@@ -38,7 +39,7 @@ const well: OverviewShown = {
   incidents: [],
   jobs: [job('backup', 'done')],
   loss: { coveredUntil: now.toISOString(), lostMs: 60_000, openAgainMs: null, drilledAt: null },
-  requests: [],
+  requests: { open: 0, firstDueAt: null },
   deadEvents: 0,
   deadDeliveries: 0,
   maintenance: [],

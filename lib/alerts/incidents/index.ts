@@ -13,6 +13,6 @@ export { type PublicIncident, type PublicUpdate, publicIncidents } from './publi
 export { resolveIncident } from './resolve-incident.ts'
 export { setSeverity } from './set-severity.ts'
 export { type Impact, type Severity, severityMatrix } from './severities.ts'
-export { type IncidentAlert, type IncidentDetail, type IncidentEvent, showIncident } from './show-incident.ts'
+export { type IncidentAlert, type IncidentDetail, type IncidentEvent, showIncident, showIncidentPart } from './show-incident.ts'
 export { tickIncidents } from './tick-incidents.ts'
 export { type IncidentUpdate, updateIncident } from './update-incident.ts'

@@ -62,3 +62,12 @@ export async function listRequests(ctx: Pick<Context, 'db'>): Promise<GdprReques
      (select ${requestColumns} from caretaker.gdpr_requests where finished_at is not null order by received_at desc limit 100)`,
   )
 }
+
+/** How many requests are open, and when the first of them is due. None where Caretaker is not installed. */
+export async function countOpenRequests(ctx: Pick<Context, 'db'>): Promise<{ open: number; firstDueAt: Date | null }> {
+  if (!(await isInstalled(ctx.db))) return { open: 0, firstDueAt: null }
+  const [row] = await ctx.db.query<{ open: number; firstDueAt: Date | null }>(
+    'select count(*)::int as open, min(due_at) as "firstDueAt" from caretaker.gdpr_requests where finished_at is null',
+  )
+  return row ?? { open: 0, firstDueAt: null }
+}

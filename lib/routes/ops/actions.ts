@@ -1,7 +1,7 @@
 import * as z from 'zod/mini'
 import { silenceHours } from '../../../pages/ops/alerts.ts'
 import { admins, builders, helpers, keepers } from '../../../pages/ops/shell.ts'
-import { counted } from '../../../pages/parts.ts'
+import { actorText, counted } from '../../../pages/parts.ts'
 import { alertSources } from '../../alert-sources.ts'
 import {
   acknowledgeIncident,
@@ -21,14 +21,17 @@ import {
 } from '../../alerts/index.ts'
 import { findJob, jobs } from '../../catalog.ts'
 import { approveRequest, extendRequest, refuseRequest } from '../../gdpr/requests/decide.ts'
+import { getRequest } from '../../gdpr/requests/request.ts'
 import { endMaintenance, scheduleMaintenance } from '../../health/index.ts'
-import { type Route, revokeKey } from '../../http/index.ts'
+import { revokeKey } from '../../http/index.ts'
 import { claimIfIdle, claimManually } from '../../jobs/index.ts'
+import type { Actor } from '../../platform/actor.ts'
 import type { Context } from '../../platform/context.ts'
-import { CaretakerError } from '../../platform/errors.ts'
+import { CaretakerError, hasCode } from '../../platform/errors.ts'
 import { redeliver, replayDead, replayEvents } from '../../webhooks/index.ts'
 import type { Wake } from '../wake-worker.ts'
-import { action } from './page.ts'
+import { type ActionRoute, actionOn } from './action.ts'
+import type { PageRoute } from './page.ts'
 
 /** A field that may be left empty is then not given. */
 const optional = (most: number) =>
@@ -45,7 +48,8 @@ const deadAtOnce = 500
 const reason = z.strictObject({ reason: z.string().check(z.minLength(3, 'expected at least 3 characters'), z.maxLength(500)) })
 
 /** What an operator does in a browser: each a form, audited by its verb, ending at a page that says what was done. */
-export const actions = ({ wake }: { wake: Wake }): Route[] => {
+export const actions = ({ wake, pages }: { wake: Wake; pages: readonly PageRoute[] }): ActionRoute[] => {
+  const action = actionOn(pages)
   /** Work of a job waits now; the loss of this does not matter, every tick looks there. */
   async function soon(ctx: Context, job: string): Promise<void> {
     if (!jobs(ctx.config).some(({ name }) => name === job)) return
@@ -59,18 +63,21 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
     roles: typeof helpers,
     fields: S,
     verb: (ctx: Context, incident: string, fields: z.infer<S>) => Promise<Incident>,
-    done: (incident: Incident) => string,
-  ): Route {
+    done: (incident: Incident, ctx: Context) => string,
+    typed = true,
+  ): ActionRoute {
+    const page = (params: Record<string, string>) => `/ops/incidents/${encodeURIComponent(params.incident ?? '')}`
     return action({
       path: `/ops/incidents/:incident/${path}`,
       summary,
       roles,
       fields,
-      back: (params) => `/ops/incidents/${encodeURIComponent(params.incident ?? '')}`,
+      back: page,
+      ...(typed ? { typedOn: page } : {}),
       async act(ctx, { params, fields: given, afterwards }) {
         const changed = await verb(ctx, params.incident as string, given)
         afterwards(soon(ctx, 'notify'))
-        return done(changed)
+        return done(changed, ctx)
       },
     })
   }
@@ -132,7 +139,14 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
       roles: keepers,
       back: requestPage,
       async act(ctx, { params, afterwards }) {
-        await approveRequest(ctx, params.request as string)
+        const request = params.request as string
+        try {
+          await approveRequest(ctx, request)
+        } catch (error) {
+          const told = hasCode(error, 'conflict') && (await getRequest(ctx, request)).review === 'approved'
+          if (told) return { text: 'It was approved before.', to: requestPage(params), tone: 'none' }
+          throw error
+        }
         afterwards(soon(ctx, 'gdpr'))
         return 'Approved: it is carried out now.'
       },
@@ -143,6 +157,7 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
       roles: keepers,
       fields: reason,
       back: requestPage,
+      typedOn: requestPage,
       async act(ctx, { params, fields }) {
         const { dueAt } = await extendRequest(ctx, params.request as string, fields.reason)
         return `Extended: it is due on ${dueAt.toISOString().slice(0, 10)}.`
@@ -154,6 +169,7 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
       roles: keepers,
       fields: reason,
       back: requestPage,
+      typedOn: (params) => `${requestPage(params)}/refuse`,
       async act(ctx, { params, fields }) {
         await refuseRequest(ctx, params.request as string, fields.reason)
         return 'Refused. The person must be told why, and of their right to complain.'
@@ -165,6 +181,7 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
       roles: builders,
       fields: z.strictObject({ title: required(1_000), severity: required(60), component: optional(100), message: optional(longText) }),
       back: () => '/ops/incidents',
+      typedOn: () => '/ops/incidents',
       async act(ctx, { fields, afterwards }) {
         const { number: opened, id } = await openIncident(ctx, fields)
         afterwards(soon(ctx, 'notify'))
@@ -177,7 +194,11 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
       helpers,
       z.strictObject({}),
       (ctx, named) => acknowledgeIncident(ctx, { incident: named }),
-      ({ number: acknowledged }) => `Incident ${acknowledged} is acknowledged: no reminder and no escalation after this.`,
+      ({ number: acknowledged, acknowledgedBy }, { actor }) =>
+        sameActor(acknowledgedBy, actor)
+          ? `Incident ${acknowledged} is acknowledged: no reminder and no escalation after this.`
+          : `Incident ${acknowledged} was acknowledged before, by ${actorText(acknowledgedBy)}: it stays theirs.`,
+      false,
     ),
     incident(
       'update',
@@ -215,6 +236,7 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
       z.strictObject({ item: z.string().check(z.regex(/^[1-9]\d?$/, 'expected a number')), done: z.enum(['yes', 'no']) }),
       (ctx, named, { item, done }) => checkItem(ctx, { incident: named, item: Number(item), done: done === 'yes' }),
       ({ checklist }) => `${checklist.filter(({ doneAt }) => doneAt !== null).length} of ${checklist.length} items are done.`,
+      false,
     ),
     incident(
       'note',
@@ -238,6 +260,7 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
       roles: builders,
       fields: z.strictObject({ matcher: required(500), hours: z.enum(silenceHours.map(String)), reason: required(500) }),
       back: () => '/ops/alerts',
+      typedOn: () => '/ops/alerts',
       async act(ctx, { fields }) {
         const made = await silence(ctx, { matcher: fields.matcher, forMs: Number(fields.hours) * 3_600_000, reason: fields.reason })
         // Labels are known only of what fires.
@@ -279,6 +302,7 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
         components: z.optional(z.union([z.string(), z.array(z.string()).check(z.maxLength(100))])),
       }),
       back: () => '/ops/maintenance',
+      typedOn: () => '/ops/maintenance',
       async act(ctx, { fields }) {
         const { title, body, components } = fields
         const startsAt = fields.startsAt === undefined ? undefined : await localInstant(ctx, 'startsAt', fields.startsAt)
@@ -307,9 +331,18 @@ export const actions = ({ wake }: { wake: Wake }): Route[] => {
       summary: 'Take an operator key back',
       roles: admins,
       back: () => '/ops/keys',
-      act: async (ctx, { params }) => `The key ${await revokeKey(ctx, params.key as string)} is revoked; its sessions are over.`,
+      async act(ctx, { params }) {
+        const key = params.key as string
+        const text = `The key ${await revokeKey(ctx, key)} is revoked; its sessions are over.`
+        const own = ctx.actor.type === 'operator' && ctx.actor.id === key
+        return { text, to: own ? '/ops/sign-in' : '/ops/keys' }
+      },
     }),
   ]
+}
+
+function sameActor(a: Actor | null, b: Actor): boolean {
+  return a?.type === b.type && 'id' in a && 'id' in b && a.id === b.id
 }
 
 function requestPage(params: Record<string, string>): string {

@@ -1,9 +1,10 @@
-import * as z from 'zod/mini'
+import { randomBytes } from 'node:crypto'
 import type { Content } from '../../../pages/html.ts'
-import { htmlResponse } from '../../../pages/layout.ts'
+import { type Flash, htmlResponse } from '../../../pages/layout.ts'
+import type { Refused } from '../../../pages/ops/form.ts'
 import { opsPage, type View } from '../../../pages/ops/shell.ts'
 import { comeAgainPage, problemPage } from '../../../pages/ops/sign-in.ts'
-import { flashCookie, form, matchPath, type Route, route, statusOf, takeFlash } from '../../http/index.ts'
+import { type Failed, type FormFields, matchPath, type Route, route, type Session, statusOf, takeFlash } from '../../http/index.ts'
 import type { Role } from '../../platform/actor.ts'
 import type { Context } from '../../platform/context.ts'
 import { environmentOf } from '../../platform/environment.ts'
@@ -15,6 +16,25 @@ export interface Shown {
   main: Content
 }
 
+export interface Asked {
+  params: Record<string, string>
+  query: Record<string, string>
+}
+
+/** A page of the dashboard as a route, and as what a form that was refused comes back on. */
+export interface PageRoute extends Route {
+  roles: readonly Role[]
+  draw(ctx: Context, session: Session, asked: Asked, more?: Drawing): Promise<Response>
+}
+
+export interface Drawing {
+  refused?: Refused
+  /** What is said at the top; it may depend on what was drawn. */
+  flash?: () => Flash
+  status?: number
+  headers?: [name: string, value: string][]
+}
+
 /** A page of the dashboard. Who is not signed in is led there and back. */
 export function page(given: {
   path: string
@@ -22,31 +42,53 @@ export function page(given: {
   /** The item of the navigation; the path unless given. */
   current?: string
   roles: readonly Role[]
-  show(ctx: Context, view: View, input: { params: Record<string, string>; query: Record<string, string> }): Promise<Shown>
-}): Route {
-  return route({
-    methods: ['GET'],
-    path: given.path,
-    summary: given.summary,
-    auth: { session: given.roles },
-    limit: 'standard',
-    async handle(ctx, { params, query, request, session }) {
-      if (session === undefined) throw new CaretakerError('unauthorized', 'Sign in first.')
-      const view: View = {
-        app: ctx.config.app.name,
-        environment: environmentOf(ctx),
-        timezone: ctx.config.app.timezone ?? 'UTC',
-        now: ctx.clock.now(),
-        session,
-      }
-      const { title, main } = await given.show(ctx, view, { params, query })
-      const told = takeFlash(request)
-      return htmlResponse(opsPage(view, { title, main, current: given.current ?? given.path, flash: told?.flash }), {
-        headers: told === null ? {} : { 'set-cookie': told.forget },
-      })
-    },
-    problem: (ctx, error, input) => problem(ctx, error, { ...input, back: '/ops' }),
-  })
+  show(ctx: Context, view: View, input: Asked): Promise<Shown>
+}): PageRoute {
+  const draw = async (ctx: Context, session: Session, asked: Asked, more: Drawing = {}) => {
+    const view: View = {
+      app: ctx.config.app.name,
+      environment: environmentOf(ctx),
+      timezone: ctx.config.app.timezone ?? 'UTC',
+      now: ctx.clock.now(),
+      session,
+      once: randomBytes(12).toString('base64url'),
+      refused: more.refused,
+    }
+    const { title, main } = await given.show(ctx, view, asked)
+    return htmlResponse(opsPage(view, { title, main, current: given.current ?? given.path, flash: more.flash?.() }), {
+      ...(more.status === undefined ? {} : { status: more.status }),
+      ...(more.headers === undefined ? {} : { headers: more.headers }),
+    })
+  }
+  return {
+    ...route({
+      methods: ['GET'],
+      path: given.path,
+      summary: given.summary,
+      auth: { session: given.roles },
+      limit: 'standard',
+      async handle(ctx, { params, query, request, session }) {
+        if (session === undefined) throw new CaretakerError('unauthorized', 'Sign in first.')
+        const told = takeFlash(request)
+        const more: Drawing = told === null ? {} : { flash: () => told.flash, headers: [['set-cookie', told.forget]] }
+        return draw(ctx, session, { params, query }, more)
+      },
+      problem: (ctx, error, failed) => problem(ctx, error, { ...failed, back: '/ops' }),
+    }),
+    roles: given.roles,
+    draw,
+  }
+}
+
+/** The page at an address of this site, as somebody of that role may see it; undefined where there is none. */
+export function pageAt(pages: readonly PageRoute[], address: string, role: Role): { page: PageRoute; asked: Asked } | undefined {
+  const { pathname, searchParams } = new URL(address, 'http://here.invalid')
+  for (const one of pages) {
+    const params = matchPath(one.path, pathname)
+    if (params === null) continue
+    return one.roles.includes(role) ? { page: one, asked: { params, query: Object.fromEntries(searchParams) } } : undefined
+  }
+  return undefined
 }
 
 /** A text that the browser saves as a file. */
@@ -73,49 +115,7 @@ export function download(given: {
         },
       })
     },
-    problem: (ctx, error, input) => problem(ctx, error, { ...input, back: '/ops' }),
-  })
-}
-
-/**
- * What a form of a page does. It ends at a page that says what was done; what could not be done is said there too, in the
- * words of its error.
- */
-export function action<S extends z.ZodMiniType>(given: {
-  path: string
-  summary: string
-  roles: readonly Role[]
-  fields?: S
-  /** The page it ends at, with the route's parameters. */
-  back: (params: Record<string, string>) => string
-  /** Returns what was done, in a sentence; or with the page that shows it. */
-  act(
-    ctx: Context,
-    input: { params: Record<string, string>; fields: z.infer<S>; afterwards(work: Promise<unknown>): void },
-  ): Promise<string | { text: string; to: string }>
-}): Route {
-  return route({
-    methods: ['POST'],
-    path: given.path,
-    summary: given.summary,
-    auth: { session: given.roles },
-    limit: 'standard',
-    body: form(given.fields ?? z.strictObject({})),
-    async handle(ctx, { params, body, request, afterwards }) {
-      const done = await given.act(ctx, { params, fields: body as z.infer<S>, afterwards })
-      const { text, to } = typeof done === 'string' ? { text: done, to: given.back(params) } : done
-      return seeOther(to, flashCookie(request, { tone: 'ok', text }))
-    },
-    async problem(ctx, error, input) {
-      const params = matchPath(given.path, new URL(input.request.url).pathname) ?? {}
-      const back = given.back(params)
-      // Another's failure, and a setting that is missing, are said like a mistake; a defect of our own has a page of its own.
-      const known =
-        error instanceof CaretakerError && (statusOf[error.code] < 500 || ['not_configured', 'upstream_failed'].includes(error.code))
-      const told = known && !['unauthorized', 'forbidden'].includes(error.code)
-      if (told) return seeOther(back, flashCookie(input.request, { tone: 'bad', text: error.detail }))
-      return problem(ctx, error, { ...input, back })
-    },
+    problem: (ctx, error, failed) => problem(ctx, error, { ...failed, back: '/ops' }),
   })
 }
 
@@ -133,14 +133,19 @@ const titles: Partial<Record<number, string>> = {
   503: 'Not available',
 }
 
+/** The way in, and from there back to that page. */
+export function signInAddress(here: string): string {
+  return here === '/ops' ? '/ops/sign-in' : `/ops/sign-in?to=${encodeURIComponent(here)}`
+}
+
 /** What a page says of a failure; who is not signed in is led to the way in. */
 export async function problem(
   ctx: Context,
   error: unknown,
-  input: { request: Request; requestId: string; back: string },
+  input: Pick<Failed, 'request' | 'requestId'> & { back: string; typed?: FormFields | null },
 ): Promise<Response> {
   const known = error instanceof CaretakerError ? error : new CaretakerError('internal', errorCodes.internal)
-  const { request, requestId, back } = input
+  const { request, requestId, back, typed = null } = input
   const app = ctx.config.app.name
   if (known.code === 'unauthorized') {
     const { pathname, search } = new URL(request.url)
@@ -148,14 +153,17 @@ export async function problem(
     const site = request.headers.get('sec-fetch-site')
     // From a link in a chat or a mail: the cookie was left at home.
     if (request.method === 'GET' && (site === 'cross-site' || site === 'same-site')) return htmlResponse(comeAgainPage({ app, to: here }))
-    return seeOther(here === '/ops' ? '/ops/sign-in' : `/ops/sign-in?to=${encodeURIComponent(here)}`)
+    return seeOther(signInAddress(here))
   }
   const status = statusOf[known.code]
   const detail = status === 500 && known.code !== 'internal' ? errorCodes[known.code] : known.detail
-  return htmlResponse(problemPage({ app, title: titles[status] ?? 'That did not work', detail, code: known.code, requestId, back }), {
-    status,
-    headers: known.retryAfterSeconds === undefined ? {} : { 'retry-after': String(known.retryAfterSeconds) },
-  })
+  return htmlResponse(
+    problemPage({ app, title: titles[status] ?? 'That did not work', detail, code: known.code, requestId, back, typed }),
+    {
+      status,
+      headers: known.retryAfterSeconds === undefined ? {} : { 'retry-after': String(known.retryAfterSeconds) },
+    },
+  )
 }
 
 /** The page of this dashboard that `to` names; the overview for anything else, such as another site. */

@@ -1,9 +1,10 @@
-import { alertsPage } from '../../../pages/ops/alerts.ts'
+import { alertsPage, notificationRows } from '../../../pages/ops/alerts.ts'
 import { auditPage, keysPage } from '../../../pages/ops/audit.ts'
 import { backupsPage } from '../../../pages/ops/backups.ts'
 import { gdprPage, gdprRequestPage } from '../../../pages/ops/gdpr.ts'
-import { healthMeasuresPage, healthPage, maintenancePage } from '../../../pages/ops/health.ts'
-import { incidentPage, incidentsPage } from '../../../pages/ops/incidents.ts'
+import { healthMeasuresPage, healthPage } from '../../../pages/ops/health.ts'
+import { eventRows, incidentPage, incidentsPage, openIncidentRows } from '../../../pages/ops/incidents.ts'
+import { maintenancePage } from '../../../pages/ops/maintenance.ts'
 import { metricsPage, type Range, ranges } from '../../../pages/ops/metrics.ts'
 import { overviewPage } from '../../../pages/ops/overview.ts'
 import { type JobRow, jobsPage, runPage, runsPage } from '../../../pages/ops/runs.ts'
@@ -20,30 +21,36 @@ import {
   listSilences,
   postmortem,
   severityMatrix,
-  showIncident,
+  showIncidentPart,
   showMatchers,
 } from '../../alerts/index.ts'
 // Queries alone: the rest of backups weighs what a worker's bundle weighs.
 import { readCoverage } from '../../backup/coverage.ts'
 import { pinnedSigners } from '../../backup/signing/pinned-signers.ts'
 import { jobs } from '../../catalog.ts'
-import { getRequest, listRequests } from '../../gdpr/requests/request.ts'
+import { countOpenRequests, getRequest, listRequests } from '../../gdpr/requests/request.ts'
 import { healthChanges, healthNow, listMaintenance, reportHealth } from '../../health/index.ts'
 import { listKeys, type Route } from '../../http/index.ts'
 import { findRun, lastRuns, listRuns, nextSlots, runStates } from '../../jobs/index.ts'
 import { listAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
 import { CaretakerError } from '../../platform/errors.ts'
-import { listDeliveries, listInbox, webhookFigures } from '../../webhooks/index.ts'
-import { download, page } from './page.ts'
+import { countDeadLetters, listDeliveries, listInbox, webhookFigures } from '../../webhooks/index.ts'
+import { download, type PageRoute, page } from './page.ts'
 
 const hourMs = 3_600_000
 const dayMs = 24 * hourMs
 const auditRows = 50
 const incidentRows = 50
+const runRows = 100
+
+/** The windows that the page of maintenance shows. */
+export function maintenanceShown(now: Date): { from: Date; to: Date } {
+  return { from: new Date(now.getTime() - 7 * dayMs), to: new Date(now.getTime() + 366 * dayMs) }
+}
 
 /** What an operator sees in a browser. */
-export const pages = (): Route[] => [
+export const pages = (): PageRoute[] => [
   page({
     path: '/ops',
     summary: 'Everything at a glance',
@@ -51,18 +58,17 @@ export const pages = (): Route[] => [
     async show(ctx, view) {
       const { measureOne } = await import('../../metrics/index.ts')
       const { now } = view
-      const [health, incidents, rows, loss, requests, { sources, subscribers }, maintenance, errors, p95] = await Promise.all([
+      const [health, incidents, rows, loss, requests, dead, maintenance, errors, p95] = await Promise.all([
         healthNow(ctx),
-        listIncidents(ctx, { state: 'open' }),
+        listIncidents(ctx, { state: 'open', limit: openIncidentRows }),
         jobRows(ctx, now),
         readCoverage(ctx.db, now),
-        listRequests(ctx),
-        webhookFigures(ctx),
+        countOpenRequests(ctx),
+        countDeadLetters(ctx),
         listMaintenance(ctx, { from: now, to: new Date(now.getTime() + 7 * dayMs) }),
         measureOne(ctx, { metric: 'http.error_rate', overSeconds: 3_600 }, now),
         measureOne(ctx, { metric: 'http.p95', overSeconds: 3_600 }, now),
       ])
-      const sum = (of: readonly { dead: number }[]) => of.reduce((all, { dead }) => all + dead, 0)
       return {
         title: 'Overview',
         main: overviewPage(view, {
@@ -71,8 +77,8 @@ export const pages = (): Route[] => [
           jobs: rows,
           loss,
           requests,
-          deadEvents: sum(sources),
-          deadDeliveries: sum(subscribers),
+          deadEvents: dead.events,
+          deadDeliveries: dead.messages,
           maintenance,
           channels: channelNames(ctx),
           errorRate: errors.value,
@@ -89,7 +95,7 @@ export const pages = (): Route[] => [
       const from = new Date(view.now.getTime() - 48 * hourMs)
       const [now, changes] = await Promise.all([healthNow(ctx), healthChanges(ctx, { from, to: view.now })])
       const recent = changes.filter(({ at, check }) => at >= from && check !== '').sort((a, b) => b.at.getTime() - a.at.getTime())
-      return { title: 'Health', main: healthPage(view, { now, changes: recent.slice(0, 200) }) }
+      return { title: 'Health', main: healthPage(view, { now, changes: recent }) }
     },
   }),
   page({
@@ -107,10 +113,7 @@ export const pages = (): Route[] => [
     summary: 'Maintenance windows',
     roles: everyone,
     async show(ctx, view) {
-      const [windows, checks] = await Promise.all([
-        listMaintenance(ctx, { from: new Date(view.now.getTime() - 7 * dayMs), to: new Date(view.now.getTime() + 92 * dayMs) }),
-        healthNow(ctx),
-      ])
+      const [windows, checks] = await Promise.all([listMaintenance(ctx, maintenanceShown(view.now)), healthNow(ctx)])
       return { title: 'Maintenance', main: maintenancePage(view, { windows, checks: checks.map(({ check }) => check) }) }
     },
   }),
@@ -121,7 +124,7 @@ export const pages = (): Route[] => [
     async show(ctx, view, { query }) {
       const before = whole(query.before)
       const [open, resolved] = await Promise.all([
-        listIncidents(ctx, { state: 'open', limit: 200 }),
+        listIncidents(ctx, { state: 'open', limit: openIncidentRows }),
         listIncidents(ctx, { state: 'resolved', limit: incidentRows, ...(before === undefined ? {} : { before }) }),
       ])
       const older = resolved.length < incidentRows ? null : (resolved.at(-1)?.number ?? null)
@@ -133,22 +136,15 @@ export const pages = (): Route[] => [
     summary: 'One incident: alerts, checklist, timeline, and what can be done',
     current: '/ops/incidents',
     roles: everyone,
-    async show(ctx, view, { params }) {
-      const detail = await showIncident(ctx, params.incident as string)
-      const notifications = await listNotifications(ctx, { incident: detail.incident.id, limit: 50 })
+    async show(ctx, view, { params, query }) {
+      const before = whole(query.before)?.toString()
+      const detail = await showIncidentPart(ctx, params.incident as string, { events: eventRows, before })
+      const notifications = await listNotifications(ctx, { incident: detail.incident.id, limit: notificationRows })
       return {
         title: `Incident ${detail.incident.number}`,
         main: incidentPage(view, { ...detail, notifications, severities: severityMatrix(ctx.config), describe: describeEvent }),
       }
     },
-  }),
-  download({
-    path: '/ops/incidents/:incident/postmortem.md',
-    summary: 'A post-mortem as Markdown, filled in from the timeline',
-    roles: everyone,
-    mediaType: 'text/markdown; charset=utf-8',
-    fileName: 'postmortem.md',
-    text: (ctx, { incident }) => postmortem(ctx, incident as string),
   }),
   page({
     path: '/ops/alerts',
@@ -158,7 +154,7 @@ export const pages = (): Route[] => [
       const [alerts, silences, notifications, rules] = await Promise.all([
         listAlerts(ctx, { resolvedHours: 24 }),
         listSilences(ctx),
-        listNotifications(ctx, { limit: 50 }),
+        listNotifications(ctx, { limit: notificationRows }),
         listRules(ctx, alertSources),
       ])
       const main = alertsPage(view, {
@@ -195,7 +191,7 @@ export const pages = (): Route[] => [
       ])
       return {
         title: 'Metrics',
-        main: metricsPage(view, { range, from, to, series: { p50, p95, p99, errors, rate }, routes: routes.slice(0, 50) }),
+        main: metricsPage(view, { range, from, to, series: { p50, p95, p99, errors, rate }, routes }),
       }
     },
   }),
@@ -216,8 +212,15 @@ export const pages = (): Route[] => [
     async show(ctx, view, { query }) {
       const state = runStates.find((one) => one === query.state)
       const job = query.job === '' ? undefined : query.job?.slice(0, 63)
-      const runs = await listRuns(ctx, { limit: 100, ...(job === undefined ? {} : { job }), ...(state === undefined ? {} : { state }) })
-      return { title: 'Runs', main: runsPage(view, runs, { job, state }) }
+      const before = query.before !== undefined && isUuid(query.before) ? query.before : undefined
+      const runs = await listRuns(ctx, {
+        limit: runRows + 1,
+        ...(job === undefined ? {} : { job }),
+        ...(state === undefined ? {} : { state }),
+        ...(before === undefined ? {} : { before }),
+      })
+      const older = runs.length > runRows ? (runs[runRows - 1]?.id ?? null) : null
+      return { title: 'Runs', main: runsPage(view, runs.slice(0, runRows), { job, state, older }) }
     },
   }),
   page({
@@ -311,6 +314,18 @@ export const pages = (): Route[] => [
       show: () => Promise.reject(new CaretakerError('not_found', 'There is no such page.')),
     }),
   ),
+]
+
+/** What an operator takes away. */
+export const downloads = (): Route[] => [
+  download({
+    path: '/ops/incidents/:incident/postmortem.md',
+    summary: 'A post-mortem as Markdown, filled in from the timeline',
+    roles: everyone,
+    mediaType: 'text/markdown; charset=utf-8',
+    fileName: 'postmortem.md',
+    text: (ctx, { incident }) => postmortem(ctx, incident as string),
+  }),
 ]
 
 async function jobRows(ctx: Context, now: Date): Promise<JobRow[]> {

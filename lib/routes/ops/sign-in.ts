@@ -1,12 +1,16 @@
 import * as z from 'zod/mini'
-import { htmlResponse } from '../../../pages/layout.ts'
+import type { Html } from '../../../pages/html.ts'
+import { type Flash, htmlResponse } from '../../../pages/layout.ts'
 import { everyone } from '../../../pages/ops/shell.ts'
-import { signInPage } from '../../../pages/ops/sign-in.ts'
+import { type Kept, signInPage } from '../../../pages/ops/sign-in.ts'
 import {
   endSession,
+  type Failed,
+  findSession,
   flashCookie,
   forgetSession,
   form,
+  matchPath,
   type Route,
   route,
   signInWithKey,
@@ -16,12 +20,15 @@ import {
 } from '../../http/index.ts'
 import type { Context } from '../../platform/context.ts'
 import { CaretakerError } from '../../platform/errors.ts'
+import type { ActionRoute } from './action.ts'
 import { ownPage, problem, seeOther } from './page.ts'
 
 const text = (most: number) => z.optional(z.string().check(z.maxLength(most)))
+/** What somebody wrote before: the longest text of a form, as JSON. */
+const keptLength = 100_000
 
 /** The way in and out. What fails says so on the page, and never whether an account exists. */
-export const signIn = (): Route[] => [
+export const signIn = (actions: readonly ActionRoute[]): Route[] => [
   route({
     methods: ['GET'],
     path: '/ops/sign-in',
@@ -30,7 +37,7 @@ export const signIn = (): Route[] => [
     limit: 'standard',
     async handle(ctx, { query, request }) {
       const told = takeFlash(request)
-      return htmlResponse(show(ctx, request, { to: ownPage(query.to), flash: told?.flash }), {
+      return htmlResponse(showSignIn(ctx, request, { to: ownPage(query.to), flash: told?.flash }), {
         headers: told === null ? {} : { 'set-cookie': told.forget },
       })
     },
@@ -42,16 +49,19 @@ export const signIn = (): Route[] => [
     summary: 'Sign in with an operator key, or with a Supabase account',
     auth: 'public',
     limit: 'sensitive',
-    bodyLimitBytes: 8 * 1024,
-    body: form(z.strictObject({ to: text(2_000), key: text(200), email: text(320), password: text(1_000), code: text(12) })),
-    async handle(ctx, { body, request }) {
+    body: form(
+      z.strictObject({ to: text(2_000), key: text(200), email: text(320), password: text(1_000), code: text(12), kept: text(keptLength) }),
+    ),
+    async handle(ctx, { body, request, network }) {
       const to = ownPage(body.to)
+      const kept = readKept(body.kept)
       try {
-        return seeOther(to, await enter(ctx, request, body))
+        const cookies = await enter(ctx, request, { ...body, network })
+        return (kept !== undefined && (await showKept(actions, ctx, request, cookies, kept))) || seeOther(to, ...cookies)
       } catch (error) {
         if (!(error instanceof CaretakerError) || statusOf[error.code] === 500) throw error
         ctx.log.info({ code: error.code }, 'sign-in refused')
-        return answer(ctx, request, error, to)
+        return answer(ctx, request, error, { to, kept, email: body.email, wrong: wrongField(body, error) })
       }
     },
     problem: refused,
@@ -64,49 +74,118 @@ export const signIn = (): Route[] => [
     limit: 'standard',
     body: form(z.strictObject({})),
     handle: async (ctx, { request }) =>
-      seeOther('/ops/sign-in', await endSession(ctx, request), flashCookie(request, { tone: 'ok', text: 'You are signed out.' })),
-    async problem(ctx, error, input) {
+      seeOther('/ops/sign-in', await endSession(ctx, request), said(request, { tone: 'ok', text: 'You are signed out.' })),
+    async problem(ctx, error, failed) {
+      const { request } = failed
       const code = error instanceof CaretakerError ? error.code : 'internal'
-      if (code === 'forbidden') return problem(ctx, error, { ...input, back: '/ops' })
-      const forget = forgetSession(input.request)
+      if (code === 'forbidden') return problem(ctx, error, { ...failed, back: '/ops' })
+      const forget = forgetSession(request)
       // Signed out already.
       if (code === 'unauthorized') return seeOther('/ops/sign-in', forget)
       const text = `This browser has forgotten the session, but it could not be ended (${code}): until it is over by itself, within eight hours, a copy of its cookie would still open it.`
-      return seeOther('/ops/sign-in', forget, flashCookie(input.request, { tone: 'bad', text }))
+      return seeOther('/ops/sign-in', forget, said(request, { tone: 'bad', text }))
     },
   }),
 ]
 
-function enter(
-  ctx: Context,
-  request: Request,
-  given: { key?: string | undefined; email?: string | undefined; password?: string | undefined; code?: string | undefined },
-): Promise<string> {
-  const { key, email, password, code } = given
-  if (key !== undefined && key !== '') return signInWithKey(ctx, request, key)
-  if (email !== undefined && email !== '' && password !== undefined && password !== '')
-    return signInWithPassword(ctx, request, { email, password, code })
+function said(request: Request, flash: { tone: 'ok' | 'bad'; text: string }): string {
+  return flashCookie(request, flash, '/ops/sign-in')
+}
+
+interface Entering {
+  key?: string | undefined
+  email?: string | undefined
+  password?: string | undefined
+  code?: string | undefined
+}
+
+async function enter(ctx: Context, request: Request, given: Entering & { network: string }): Promise<string[]> {
+  const { key, email, password, code, network } = given
+  if (isGiven(key)) return [await signInWithKey(ctx, request, key)]
+  if (isGiven(email) && isGiven(password)) return signInWithPassword(ctx, request, { email, password, code, network })
   throw new CaretakerError('bad_request', 'Enter an operator key, or an e-mail address and a password.')
 }
 
-function show(ctx: Context, request: Request, { to, flash }: { to: string; flash: { tone: 'ok' | 'bad'; text: string } | undefined }) {
+function isGiven(text: string | undefined): text is string {
+  return text !== undefined && text !== ''
+}
+
+/** The field to look at again; never one of two that would say whether an account exists. */
+function wrongField(
+  { key, email, password }: Entering,
+  { code, detail }: CaretakerError,
+): 'key' | 'email' | 'password' | 'code' | undefined {
+  if (code === 'bad_request') return email === undefined ? 'key' : isGiven(email) ? 'password' : 'email'
+  if (code !== 'unauthorized') return undefined
+  return isGiven(key) ? 'key' : isGiven(password) && detail.includes('authenticator app') ? 'code' : 'password'
+}
+
+/** Fields that a page of ours wrote into the form of its own accord; anything else is nothing. */
+function readKept(text: string | undefined): Kept | undefined {
+  const shape = z.strictObject({ action: z.string(), fields: z.record(z.string(), z.union([z.string(), z.array(z.string())])) })
+  try {
+    const parsed = text === undefined ? undefined : shape.safeParse(JSON.parse(text))
+    return parsed?.success === true ? parsed.data : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** The page of the form that was sent when the session had ended, with what was written; null where who signed in may not see it. */
+async function showKept(
+  actions: readonly ActionRoute[],
+  ctx: Context,
+  request: Request,
+  cookies: readonly string[],
+  { action, fields }: Kept,
+): Promise<Response | null> {
+  const route = actions.find(({ path }) => matchPath(path, action) !== null)
+  if (route === undefined) return null
+  const cookie = cookies[0]?.split(';')[0] ?? ''
+  const { actor, session } = await findSession(ctx, new Request(request.url, { headers: { cookie } }))
+  return route
+    .showAgain({ ...ctx, actor }, session, action, fields, {
+      flash: { tone: 'none', text: 'You are signed in. Nothing was done yet: look at what you wrote, and send it.' },
+      headers: cookies.map((one) => ['set-cookie', one]),
+    })
+    .catch(() => null)
+}
+
+/** The page on which one signs in. */
+export function showSignIn(
+  ctx: Context,
+  request: Request,
+  shown: {
+    to: string
+    flash: Flash | undefined
+    kept?: Kept | undefined
+    email?: string | undefined
+    wrong?: ReturnType<typeof wrongField>
+  },
+): Html {
   return signInPage({
     app: ctx.config.app.name,
-    to,
-    flash,
+    ...shown,
     supabase: ctx.env.SUPABASE_URL !== undefined && ctx.env.SUPABASE_SERVICE_ROLE_KEY !== undefined,
     local: new URL(request.url).hostname === 'localhost',
   })
 }
 
-function answer(ctx: Context, request: Request, error: CaretakerError, to: string): Response {
-  return htmlResponse(show(ctx, request, { to, flash: { tone: 'bad', text: error.detail } }), {
+function answer(
+  ctx: Context,
+  request: Request,
+  error: CaretakerError,
+  shown: { to: string; kept?: Kept | undefined; email?: string | undefined; wrong?: ReturnType<typeof wrongField> },
+): Response {
+  return htmlResponse(showSignIn(ctx, request, { ...shown, flash: { tone: 'bad', text: error.detail } }), {
     status: statusOf[error.code],
     headers: error.retryAfterSeconds === undefined ? {} : { 'retry-after': String(error.retryAfterSeconds) },
   })
 }
 
-async function refused(ctx: Context, error: unknown, { request }: { request: Request }): Promise<Response> {
+async function refused(ctx: Context, error: unknown, { request, fields }: Failed): Promise<Response> {
   const known = error instanceof CaretakerError ? error : new CaretakerError('internal', 'Something went wrong on our side.')
-  return answer(ctx, request, known, '/ops')
+  const sent = (await fields()) ?? {}
+  const one = (name: string) => [sent[name]].flat()[0]
+  return answer(ctx, request, known, { to: ownPage(one('to')), kept: readKept(one('kept')), email: one('email') })
 }

@@ -1,0 +1,50 @@
+import { createHash } from 'node:crypto'
+import type { Context } from '../platform/context.ts'
+import type { Session } from './session.ts'
+
+/** Where a form ended, and what was said there. */
+export interface SubmissionAnswer {
+  to: string
+  text: string
+}
+
+/**
+ * What makes two forms one: the session, the page as it was shown (`once` is in each of its forms), where it is sent to, and all that
+ * it holds. Who goes back and writes something else sends another form.
+ */
+export function submissionKey(session: Session, once: string, path: string, fields: Readonly<Record<string, unknown>>): Buffer {
+  const sorted = Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1))
+  return createHash('sha256')
+    .update(JSON.stringify([session.id, once, path, sorted]))
+    .digest()
+}
+
+/**
+ * Claims the form for this request. Of two presses of one button the second comes here, too, and is told what the first one said;
+ * `answer` is null while that is still at work.
+ */
+export async function claimSubmission(
+  ctx: Pick<Context, 'db' | 'clock'>,
+  session: Session,
+  key: Buffer,
+): Promise<{ first: true } | { first: false; answer: SubmissionAnswer | null }> {
+  const claimed = await ctx.db.execute(
+    'insert into caretaker.submissions (key, session_id, at) values ($1::bytea, $2::uuid, $3::timestamptz) on conflict (key) do nothing',
+    [key, session.id, ctx.clock.now()],
+  )
+  if (claimed === 1) return { first: true }
+  const [before] = await ctx.db.query<{ answer: SubmissionAnswer | null }>(
+    'select answer from caretaker.submissions where key = $1::bytea',
+    [key],
+  )
+  return { first: false, answer: before?.answer ?? null }
+}
+
+export async function answerSubmission(ctx: Pick<Context, 'db'>, key: Buffer, answer: SubmissionAnswer): Promise<void> {
+  await ctx.db.execute('update caretaker.submissions set answer = $2::jsonb where key = $1::bytea', [key, JSON.stringify(answer)])
+}
+
+/** Nothing was done: the same form may come again. */
+export async function releaseSubmission(ctx: Pick<Context, 'db'>, key: Buffer): Promise<void> {
+  await ctx.db.execute('delete from caretaker.submissions where key = $1::bytea', [key])
+}
