@@ -3,7 +3,7 @@ import { type Statement, splitStatements } from '../sql/split-statements.ts'
 
 /** What a statement of post-data does to the one table that it is about. */
 export type TableWork =
-  | { kind: 'index' | 'constraint' | 'attach' | 'row security' | 'finish'; table: string }
+  | { kind: 'index' | 'constraint' | 'attach' | 'statistics' | 'row security' | 'finish'; table: string }
   | { kind: 'foreign key'; table: string; foreignKey: ForeignKey }
 
 export interface ForeignKey {
@@ -39,6 +39,8 @@ const patterns = {
     `^alter table (?:only )?${name}\\s+add constraint (${part}) foreign key \\([^)]*\\) references ${name}\\s?\\((${part}(?:, ${part})*)\\)`,
     'i',
   ),
+  statistics: new RegExp(`^create statistics ${name} (?:\\([a-z, ]+\\) )?on .+ from ${name};$`, 'is'),
+  statisticsTarget: new RegExp(`^alter statistics ${name} set statistics `, 'i'),
   attach: new RegExp(`^alter index ${name} attach partition`, 'i'),
   rowSecurity: new RegExp(`^alter table ${name} enable row level security`, 'i'),
   policy: new RegExp(`^create policy ${part} on ${name}`, 'i'),
@@ -73,31 +75,39 @@ export function readPostData(script: string, restrictKey: string): PostData {
   const firstEntry = statements.findIndex((statement) => statement.type !== undefined)
   if (statements.slice(Math.max(0, firstEntry)).some((statement) => /^set /i.test(statement.sql)))
     return { statements, work, unread: 'a change of tablespace' }
-  const tableOfIndex = new Map<string, string>()
+  /** Of indexes and statistics objects. */
+  const tables = new Map<string, string>()
   let unread: string | null = null
   for (const [at, statement] of statements.entries()) {
-    const found = workOf(statement, tableOfIndex)
+    const found = workOf(statement, tables)
     if (found !== undefined) work.set(at, found)
     else if (aboutTables.has(statement.type ?? '') && !harmless.test(statement.sql)) unread ??= `${statement.type} ${statement.name}`
   }
   return { statements, work, unread }
 }
 
-function workOf({ type, sql }: Statement, tableOfIndex: Map<string, string>): TableWork | undefined {
+function workOf({ type, sql }: Statement, tables: Map<string, string>): TableWork | undefined {
   const tableIn = (pattern: RegExp) => canonical(pattern.exec(sql)?.[1])
   switch (type) {
     case 'INDEX': {
       const match = patterns.index.exec(sql)
       const table = canonical(match?.[2])
-      return noteIndex(tableOfIndex, table, match?.[1], 'index')
+      return noteIndex(tables, table, match?.[1], 'index')
     }
     case 'CONSTRAINT': {
       const match = patterns.constraint.exec(sql)
-      return noteIndex(tableOfIndex, canonical(match?.[1]), match?.[2], 'constraint')
+      return noteIndex(tables, canonical(match?.[1]), match?.[2], 'constraint')
     }
     case 'INDEX ATTACH': {
-      const table = tableOfIndex.get(tableIn(patterns.attach) ?? '')
+      const table = tables.get(tableIn(patterns.attach) ?? '')
       return table === undefined ? undefined : { kind: 'attach', table }
+    }
+    case 'STATISTICS': {
+      const match = patterns.statistics.exec(sql)
+      const [object, of] = [canonical(match?.[1]), canonical(match?.[2])]
+      if (object !== undefined && of !== undefined) tables.set(`statistics ${object}`, of)
+      const table = of ?? tables.get(`statistics ${tableIn(patterns.statisticsTarget)}`)
+      return table === undefined ? undefined : { kind: 'statistics', table }
     }
     case 'FK CONSTRAINT': {
       const foreignKey = foreignKeyOf(sql)
@@ -121,7 +131,7 @@ function workOf({ type, sql }: Statement, tableOfIndex: Map<string, string>): Ta
 }
 
 function noteIndex(
-  tableOfIndex: Map<string, string>,
+  tables: Map<string, string>,
   table: string | undefined,
   index: string | undefined,
   kind: 'index' | 'constraint',
@@ -129,7 +139,7 @@ function noteIndex(
   if (table === undefined || index === undefined) return undefined
   // An index lives in the schema of its table.
   const [schema = ''] = partsOf(table)
-  tableOfIndex.set(qualified(schema, unquoted(index)), table)
+  tables.set(qualified(schema, unquoted(index)), table)
   return { kind, table }
 }
 

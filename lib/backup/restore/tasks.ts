@@ -211,12 +211,17 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
             },
           ),
         ]
+      // What is not there yet is not measured.
+      const objects = keys.flatMap((key) => statements.get(key)?.statistics ?? []).sort((a, b) => a - b)
       if (keys.some((key) => loaded.has(key)))
         after = [
           add(
             { ...base, after },
             { phase: 'statistics', failed: `The statistics of table ${nameOf(root)} could not be gathered` },
-            (session) => analyze(session, root),
+            async (session) => {
+              for (const position of objects) await make(session, position)
+              await analyze(session, root)
+            },
           ),
         ]
       const large = keys.flatMap((key) => inManifest.get(key) ?? []).filter((table) => !table.shared && table.bytes > beginningBytes)
@@ -313,13 +318,13 @@ export function buildTasks(run: Run, early: EarlyOpening | null): Task[] {
   }
 }
 
-type Positions = Record<'index' | 'constraint' | 'attach' | 'foreign key', number[]>
+type Positions = Record<'index' | 'constraint' | 'attach' | 'statistics' | 'foreign key', number[]>
 
 function statementsByTable(run: Run): Map<string, Positions> {
   const found = new Map<string, Positions>()
   for (const [position, { kind, table }] of run.post.work) {
     if (kind === 'finish' || kind === 'row security') continue
-    const own = found.get(table) ?? { index: [], constraint: [], attach: [], 'foreign key': [] }
+    const own = found.get(table) ?? { index: [], constraint: [], attach: [], statistics: [], 'foreign key': [] }
     own[kind].push(position)
     found.set(table, own)
   }

@@ -28,6 +28,13 @@ test.each([
   ['RULE', 'CREATE RULE r AS\n    ON DELETE TO public.t DO INSTEAD NOTHING;', { kind: 'finish', table: '"public"."t"' }],
   ['RULE', 'CREATE OR REPLACE VIEW public.v AS SELECT 1;', null],
   ['CHECK CONSTRAINT', 'ALTER TABLE public.t\n    ADD CONSTRAINT c CHECK ((a > 0)) NOT VALID;', { kind: 'finish', table: '"public"."t"' }],
+  [
+    'STATISTICS',
+    'CREATE STATISTICS "S x"."o ""s" (dependencies, mcv) ON a, b, ((c || \' from "S x"."u"\'::text)) FROM "S x"."t.b";',
+    { kind: 'statistics', table: '"S x"."t.b"' },
+  ],
+  ['STATISTICS', 'CREATE STATISTICS s.plain ON a, b FROM public.t;', { kind: 'statistics', table: '"public"."t"' }],
+  ['STATISTICS', 'ALTER STATISTICS s.elsewhere SET STATISTICS 300;', null],
   ['FK CONSTRAINT', 'ALTER TABLE ONLY public.t\n    ADD CONSTRAINT c FOREIGN KEY (a, "b)") REFERENCES x.y(z);', 'FK CONSTRAINT n'],
   ['FK CONSTRAINT', 'ALTER TABLE ONLY public.t\n    ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES p.u(id, PERIOD v);', 'FK CONSTRAINT n'],
 ])('%s: %s', (type, sql, expected) => {
@@ -53,6 +60,14 @@ test('an index is put into that of its partitioned table', () => {
   const { work, unread } = readPostData(script, 'k')
   expect(work.get(2)).toEqual({ kind: 'attach', table: '"s"."all_of"' })
   expect(unread).toBe('INDEX ATTACH n')
+})
+
+test('the target of a statistics object belongs to its table', () => {
+  const { work } = readPostData(
+    entry('STATISTICS', 'CREATE STATISTICS s.o ON a, b FROM s.t;') + entry('STATISTICS', 'ALTER STATISTICS s.o SET STATISTICS 300;'),
+    'k',
+  )
+  expect(work.get(1)).toEqual({ kind: 'statistics', table: '"s"."t"' })
 })
 
 test('a tablespace that changes on the way leaves all to its order', () => {
