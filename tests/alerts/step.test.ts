@@ -1,7 +1,7 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { judge } from '../../lib/alerts/judge.ts'
 import { type AlertState, jitterMs, loadState, type Sample, step, storeState, type Thresholds, wellState } from '../../lib/alerts/step.ts'
+import fc from '../support/fast-check.ts'
 
 const start = new Date('2026-11-21T00:00:00Z').getTime()
 const minute = 60_000

@@ -1,7 +1,7 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { matchesAll, parseMatchers, showMatchers } from '../../lib/alerts/matchers.ts'
 import { type Standing, type Surroundings, withhold } from '../../lib/alerts/withhold.ts'
+import fc from '../support/fast-check.ts'
 
 const alert = (component: string, more: Partial<Standing> = {}): Standing => ({
   ...{ rule: `check-${component}`, component, severity: 'P2', labels: {}, source: 'check', status: 'firing', dependsOn: [] },

@@ -1,6 +1,6 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { backoffMs, retryAfterMs } from '../../lib/app-jobs/backoff.ts'
+import fc from '../support/fast-check.ts'
 
 describe('backoffMs', () => {
   it('doubles up to a minute, with half of it left to chance', () => {

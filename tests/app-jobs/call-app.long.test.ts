@@ -47,7 +47,7 @@ describe('an app that does not answer', () => {
 
   it('gives a call that the end of the invocation cut short one whole invocation', async () => {
     app.answers = ['hang', 'hang']
-    const shortly = () => context({ deadline: new Date(Date.now() + 4_200) })
+    const shortly = () => context({ deadline: new Date(Date.now() + 6_000) })
     ctx = shortly()
     expect(await call({ retries: 0 })).toBe('hand-over')
     ctx = shortly()

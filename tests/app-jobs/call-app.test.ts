@@ -127,7 +127,7 @@ describe('calling the app', () => {
     // Longer than this invocation: the next one waits, and does not call before its time.
     recorded = nothingRecorded()
     app.answers = [status(503, { 'retry-after': '600' })]
-    ctx = context({ deadline: new Date(Date.now() + 4_200) })
+    ctx = context({ deadline: new Date(Date.now() + 5_000) })
     expect(await call()).toBe('hand-over')
     expect(app.calls).toHaveLength(2)
     const { notBeforeMs } = recorded.inner as { notBeforeMs: number }

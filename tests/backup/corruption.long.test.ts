@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { generateX25519Identity, identityToRecipient } from 'age-encryption'
-import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { backupDatabase, listBackups, restoreBackup, verifyBackup } from '../../lib/backup/index.ts'
 import { defineConfig } from '../../lib/config/index.ts'
@@ -13,6 +12,7 @@ import { CaretakerError, hasCode } from '../../lib/platform/errors.ts'
 import type { ObjectStore } from '../../lib/platform/objects.ts'
 import { testContext } from '../support/context.ts'
 import { createTestDatabase, type TestDatabase, useTestDatabase } from '../support/database.ts'
+import fc from '../support/fast-check.ts'
 
 const source = useTestDatabase({ template: 'template0' })
 let folder: string

@@ -1,7 +1,6 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { keepBases } from '../../lib/backup/increments/keep-bases.ts'
 import { backupDatabase, listBackups, pruneBackups } from '../../lib/backup/index.ts'
@@ -12,6 +11,7 @@ import { fixedClock } from '../../lib/platform/clock.ts'
 import type { Context } from '../../lib/platform/context.ts'
 import { testContext } from '../support/context.ts'
 import { useTestDatabase } from '../support/database.ts'
+import fc from '../support/fast-check.ts'
 
 const at = (text: string) => ({ id: text, createdAt: new Date(text) })
 const now = new Date('2026-11-21T12:00:00Z')

@@ -69,7 +69,7 @@ test.each([
   ['for the lock of a table without rows', 'parent', /^lock table only /, 'while the tables were locked'],
   // Nobody else looks into this one.
   ['for what pg_dump reads', 'pg_catalog.pg_policy', /pg_policy/, 'while \\S+ was read|while the schema was read|before the manifest was'],
-])('while it waits %s', { timeout: 25_000 }, async (_, table, waiting, where) => {
+])('while it waits %s', async (_, table, waiting, where) => {
   await source.db.session(async (other) => {
     await other.execute('begin')
     await other.execute(`lock table only ${table} in access exclusive mode`)
@@ -81,7 +81,7 @@ test.each([
   })
 })
 
-test('while rows wait for a store that does not answer', { timeout: 25_000 }, async () => {
+test('while rows wait for a store that does not answer', async () => {
   const s3 = await startS3Server()
   try {
     s3.fail(...Array.from({ length: 8 }, () => ({ on: 'UploadPart', break: 'hang' }) as const))
@@ -101,7 +101,7 @@ test('while rows wait for a store that does not answer', { timeout: 25_000 }, as
   }
 })
 
-test('a host that asks by SIGTERM is heard as well', { timeout: 25_000 }, async () => {
+test('a host that asks by SIGTERM is heard as well', async () => {
   await source.db.session(async (other) => {
     await other.execute('begin')
     await other.execute('lock table plain in access exclusive mode')

@@ -48,7 +48,7 @@ describe('caretaker jobs', () => {
     expect(shown).toMatch(/sweep +01-01 00:00 +manual +cli +done +1 +\S+ \S+ +12 +– +1 +purge old/)
   })
 
-  it('history says which states there are', { timeout: 30_000 }, async () => {
+  it('history says which states there are', { timeout: 60_000 }, async () => {
     const refused = await jobs('history', '--state', 'broken')
     expect(refused).toMatchObject({ code: 2, stderr: expect.stringMatching(/--state: found "broken", expected queued, .*skipped/) })
   })

@@ -151,13 +151,13 @@ describe('caretaker schedules', () => {
     [['sync', '--platform', 'vercel', '--project', '/nowhere'], /no vercel\.json in \/nowhere/],
     [['list', '--count', '0'], /--count: found "0"/],
     [['list', 'backupp'], /did you mean "backup"/],
-  ])('%s is refused with what was expected', { timeout: 30_000 }, async (args, message) => {
+  ])('%s is refused with what was expected', { timeout: 60_000 }, async (args, message) => {
     const ended = await caretaker(['schedules', ...args], { cwd: folder })
     expect(ended.code).toBe(2)
     expect(ended.stderr).toMatch(message)
   })
 
-  it('list shows the next firings there and in UTC', { timeout: 30_000 }, async () => {
+  it('list shows the next firings there and in UTC', { timeout: 60_000 }, async () => {
     const config = join(folder, 'caretaker.config.ts')
     await writeFile(
       config,

@@ -62,7 +62,8 @@ export function objectStoreConformance(make: () => Promise<StoreUnderTest>): voi
     afterEach(async () => {
       // A server may still be tidying up when its client has heard of the failure.
       const { leftovers } = test
-      if (leftovers !== undefined) await expect.poll(async () => await leftovers(), { message: 'unfinished writes left behind' }).toBe(0)
+      if (leftovers !== undefined)
+        await expect.poll(async () => await leftovers(), { message: 'unfinished writes left behind', timeout: 10_000 }).toBe(0)
       await test.close?.()
     })
 

@@ -1,5 +1,5 @@
-import fc from 'fast-check'
 import type { Database } from '../../lib/platform/db.ts'
+import fc from '../support/fast-check.ts'
 
 export interface RandomReference {
   to: number

@@ -1,4 +1,3 @@
-import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import {
   changesBy,
@@ -8,6 +7,7 @@ import {
   type Look,
   stateAfter,
 } from '../../lib/health/history/status.ts'
+import fc from '../support/fast-check.ts'
 
 const validMs = 180_000
 const statuses = ['up', 'down', 'maintenance', 'unknown'] as const satisfies HistoryStatus[]

@@ -5,8 +5,10 @@ import { openDatabase } from '../../lib/platform/db.ts'
 import { readEnv } from '../../lib/platform/env.ts'
 import { createLog } from '../../lib/platform/log.ts'
 
-// A worker of its own process, to be killed: counts from 1 to 40, one row and one checkpoint a transaction.
+// A worker of its own process, to be killed: counts from 1 to 40, one row and one checkpoint a transaction. Stands still behind the number
+// that is its second argument, until somebody wakes it.
 const db = openDatabase({ sessionUrl: process.argv[2] as string })
+const standsStillBehind = Number(process.argv[3] ?? 0)
 const counting: Job = {
   name: 'count',
   description: '',
@@ -18,6 +20,7 @@ const counting: Job = {
         await tx.execute('insert into counted (number) values ($1::int)', [number])
         await run.save(number, tx)
       })
+      if (number === standsStillBehind) process.kill(process.pid, 'SIGSTOP')
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
     return { status: 'done', result: { counted: 40 } }

@@ -39,7 +39,7 @@ async function fill() {
 
 describe('housekeeping', () => {
   it('deletes what the policy no longer keeps, exactly what its plan said, and nothing that is open or the newest of its job', {
-    timeout: 30_000,
+    timeout: 60_000,
   }, async () => {
     await fill()
     const ctx = testContext(test.db, { config: defineConfig({ app: { name: 'Test' } }) })

@@ -80,7 +80,7 @@ describe('a run that no worker takes', () => {
 })
 
 describe('a run that takes longer than its run grace', () => {
-  it('overruns, and is said so once', { timeout: 30_000 }, async () => {
+  it('overruns, and is said so once', { timeout: 60_000 }, async () => {
     const ctx = testContext(test.db)
     let seen: unknown
     const jobs: Job[] = [

@@ -56,7 +56,7 @@ describe('a worker that died long ago', () => {
 })
 
 describe('a queue with a busy job at its head', () => {
-  it('lets another job pass', { timeout: 40_000 }, async () => {
+  it('lets another job pass', { timeout: 60_000 }, async () => {
     const ctx = testContext(test.db)
     await claimManually(ctx, 'slow')
     const taken = Promise.withResolvers<void>()
@@ -82,7 +82,7 @@ describe('a queue with a busy job at its head', () => {
 })
 
 describe('a run that the queue knows nothing of', () => {
-  it('is queued anew', { timeout: 30_000 }, async () => {
+  it('is queued anew', { timeout: 60_000 }, async () => {
     const ctx = testContext(test.db)
     const jobs = [job('sweep', async () => ({ status: 'done', result: {} }))]
     await work(ctx, jobs)
@@ -94,7 +94,7 @@ describe('a run that the queue knows nothing of', () => {
 })
 
 describe('a job that was busy when the queue looked last', () => {
-  it('is worked at once when its next slot comes', { timeout: 20_000 }, async () => {
+  it('is worked at once when its next slot comes', { timeout: 60_000 }, async () => {
     const ctx = testContext(test.db)
     const jobs = [job('sweep', async () => ({ status: 'done', result: {} }))]
     await work(ctx, jobs)

@@ -1,6 +1,6 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { currentSlot, nextSlots, resolveSchedule, slotsBetween } from '../../lib/jobs/index.ts'
+import fc from '../support/fast-check.ts'
 import { oracleSlots } from './slot-oracle.ts'
 
 const utc = (cron: string) => ({ cron, timezone: 'UTC' })

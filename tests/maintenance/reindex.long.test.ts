@@ -35,14 +35,14 @@ describe('a rebuild that is killed', () => {
     return client
   }
   const phase = { snapshot: 'waiting for old snapshots', reader: 'waiting for readers before marking dead' }
+  /** Of this database: other tests build indexes in theirs. */
+  const builds = 'pg_stat_progress_create_index where datname = current_database()'
+  const sessions = 'pg_stat_activity where datname = current_database()'
   const waitFor = (wanted: string) =>
     expect
-      .poll(
-        async () => (await test.db.query<{ phase: string }>('select phase from pg_stat_progress_create_index')).map((row) => row.phase),
-        {
-          timeout: 20_000,
-        },
-      )
+      .poll(async () => (await test.db.query<{ phase: string }>(`select phase from ${builds}`)).map((row) => row.phase), {
+        timeout: 60_000,
+      })
       .toContain(wanted)
   const indexes = async () =>
     (
@@ -60,7 +60,7 @@ describe('a rebuild that is killed', () => {
     const other = await obstacle(kind)
     const rebuilding = (await connect()).query('reindex index concurrently t_id').catch((error: { code?: string }) => error.code)
     await waitFor(phase[kind])
-    await test.db.query('select pg_terminate_backend(pid) from pg_stat_progress_create_index')
+    await test.db.query(`select pg_terminate_backend(pid) from ${builds}`)
     expect(await rebuilding).toBe('57P01')
     expect((await indexes()).sort()).toEqual(['t_id', left])
     await other.query('rollback')
@@ -78,11 +78,8 @@ describe('a rebuild that is killed', () => {
     const next = reindex()
     await expect
       .poll(
-        () =>
-          test.db.query(`select 1 as waits from pg_stat_activity where query like 'drop index concurrently%' and wait_event_type = 'Lock'`),
-        {
-          timeout: 20_000,
-        },
+        () => test.db.query(`select 1 as waits from ${sessions} and query like 'drop index concurrently%' and wait_event_type = 'Lock'`),
+        { timeout: 60_000 },
       )
       .toEqual([{ waits: 1 }])
     await other.query('rollback')
@@ -99,9 +96,9 @@ describe('a rebuild that is killed', () => {
       .poll(
         () =>
           test.db.query(
-            `select count(*)::int as n from pg_stat_activity where query like 'reindex index concurrently%' and clock_timestamp() - query_start > interval '2.5 seconds'`,
+            `select count(*)::int as n from ${sessions} and query like 'reindex index concurrently%' and clock_timestamp() - query_start > interval '2.5 seconds'`,
           ),
-        { timeout: 20_000 },
+        { timeout: 60_000 },
       )
       .toEqual([{ n: 1 }])
     await other.query('rollback')

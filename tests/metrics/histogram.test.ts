@@ -1,6 +1,6 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { addTo, type Buckets, bucketOf, middleOf, quantile, upperBound } from '../../lib/metrics/histogram.ts'
+import fc from '../support/fast-check.ts'
 
 const shares = [0.5, 0.9, 0.95, 0.99]
 

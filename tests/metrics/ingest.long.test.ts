@@ -1,8 +1,8 @@
-import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { metrics } from '../../lib/routes/metrics.ts'
 import { logLines } from '../support/context.ts'
 import { useTestDatabase } from '../support/database.ts'
+import fc from '../support/fast-check.ts'
 import { testServer } from '../support/serve.ts'
 import { parsePrometheus } from './prometheus-text.ts'
 import { metricsContext } from './support.ts'
@@ -83,4 +83,4 @@ it('takes a body or refuses it by name, whatever it is; what was taken can be sc
     { numRuns: 400 },
   )
   expect(statuses.get(202) ?? 0).toBeGreaterThan(5)
-}, 120_000)
+}, 600_000)

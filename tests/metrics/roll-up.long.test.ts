@@ -1,9 +1,9 @@
-import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { measure, prometheusText } from '../../lib/metrics/index.ts'
 import { pruneMetrics } from '../../lib/metrics/prune.ts'
 import { rollUp } from '../../lib/metrics/roll-up.ts'
 import { useTestDatabase } from '../support/database.ts'
+import fc from '../support/fast-check.ts'
 import { parsePrometheus } from './prometheus-text.ts'
 import { type MetricsContext, metricsContext, tell } from './support.ts'
 
@@ -83,4 +83,4 @@ it('loses nothing and counts nothing twice, however late things are told and whe
     }),
     { numRuns: 40 },
   )
-}, 120_000)
+}, 600_000)

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises'
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { envExample, readEnv, requireEnv, variables } from '../../lib/platform/env.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
+import fc from '../support/fast-check.ts'
 
 function refusal(source: Record<string, string>): CaretakerError {
   try {

@@ -1,6 +1,6 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { fieldCipher } from '../../lib/platform/field-cipher.ts'
+import fc from '../support/fast-check.ts'
 
 const cipher = fieldCipher('1f'.repeat(32))
 

@@ -1,9 +1,9 @@
 import { once } from 'node:events'
 import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import fc from 'fast-check'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { guardedRequest, isPublicAddress } from '../../lib/platform/guarded-request.ts'
+import fc from '../support/fast-check.ts'
 
 let server: Server | undefined
 afterEach(() => {

@@ -1,9 +1,9 @@
 import { Writable } from 'node:stream'
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import { createLog, describeError, type Log, subjectTag } from '../../lib/platform/log.ts'
 import { useTestDatabase } from '../support/database.ts'
+import fc from '../support/fast-check.ts'
 
 function capture(level = 'debug'): { log: Log; lines: () => Record<string, unknown>[]; text: () => string } {
   let text = ''

@@ -26,7 +26,7 @@ it('a connection that the server closes while nothing is asked of it fails what 
 
 it('a transaction whose process stands still is ended, and lets go of its locks', async () => {
   await test.db.execute('create table held (n int); insert into held values (1)')
-  const frozen = openDatabase({ sessionUrl: test.url, maxConnections: 1, idleTransactionMs: 300 })
+  const frozen = openDatabase({ sessionUrl: test.url, maxConnections: 1, idleTransactionMs: 1_000 })
   const locked = Promise.withResolvers<void>()
   const successor = Promise.withResolvers<void>()
   const stopped = frozen.transaction(async (tx) => {

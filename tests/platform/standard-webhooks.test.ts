@@ -1,9 +1,9 @@
 import { createHmac, generateKeyPairSync, randomBytes, sign } from 'node:crypto'
-import fc from 'fast-check'
 import { Webhook } from 'standardwebhooks'
 import { describe, expect, it } from 'vitest'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import { parseWebhookSecrets, signWebhook, verifyWebhook } from '../../lib/platform/standard-webhooks.ts'
+import fc from '../support/fast-check.ts'
 
 const secret = `whsec_${Buffer.alloc(32, 7).toString('base64')}`
 const other = `whsec_${Buffer.alloc(24, 9).toString('base64')}`

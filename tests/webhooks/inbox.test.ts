@@ -268,12 +268,14 @@ describe('the inbox', () => {
     await begun.promise
     await send(ctx, stripeEvent({ id: 'evt_earlier', type, created: 1_795_000_001, object: { id: 'sub_late' } }))
     const second = processInbox(ctx, { limit: 1 })
-    await vi.waitFor(async () =>
-      expect(
-        await test.db.query(
-          `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%caretaker.inbox_objects%'`,
-        ),
-      ).toHaveLength(1),
+    await vi.waitFor(
+      async () =>
+        expect(
+          await test.db.query(
+            `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%caretaker.inbox_objects%'`,
+          ),
+        ).toHaveLength(1),
+      { timeout: 20_000 },
     )
     expect(steps).toEqual(['evt_later begins'])
     later.resolve()

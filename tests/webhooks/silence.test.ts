@@ -1,4 +1,3 @@
-import fc from 'fast-check'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { defineConfig } from '../../lib/config/index.ts'
 import { fixedClock } from '../../lib/platform/clock.ts'
@@ -6,6 +5,7 @@ import { watchSources } from '../../lib/webhooks/index.ts'
 import { expectedEvents } from '../../lib/webhooks/silence.ts'
 import { testContext } from '../support/context.ts'
 import { useTestDatabase } from '../support/database.ts'
+import fc from '../support/fast-check.ts'
 
 const hour = 3_600_000
 const monday = Date.parse('2026-11-02T00:00:00Z')

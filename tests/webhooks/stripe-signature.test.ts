@@ -1,11 +1,11 @@
 import { createHmac } from 'node:crypto'
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { defineConfig } from '../../lib/config/index.ts'
 import { fixedClock } from '../../lib/platform/clock.ts'
 import { readEnv } from '../../lib/platform/env.ts'
 import { stripe } from '../../lib/webhooks/sources/stripe.ts'
 import { signStripe, stripeEvent } from '../doubles/stripe.ts'
+import fc from '../support/fast-check.ts'
 
 const secret = 'whsec_test_of_the_endpoint'
 const clock = fixedClock('2026-11-21T12:00:00Z')

@@ -9,6 +9,7 @@ import { applyMigrations } from '../../../lib/platform/migrations.ts'
 import { runTick } from '../../../lib/routes/cron.ts'
 import { type LocalPostgres, startPostgres } from '../../../local/postgres.ts'
 import { doubles } from '../../support/doubles.ts'
+import { startAgain } from '../../support/start-again.ts'
 import { type Dependency, startDependency } from './dependency.ts'
 import { type Operations, operations, steps } from './operations.ts'
 
@@ -41,7 +42,7 @@ async function crash(): Promise<void> {
 }
 
 async function restart(): Promise<void> {
-  server = await startPostgres({ directory: join(directory, 'd'), port: server.port })
+  server = await startAgain({ directory: join(directory, 'd'), port: server.port })
 }
 
 /** What the host's clock does every minute, without jobs. */
@@ -66,8 +67,8 @@ it('a database that dies and comes back loses nothing of what was known, and wha
     health: {
       checks: {
         database: {},
-        app: { kind: 'url', url: dependency.url, timeoutMs: 2_000 },
-        search: { kind: 'url', url: `${dependency.url}search`, timeoutMs: 2_000, dependsOn: ['app'] },
+        app: { kind: 'url', url: dependency.url, timeoutMs: 20_000 },
+        search: { kind: 'url', url: `${dependency.url}search`, timeoutMs: 20_000, dependsOn: ['app'] },
       },
     },
   })
@@ -108,7 +109,7 @@ it('a database that dies and comes back loses nothing of what was known, and wha
 })
 
 it('a restart in the middle of everything is nothing but a pause', async () => {
-  const made = operations(db, { health: { checks: { app: { kind: 'url', url: dependency.url, timeoutMs: 2_000 } } } })
+  const made = operations(db, { health: { checks: { app: { kind: 'url', url: dependency.url, timeoutMs: 20_000 } } } })
   doubles.use(...made.handlers)
   await dependency.set('well')
   await made.minutes()

@@ -1,5 +1,6 @@
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 
 export type Mood = 'well' | 'slow' | 'refusing' | 'hanging' | 'failing' | 'lying' | 'cutting' | 'flapping'
 
@@ -13,7 +14,7 @@ export interface Dependency {
   close(): Promise<void>
 }
 
-const slowMs = 2_000
+const slowMs = 30_000
 
 export async function startDependency(): Promise<Dependency> {
   let mood: Mood = 'well'
@@ -45,6 +46,16 @@ export async function startDependency(): Promise<Dependency> {
       server.close(() => resolve())
       server.closeAllConnections()
     })
+  // Somebody may have been given its port meanwhile, for a moment.
+  const listenAgain = async () => {
+    for (let tries = 0; ; tries++)
+      try {
+        return await listen(port)
+      } catch (error) {
+        if ((error as { code?: string }).code !== 'EADDRINUSE' || tries === 600) throw error
+        await delay(100)
+      }
+  }
   await listen(0)
   const { port } = server.address() as AddressInfo
   return {
@@ -53,7 +64,7 @@ export async function startDependency(): Promise<Dependency> {
     async set(next) {
       mood = next
       if (next === 'refusing' && server.listening) await stop()
-      else if (next !== 'refusing' && !server.listening) await listen(port)
+      else if (next !== 'refusing' && !server.listening) await listenAgain()
       // A connection that was kept open would be answered after all.
       else server.closeAllConnections()
     },

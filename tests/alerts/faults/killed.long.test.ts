@@ -27,7 +27,7 @@ afterEach(() => {
 })
 
 const policy = () => ({
-  health: { checks: { app: { kind: 'url', url: dependency.url, timeoutMs: 2_000 } } },
+  health: { checks: { app: { kind: 'url', url: dependency.url, timeoutMs: 20_000 } } },
   alerts: { channels: { slack: {}, pagerduty: {} }, keepFiringFor: '1 minute', remindEvery: '30 days' },
 })
 

@@ -11,7 +11,7 @@ const began = Date.parse('2026-11-23T10:00:00Z')
 const speed = 600
 
 const ctx = operationsContext(openDatabase({ sessionUrl: databaseUrl }), environment, pagerDutyState().routingKey, {
-  health: { checks: { app: { kind: 'url', url: dependency, timeoutMs: 2_000 } }, confirmAfterMs: 0 },
+  health: { checks: { app: { kind: 'url', url: dependency, timeoutMs: 20_000 } }, confirmAfterMs: 0 },
   alerts: { channels: { slack: {}, pagerduty: {} }, keepFiringFor: '1 minute', remindEvery: '30 days' },
 })
 const clock = {

@@ -1,4 +1,3 @@
-import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { applyToIncidents } from '../../../lib/alerts/incidents/apply-alerts.ts'
 import {
@@ -20,6 +19,7 @@ import { readEnv } from '../../../lib/platform/env.ts'
 import { hasCode } from '../../../lib/platform/errors.ts'
 import { testContext } from '../../support/context.ts'
 import { useTestDatabase } from '../../support/database.ts'
+import fc from '../../support/fast-check.ts'
 
 const test = useTestDatabase()
 const minute = 60_000

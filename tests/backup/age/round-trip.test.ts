@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { Decrypter, Encrypter, generateHybridIdentity, generateX25519Identity, identityToRecipient } from 'age-encryption'
-import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { decryptWith, encryptTo, parseIdentities } from '../../../lib/backup/age/index.ts'
 import { hasCode } from '../../../lib/platform/errors.ts'
+import fc from '../../support/fast-check.ts'
 
 const chunk = 64 * 1024
 /** Around every boundary the format has, and of nothing at all. */

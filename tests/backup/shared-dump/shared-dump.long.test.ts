@@ -97,7 +97,7 @@ function begin(): void {
   mover = moveMoney(moving.signal)
 }
 
-test('a dump longer than its invocations is relayed from one to the next, in one snapshot', { timeout: 300_000 }, async () => {
+test('a dump longer than its invocations is relayed from one to the next, in one snapshot', { timeout: 900_000 }, async () => {
   begin()
   const { id } = await claimManually(ctx, 'backup')
   await finish(id, 16_000)
@@ -109,7 +109,7 @@ test('a dump longer than its invocations is relayed from one to the next, in one
   expect(await restoredTotal('latest')).toBe(total)
 })
 
-test('a dead participant costs its parts, not the backup', { timeout: 300_000 }, async () => {
+test('a dead participant costs its parts, not the backup', { timeout: 900_000 }, async () => {
   begin()
   const { id } = await claimManually(ctx, 'backup')
   let kills = 0
@@ -134,7 +134,7 @@ test('a dead participant costs its parts, not the backup', { timeout: 300_000 },
   expect(await restoredTotal('latest')).toBe(total)
 })
 
-test('a lost snapshot is told, nothing of it is used, and the backup begins anew', { timeout: 300_000 }, async () => {
+test('a lost snapshot is told, nothing of it is used, and the backup begins anew', { timeout: 900_000 }, async () => {
   begin()
   const { id } = await claimManually(ctx, 'backup')
   let killed = false

@@ -4,10 +4,10 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { deriveSigner, parsePublicKey, signersOfIdentityFile } from '../../../lib/backup/signing/index.ts'
 import { armouredSignature, publicKeyText, signBytes, signerOfArmoured, verifyBytes } from '../../../lib/backup/signing/ssh-signature.ts'
+import fc from '../../support/fast-check.ts'
 
 const run = promisify(execFile)
 const signer = deriveSigner('5a'.repeat(32))

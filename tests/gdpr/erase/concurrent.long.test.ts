@@ -37,6 +37,7 @@ describe('an erasure while the app goes on writing', () => {
     const writers = [writer(), writer(), writer()]
     const ctx = testContext(test.db, { config: defineConfig({ app: { name: 'App' }, gdpr: { subject: { table: 'app.people' } } }) })
     try {
+      await vi.waitUntil(() => written > 0, { timeout: 60_000 })
       expect(await eraseSubject(ctx, { subject: '1' })).toMatchObject({ status: 'erased' })
     } finally {
       running = false
@@ -75,7 +76,7 @@ describe('an erasure while the app goes on writing', () => {
           expect(
             await test.db.query(`select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`),
           ).toHaveLength(1),
-        { timeout: 20_000 },
+        { timeout: 60_000 },
       )
       stopped.abort()
       await erased

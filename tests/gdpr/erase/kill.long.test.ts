@@ -28,15 +28,15 @@ const calls: string[] = []
 
 // A processor that fails before or after it has done what it was told, now and then.
 const secret = `whsec_${randomBytes(24).toString('base64')}`
-const told = { effects: [] as string[], failures: 0 }
+const told = { effects: [] as string[], calls: 0, failures: 0 }
 async function processor(request: Request): Promise<Response> {
   const body = new Webhook(secret).verify(await request.text(), Object.fromEntries(request.headers)) as {
     action: string
     person: { id: string }
   }
-  const fails = Math.random() < 0.25
-  if (fails) told.failures++
-  if (fails && Math.random() < 0.5) return new Response(null, { status: 503 })
+  // Every fourth call, before and after it had its effect by turns.
+  const fails = ++told.calls % 4 === 2
+  if (fails && ++told.failures % 2 === 1) return new Response(null, { status: 503 })
   const known = !told.effects.includes(body.person.id)
   if (known) told.effects.push(body.person.id)
   if (fails) return new Response('lost', { status: 502 })
@@ -98,7 +98,7 @@ function erase(subject: string, afterMs?: number): Promise<{ killed: boolean; sa
   )
 }
 
-it('ends complete after 50 kills, with true receipts and nothing done twice', async () => {
+it('ends complete after 50 kills, with true receipts and nothing done twice', { timeout: 900_000 }, async () => {
   const people = await test.db.query<{ id: string }>(
     `select u.id::text as id from auth.users u join session_logs s on s.user_id = u.id group by 1 order by count(*) desc, 1 limit 120`,
   )
@@ -107,7 +107,7 @@ it('ends complete after 50 kills, with true receipts and nothing done twice', as
   let wholeMs: number | undefined
   const steps = new Set<string>()
   for (const { id } of people) {
-    if (killed >= 50) break
+    if (killed >= 50 && steps.size >= 3) break
     for (const path of ['a.wav', 'b/c.wav']) await supabase.storage.from('voice-notes').upload(`${id}/${path}`, new Blob([path]))
     const before = await tableContents(test.db)
     const countBefore = Object.values(before)
@@ -116,11 +116,9 @@ it('ends complete after 50 kills, with true receipts and nothing done twice', as
     expect(countBefore).toBeGreaterThan(3)
     for (let n = 0; n < 3 && wholeMs !== undefined; n++) {
       const outcome = await erase(id, Math.random() * wholeMs)
-      if (!outcome.killed) {
-        // It was quicker than the measure: the machine was busier then.
-        wholeMs = Math.min(wholeMs, outcome.tookMs)
-        break
-      }
+      // Kills are to fall anywhere in it, however busy the machine was when it was measured: a few come behind its end.
+      wholeMs *= outcome.killed ? 1.02 : 0.85
+      if (!outcome.killed) break
       killed++
       const [open] = await test.db.query<{ at: string }>(
         `select state || ':' || coalesce((select string_agg(k, ',' order by k) from jsonb_object_keys(checkpoint) k), '') as at from caretaker.gdpr_requests where subject = $1`,

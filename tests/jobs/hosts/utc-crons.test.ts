@@ -1,7 +1,7 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { firingsADay, onceADay, utcCrons } from '../../../lib/jobs/hosts/utc-crons.ts'
 import { nextSlots } from '../../../lib/jobs/index.ts'
+import fc from '../../support/fast-check.ts'
 
 const minuteMs = 60_000
 

@@ -45,7 +45,7 @@ describe('the lines that replace pg_cron', () => {
     expect(jobs(policy).filter(({ name }) => policy.jobs?.[name] !== undefined)).toHaveLength(found.jobs.length)
   })
 
-  it('are printed by the command, which changes nothing', { timeout: 30_000 }, async () => {
+  it('are printed by the command, which changes nothing', { timeout: 60_000 }, async () => {
     const config = join(folder, 'empty.config.ts')
     await writeFile(config, `export default { app: { name: 'Empty' }, jobs: { full: { steps: [{ sql: 'select 1' }] } } }`)
     const ended = await caretaker(['schedules', 'import', '--database-url', test.url, '--config', config], { cwd: folder })
@@ -194,7 +194,7 @@ describe('a database', () => {
 describe('whatever stands in cron.job', () => {
   it('gives lines that can be loaded', async () => {
     const policy = (lines: string) => defineConfig(new Function(`return { app: { name: 'x' }, ${lines}\n}`)() as PolicyInput)
-    const fc = await import('fast-check')
+    const { default: fc } = await import('../../support/fast-check.ts')
     const words = [
       'begin',
       'end',

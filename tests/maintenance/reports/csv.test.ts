@@ -1,6 +1,6 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { csvHeader, csvRow } from '../../../lib/maintenance/reports/csv.ts'
+import fc from '../../support/fast-check.ts'
 
 const text = 25
 const columns = (count: number, typeOid = text) => Array.from({ length: count }, (_, index) => ({ name: `c${index}`, typeOid }))

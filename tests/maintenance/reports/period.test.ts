@@ -1,8 +1,8 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { ReportPeriod } from '../../../lib/config/index.ts'
 import { reportWindow } from '../../../lib/maintenance/reports/period.ts'
 import { useTestDatabase } from '../../support/database.ts'
+import fc from '../../support/fast-check.ts'
 
 const zones = ['UTC', 'Europe/Berlin', 'America/New_York', 'Australia/Lord_Howe', 'America/Sao_Paulo', 'Asia/Kathmandu', 'Pacific/Apia']
 const periods: ReportPeriod[] = ['hour', 'day', 'week', 'month', 'quarter', 'year']

@@ -164,7 +164,13 @@ describe('reports', () => {
     const ctx = context({ slow: { sql: 'select pg_sleep(60)', store: 'csv', timeout: '1 second' } })
     expect(await failure(ctx, 'slow')).toMatchObject({ code: 'timeout', detail: expect.stringContaining('was ended after 1 second') })
     await expect
-      .poll(() => test.db.query(`select 1 from pg_stat_activity where query ~ '^declare report' and state = 'active'`), { timeout: 20_000 })
+      .poll(
+        () =>
+          test.db.query(
+            `select 1 from pg_stat_activity where datname = current_database() and query ~ '^declare report' and state = 'active'`,
+          ),
+        { timeout: 20_000 },
+      )
       .toEqual([])
     expect(await object('reports/slow/20261101T030000Z.csv')).toBeNull()
   })

@@ -1,7 +1,7 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { bindReport, reportSqlIssues } from '../../../lib/maintenance/reports/bind.ts'
 import { withoutLiterals } from '../../../lib/maintenance/statement.ts'
+import fc from '../../support/fast-check.ts'
 
 const window = {
   slot: new Date('2026-11-01T04:00:00Z'),
