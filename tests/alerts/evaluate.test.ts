@@ -159,9 +159,9 @@ describe('checks', () => {
     // Out of the report it is soon nobody's concern any more: another version of the policy may have it.
     world.checks = world.checks.filter((check) => check !== 'stripe')
     minutes(9)
-    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 2, resolved: [] })
+    expect((await evaluateAlerts(ctx, sources)).resolved).toEqual([])
     minutes(1)
-    expect(await evaluateAlerts(ctx, sources)).toMatchObject({ firing: 1, resolved: ['check-stripe'] })
+    expect((await evaluateAlerts(ctx, sources)).resolved).toEqual(['check-stripe'])
   })
 
   it('raise the incident when what is wrong gets worse', async () => {
