@@ -11,6 +11,7 @@ export const alertSources: AlertSources = {
   maintenanceAt: async (ctx, at) => (await import('./health/index.ts')).maintenanceAt(ctx, at),
   maintenanceBetween: async (ctx, span) => (await import('./health/index.ts')).listMaintenance(ctx, span),
   dependencyTree: async (policy) => (await import('./health/index.ts')).dependencyTree(policy),
+  remoteChecks: async (policy) => (await import('./health/index.ts')).remoteChecks(policy),
   jobsDone: (ctx, names) => lastDone(ctx, names),
   words: async (cause) => {
     const { causes } = await import('./health/index.ts')

@@ -53,7 +53,7 @@ const list: Command = {
             incidents.map((one) => [
               one.number,
               one.severity,
-              one.state,
+              one.partOf === null ? one.state : `part of #${one.partOf}`,
               time(one.openedAt),
               time(one.acknowledgedAt),
               time(one.resolvedAt),
@@ -249,7 +249,9 @@ function described({ incident, alerts, timeline }: IncidentDetail): string {
         : `did, ${time(incident.escalatedAt)}`,
     ],
     ['next reminder', time(incident.nextReminderAt)],
-    ['resolved', time(incident.resolvedAt)],
+    incident.partOf === null
+      ? ['resolved', time(incident.resolvedAt)]
+      : ['part of', `#${incident.partOf}, since ${time(incident.resolvedAt)}`],
     ['told', incident.channels.length === 0 ? 'nobody' : incident.channels.join(', ')],
     ['status page', incident.public ? `shown as "${incident.publicTitle ?? 'Service disruption'}"` : 'not shown'],
     ...(incident.rootCause === null ? [] : [['root cause', incident.rootCause] as [string, string]]),

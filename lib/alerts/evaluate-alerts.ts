@@ -1,23 +1,18 @@
-import { canonicalJson } from '../platform/audit.ts'
 import type { Context } from '../platform/context.ts'
 import type { Transaction } from '../platform/db.ts'
 import { environmentOf } from '../platform/environment.ts'
-import { channelKind } from './channels/kinds.ts'
 import { channelNames } from './channels/names.ts'
 import type { Condition } from './conditions.ts'
-import { severityAt } from './default-severity.ts'
-import { enqueueNotification } from './enqueue-notification.ts'
 import { byDatabaseClock, scopeOf } from './environment.ts'
 import { type EventAlert, isOver, knownEvents, meaningfulEvents, meaningOf } from './events.ts'
 import { applyToIncidents, tickIncidents } from './incidents/index.ts'
 import { blindRule, look, type Seen } from './look.ts'
 import {
-  type AlertRow,
   claimTopics,
   failingChannels,
+  leaveToCause,
   looksAtEvents,
   markConsumed,
-  noteEvaluation,
   passOver,
   readAlerts,
   storeAlerts,
@@ -26,7 +21,10 @@ import {
 } from './queries.ts'
 import { silencesAt } from './silences.ts'
 import type { AlertSources } from './sources.ts'
-import { type AlertState, type Change, loadState, type Sample, step, storeState, wellState } from './step.ts'
+import { type AlertState, type Change, step, storeState, wellState } from './step.ts'
+import { stormComponent } from './storm.ts'
+import { tellGap } from './tell-gap.ts'
+import { carriedOn, keyOf, type Tracked, type TrackedChange, takeStorms } from './tracked.ts'
 import type { AlertChange } from './types.ts'
 import { withhold } from './withhold.ts'
 
@@ -52,8 +50,6 @@ const goneMs = 3 * 24 * 3_600_000
 /** A rule or check that no policy has looked at for so long is gone, and its alert with it. */
 const rolloutMs = 10 * 60_000
 const givenUp = 'alerts.notification_dead'
-/** Nobody looked for so long: what pages people is told that somebody does again; people themselves after the longer time. */
-const gapMs = { machines: 150_000, people: 15 * 60_000 }
 
 /**
  * Looks at everything once: each rule, check and event takes its step, and what that means for incidents and for who is told is stored in
@@ -83,6 +79,7 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
       standing.map((alert) => ({ ...alert, status: alert.state.status === 'pending' && !alert.state.counted ? 'ok' : alert.state.status })),
       { tree: await sources.dependencyTree(ctx.config), silences: await silencesAt(tx, environment, now), maintenance: seen.maintenance },
     )
+    takeStorms(ctx, standing, verdicts, await sources.remoteChecks(ctx.config))
     const affected = Map.groupBy(
       standing.flatMap(({ component, state }, index) => {
         const root = verdicts[index]?.root ?? null
@@ -90,7 +87,7 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
       }),
       ({ root }) => root,
     )
-    const changes: { alert: Tracked; change: Change }[] = []
+    const changes: TrackedChange[] = []
     for (const [index, alert] of standing.entries()) {
       const verdict = verdicts[index] ?? { withheld: null, root: null }
       alert.withheld = alert.state.status === 'firing' ? verdict.withheld : null
@@ -106,13 +103,30 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
           !alert.announced ||
           more.length > alert.affected.length ||
           alert.severity !== alert.row?.severity ||
-          alert.cause !== alert.row.cause
+          alert.cause !== alert.row.cause ||
+          // One that has left a storm, and is found well, is over soon.
+          (alert.storm !== (alert.row.step.storm ?? null) && alert.state.wellSince === null)
         alert.affected = more
         alert.announced = true
         if (news) changes.push({ alert, change: 'firing' })
       }
       if (alert.state.status === 'ok') alert.affected = []
     }
+    // A consequence that was told of before its cause showed.
+    const told = new Set(
+      standing.flatMap(({ source, component, announced, withheld }) =>
+        source === 'check' && announced && withheld === null ? [component] : [],
+      ),
+    )
+    for (const alert of standing)
+      if (
+        alert.announced &&
+        alert.withheld === 'inhibited' &&
+        alert.state.wellSince === null &&
+        alert.root !== null &&
+        told.has(alert.root)
+      )
+        changes.push({ alert, change: 'explained' })
     await storeAndTell(tx, ctx, standing, changes, now)
     await markConsumed(
       tx,
@@ -149,55 +163,6 @@ async function takeNews(tx: Transaction, ctx: Context, environment: string, now:
   return takeEvents(tx, meaningful, eventsAtOnce.looked)
 }
 
-/** An alert on its way through one evaluation. */
-interface Tracked {
-  row: AlertRow | null
-  rule: string
-  labels: Record<string, string>
-  source: AlertRow['source']
-  component: string
-  severity: string
-  state: AlertState
-  change: Change | undefined
-  summary: string
-  cause: string | null
-  value: number | null
-  runbook: string | null
-  notify: readonly string[] | null
-  dependsOn: readonly string[]
-  affected: string[]
-  announced: boolean
-  withheld: 'inhibited' | 'silenced' | 'maintenance' | null
-  root: string | null
-  expiresAt: Date | null
-  /** Since when it is over, of one that was resolved now. */
-  over: Date | null
-  looked: boolean
-  /** What the look found; null where nobody can say. */
-  sample: Sample
-  /** Since when nobody can say. */
-  silentSince: Date | null
-}
-
-const keyOf = ({ rule, labels }: { rule: string; labels: Readonly<Record<string, string>> }) => `${rule} ${canonicalJson(labels)}`
-
-/** An alert as the last evaluation left it. */
-function carriedOn(row: AlertRow): Tracked {
-  const { rule, labels, source, component, severity, summary, cause, value, runbook, notify, affected, announced, expiresAt } = row
-  return {
-    ...{ row, rule, labels, source, component, severity, summary, cause, value, runbook, notify, affected, announced, expiresAt },
-    state: loadState(row.step),
-    change: undefined,
-    dependsOn: [],
-    withheld: null,
-    root: null,
-    over: null,
-    looked: false,
-    sample: null,
-    silentSince: row.step.silentSince === undefined || row.step.silentSince === null ? null : new Date(row.step.silentSince),
-  }
-}
-
 function takeStep(alerts: Map<string, Tracked>, condition: Condition, now: Date): void {
   const { rule, labels, source, component, severity, summary, cause, value, runbook, notify, dependsOn } = condition
   const before = alerts.get(keyOf(condition))
@@ -214,6 +179,7 @@ function takeStep(alerts: Map<string, Tracked>, condition: Condition, now: Date)
       announced: false,
       withheld: null,
       root: null,
+      storm: null,
       expiresAt: null,
       over: null,
       looked: true,
@@ -319,6 +285,7 @@ function fire(alerts: Map<string, Tracked>, event: EventAlert, now: Date): void 
     announced: before?.announced ?? false,
     withheld: null,
     root: null,
+    storm: before?.storm ?? null,
     over: null,
     looked: true,
     sample: true,
@@ -331,7 +298,7 @@ async function storeAndTell(
   tx: Transaction,
   ctx: Context,
   standing: readonly Tracked[],
-  changes: readonly { alert: Tracked; change: Change }[],
+  changes: readonly TrackedChange[],
   now: Date,
 ): Promise<void> {
   const stored = standing.filter(
@@ -344,7 +311,7 @@ async function storeAndTell(
     stored.map(({ state, change, ...alert }) => ({
       ...alert,
       row: undefined,
-      step: { ...storeState(state), silentSince: alert.silentSince?.toISOString() ?? null },
+      step: { ...storeState(state), silentSince: alert.silentSince?.toISOString() ?? null, storm: alert.storm },
       since: state.since ?? alert.row?.since ?? null,
       firedAt: change === 'firing' ? now : null,
       resolvedAt: change === 'resolved' ? now : null,
@@ -352,21 +319,24 @@ async function storeAndTell(
   )
   const idOf = new Map(stored.map((alert, index) => [alert, ids[index] as string]))
   const told = changes.map(({ alert, change }) => {
-    const { rule, component, severity, summary, cause, value, runbook, notify, affected, state, over } = alert
+    const { rule, component, severity, summary, cause, value, runbook, notify, affected, state, over, root, storm } = alert
     const told: AlertChange = {
       alertId: idOf.get(alert) ?? alert.row?.id ?? '',
       ...{ rule, component, severity, change, summary, affected: [...affected] },
-      since: change === 'firing' ? (state.since ?? now) : (over ?? now),
+      since: change === 'resolved' ? (over ?? now) : (state.since ?? now),
       ...(cause === null ? {} : { cause }),
       ...(value === null ? {} : { value }),
       ...(runbook === null ? {} : { runbook }),
       ...(notify === null ? {} : { notify: [...notify] }),
+      ...(change === 'explained' && root !== null ? { root } : {}),
+      ...(storm === null ? {} : { storm: true }),
     }
     return { told, before: alert.row?.announced === true }
   })
   if (await applied(tx, ctx, told, now)) return
   // What is wrong with one incident must keep nobody from hearing of the others. Its alerts are told with the next look.
-  for (const of of Map.groupBy(told, ({ told: { component } }) => component).values())
+  const cause = ({ told: { component, root, storm } }: (typeof told)[number]) => (storm === true ? stormComponent : (root ?? component))
+  for (const of of Map.groupBy(told, cause).values())
     if (!(await applied(tx, ctx, of, now)))
       for (const { told: one, before } of of)
         await tx.execute('update caretaker.alerts set announced = $2::bool where id = $1::uuid', [one.alertId, before])
@@ -376,11 +346,14 @@ async function storeAndTell(
 async function applied(tx: Transaction, ctx: Context, changes: readonly { told: AlertChange }[], now: Date): Promise<boolean> {
   await tx.execute('savepoint incidents')
   try {
-    await applyToIncidents(
+    await leaveToCause(
       tx,
-      ctx,
-      changes.map(({ told }) => told),
-      now,
+      await applyToIncidents(
+        tx,
+        ctx,
+        changes.map(({ told }) => told),
+        now,
+      ),
     )
     await tx.execute('release savepoint incidents')
     return true
@@ -392,29 +365,4 @@ async function applied(tx: Transaction, ctx: Context, changes: readonly { told: 
     ctx.sentry.capture(error, { requestId: 'incidents' })
     return false
   }
-}
-
-/** Where nobody looked for a while says so: what was told from outside the database meanwhile is over, too. */
-async function tellGap(tx: Transaction, ctx: Context, environment: string, now: Date): Promise<void> {
-  const before = await noteEvaluation(tx, environment, now)
-  // Who has the rules evaluated at other times knows of the time between.
-  if (before === null || ctx.config.schedules?.alerts !== undefined) return
-  const missedMs = now.getTime() - before.getTime()
-  if (missedMs < gapMs.machines) return
-  const machines = (name: string) => ['pagerduty', 'opsgenie'].includes(channelKind(ctx.config, name) ?? '')
-  await enqueueNotification(tx, ctx, {
-    incident: null,
-    kind: 'watching',
-    severity: severityAt(ctx.config, 3),
-    channels: channelNames(ctx).filter((name) => missedMs >= gapMs.people || machines(name)),
-    key: `watching:${before.toISOString()}`,
-    payload: {
-      number: 0,
-      title: 'Watching again',
-      component: 'caretaker',
-      since: before.toISOString(),
-      until: now.toISOString(),
-      affected: [],
-    },
-  })
 }

@@ -1,8 +1,8 @@
 import type { Queryable, Row, Transaction } from '../platform/db.ts'
 import type { StoredState } from './step.ts'
 
-/** `silentSince`: since when nobody could tell a figure. */
-type KeptState = StoredState & { silentSince?: string | null }
+/** `silentSince`: since when nobody could tell a figure. `storm`: the one that it is part of. */
+type KeptState = StoredState & { silentSince?: string | null; storm?: string | null }
 
 /** A row of `caretaker.alerts`, as the evaluation reads it. */
 export interface AlertRow extends Row {
@@ -124,6 +124,12 @@ export async function storeAlerts(
     [environment, now, JSON.stringify(alerts.map((alert, place) => ({ place, ...alert }))), deployment],
   )
   return rows.map(({ id }) => id)
+}
+
+/** Notes that the incidents of their cause tell of these alerts, and none of their own. */
+export async function leaveToCause(tx: Transaction, alerts: readonly string[]): Promise<void> {
+  if (alerts.length === 0) return
+  await tx.execute('update caretaker.alerts set announced = false where id = any($1::uuid[])', [alerts])
 }
 
 /**

@@ -53,6 +53,8 @@ export interface AlertSources {
   maintenanceBetween(ctx: Context, span: { from: Date; to: Date }): Promise<readonly PastMaintenance[]>
   /** What each component stands on, nearest and farthest. */
   dependencyTree(policy: Policy): Promise<ReadonlyMap<string, readonly string[]>>
+  /** Components whose checks reach over the internet, and not through the database. */
+  remoteChecks(policy: Policy): Promise<ReadonlySet<string>>
   /** When a run of each of these jobs last ended well. */
   jobsDone(ctx: Context, jobs: readonly string[]): Promise<ReadonlyMap<string, Date>>
   /** What a cause of a check means, in words. */

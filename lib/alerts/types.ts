@@ -6,7 +6,10 @@ export interface AlertChange {
   /** The root: what is broken, not what suffers from it. */
   component: string
   severity: string
-  change: 'firing' | 'resolved'
+  /** `explained`: it was told of, and still fires, and what it comes from is known now: `root`. */
+  change: 'firing' | 'resolved' | 'explained'
+  /** Of an explained one: the component whose incident it becomes a part of. */
+  root?: string
   /** Since when the condition holds; of a resolved one, since when it is over. */
   since: Date
   /** One sentence, without secrets and personal data. */
@@ -19,6 +22,8 @@ export interface AlertChange {
   affected: string[]
   /** Channels of the rule, instead of the severity's. */
   notify?: string[]
+  /** It is one of many that began together: they are one incident. */
+  storm?: true
 }
 
 export const notificationKinds = [
@@ -48,6 +53,10 @@ export interface NotificationPayload {
   since: string
   /** When it ended, ISO 8601. */
   until?: string
+  /** It ends here because it is part of the incident of this number, which goes on. */
+  partOf?: number
+  /** Numbers of the incidents that this one takes over: consequences that were seen before their cause. */
+  takesOver?: number[]
   affected: string[]
   runbook?: string
   /** By when somebody is expected to answer, ISO 8601. */

@@ -33,6 +33,20 @@ export function dependencyTree(policy: Policy): ReadonlyMap<string, readonly str
   return new Map([...parents.keys()].map((name) => [name, ancestors(name, parents)]))
 }
 
+/**
+ * The checks of the policy, by canonical name, that reach over the internet, and not through the database: what fails when this
+ * deployment's network does.
+ */
+export function remoteChecks(policy: Policy): ReadonlySet<string> {
+  const near = new Set(policyChecks(policy, everything).flatMap((check) => (isNear(kindOf(check)) ? [canonicalName(check.name)] : [])))
+  const stands = ([name, above]: readonly [string, readonly string[]]) => ![name, ...above].some((one) => near.has(one))
+  return new Set([...dependencyTree(policy)].filter(stands).map(([name]) => name))
+}
+
+function isNear(kind: string): boolean {
+  return kind === 'database' || kind === 'memory' || parentKinds[kind] === 'database'
+}
+
 function parentsOf(check: Check, checks: readonly Check[], policy: Policy): string[] {
   if (check.policy.dependsOn !== undefined) return check.policy.dependsOn.map(canonicalName)
   const kind = kindOf(check)

@@ -1,6 +1,6 @@
 export { checkAnswer, type HealthAnswer, type HealthJson, healthAnswer, toHealthJson } from './answer.ts'
 export { type CauseCode, causes } from './causes.ts'
-export { dependencyTree } from './dependencies.ts'
+export { dependencyTree, remoteChecks } from './dependencies.ts'
 export { noteDatabaseLost, recordDatabaseOutage } from './history/database-outage.ts'
 export { healthChanges } from './history/health-changes.ts'
 export { type HealthObservation, healthNow } from './history/health-now.ts'

@@ -28,7 +28,7 @@ interface Entry {
 }
 
 function incidentEntry(status: PublicStatus, incident: PublicIncident): Entry {
-  const { id, title, state, startedAt, resolvedAt, updates, components } = incident
+  const { id, title, state, startedAt, resolvedAt, partOf, updates, components } = incident
   const named = components.flatMap((check) => componentName(status, check) ?? [])
   const content = [
     ...(named.length === 0 ? [] : [`Affected: ${named.join(', ')}`]),
@@ -36,7 +36,7 @@ function incidentEntry(status: PublicStatus, incident: PublicIncident): Entry {
   ]
   return entry(status, {
     id: urn(`incident ${id}`),
-    title: `${title} (${state})`,
+    title: `${title} (${partOf === null ? state : 'part of another incident'})`,
     published: startedAt,
     updated: new Date(Math.max(startedAt.getTime(), resolvedAt?.getTime() ?? 0, updates[0]?.at.getTime() ?? 0)),
     anchor: `#i${id.slice(0, 8)}`,

@@ -20,9 +20,10 @@ export function statusJson(status: PublicStatus): Record<string, unknown> {
       uptime,
       days: { from: status.from.toISOString().slice(0, 10), list: days },
     })),
-    incidents: status.incidents.map(({ id, updates, ...incident }) => ({
+    incidents: status.incidents.map(({ id, updates, partOf, ...incident }) => ({
       id: stableId(`incident ${id}`),
       ...incident,
+      partOf: partOf === null ? null : stableId(`incident ${partOf}`),
       updates: updates.map((update) => ({ ...update, id: stableId(`update ${update.id}`) })),
     })),
     maintenance: status.maintenance.map(({ id, title, body, components, startsAt, endsAt }) => ({

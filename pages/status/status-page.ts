@@ -153,9 +153,13 @@ const stateWords: Record<PublicIncident['state'], string> = {
 }
 
 function incidentCard(status: PublicStatus, incident: PublicIncident): Html {
-  const { title, impact, state, startedAt, resolvedAt, updates } = incident
+  const { title, impact, state, startedAt, resolvedAt, partOf, updates } = incident
   const named = namesOf(status, incident.components)
-  return html`<article class="card" id="i${incident.id.slice(0, 8)}"><div class="comp"><h3>${title}</h3>${badge(resolvedAt === null ? impactTones[impact] : 'ok', stateWords[state])}</div>
+  return html`<article class="card" id="i${incident.id.slice(0, 8)}"><div class="comp"><h3>${title}</h3>${
+    partOf === null
+      ? badge(resolvedAt === null ? impactTones[impact] : 'ok', stateWords[state])
+      : html`<a href="#i${partOf.slice(0, 8)}">${badge('none', 'Part of another incident')}</a>`
+  }</div>
 <p class="soft">${time(startedAt, status.timezone)}${resolvedAt !== null && html` to ${time(resolvedAt, status.timezone)}`}${named !== '' && ` · ${named}`}</p>
 ${updates.length > 0 && html`<ol class="line">${updates.map((update) => html`<li><strong>${stateWords[update.state]}</strong> <small>${time(update.at, status.timezone)}</small><br>${update.body}</li>`)}</ol>`}</article>`
 }

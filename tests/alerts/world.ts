@@ -21,6 +21,8 @@ export interface World {
   /** Windows of a time that is past, for a replay. */
   pastMaintenance: Awaited<ReturnType<AlertSources['maintenanceBetween']>>
   tree: Map<string, readonly string[]>
+  /** Checks that do not reach over the internet. */
+  near: Set<string>
   done: Map<string, Date>
   /** What figures and checks were, for a replay. */
   past: Awaited<ReturnType<AlertSources['measureSeries']>>
@@ -43,6 +45,7 @@ export function newWorld(checks: string[] = ['database', 'supabase', 'supabase-a
       ['jobs', ['database']],
       ['backup', ['database']],
     ]),
+    near: new Set(['database', 'jobs', 'backup']),
     done: new Map(),
     past: [],
     changes: [],
@@ -70,6 +73,7 @@ export function sourcesOf(world: World): AlertSources {
     maintenanceAt: () => Promise.resolve(world.maintenance),
     maintenanceBetween: () => Promise.resolve(world.pastMaintenance),
     dependencyTree: () => Promise.resolve(world.tree),
+    remoteChecks: () => Promise.resolve(new Set(world.checks.filter((check) => !world.near.has(check)))),
     jobsDone: (_ctx, jobs) => Promise.resolve(new Map([...world.done].filter(([job]) => jobs.includes(job)))),
     words: (cause) => Promise.resolve(`is in trouble (${cause})`),
     measureSeries: () => Promise.resolve(world.past),

@@ -18,12 +18,9 @@ export function slackChannel(name: string, url: string): Channel {
     paceMs: 1_000,
     send: (ctx, message) => {
       const body = section(lines(message))
-      const colour =
-        message.kind === 'resolved' || message.kind === 'watching'
-          ? colours.good
-          : message.kind === 'acknowledged' || message.kind === 'update'
-            ? colours.plain
-            : colours.bad
+      const plain = message.kind === 'acknowledged' || message.kind === 'update' || message.payload.partOf !== undefined
+      const good = message.kind === 'resolved' || message.kind === 'watching'
+      const colour = plain ? colours.plain : good ? colours.good : colours.bad
       return postJson(ctx, url, {
         // What a notification on a phone shows, and a reader without blocks.
         text: escaped(clipped(oneLine(title(message)), longestTitle)),

@@ -9,6 +9,8 @@ export function title(message: Message): string {
   const { kind, payload, severity, app } = message
   const environment = message.environment === 'production' ? app : `${app} (${message.environment})`
   if (kind === 'watching') return `${environment}: ${payload.title}`
+  // It is not over: another incident goes on with it.
+  if (payload.partOf !== undefined) return `[${severity}] ${environment}: Part of #${payload.partOf}: ${payload.title}`
   const words = {
     opened: '',
     reminder: 'Still: ',
@@ -31,17 +33,19 @@ export interface Line {
 /** The lines under the title, in the order in which somebody who was woken wants them. */
 export function lines(message: Message): Line[] {
   const { kind, payload, unheard, link } = message
-  const { summary, affected, since, until, respondBy, runbook, text, by } = payload
+  const { summary, affected, since, until, respondBy, runbook, text, by, partOf, takesOver = [] } = payload
   const found: (Line | false)[] = [
     text !== undefined && { name: 'Message', value: text },
     kind === 'watching'
       ? { name: 'Nobody watched', value: `from ${moment(since)} to ${moment(until ?? message.at.toISOString())}` }
-      : until === undefined
+      : until === undefined || partOf !== undefined
         ? { name: 'Since', value: moment(since) }
         : { name: 'Lasted', value: `from ${moment(since)} to ${moment(until)} (${span(since, until)})` },
     by !== undefined && { name: 'By', value: by },
     // The title has it already where there is nothing else to say.
     summary !== undefined && summary !== payload.title && { name: 'What', value: summary },
+    partOf !== undefined && { name: 'Part of', value: `#${partOf}, which goes on: nothing more is told of this one by itself.` },
+    takesOver.length > 0 && { name: 'Takes over', value: takesOver.map((number) => `#${number}`).join(', ') },
     affected.length > 0 && { name: 'Also affected', value: affected.join(', ') },
     respondBy !== undefined && kind !== 'resolved' && { name: 'Respond by', value: moment(respondBy) },
     runbook !== undefined && { name: 'Runbook', value: runbook, href: runbook },

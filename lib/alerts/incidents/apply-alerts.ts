@@ -2,71 +2,44 @@ import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
 import type { Transaction } from '../../platform/db.ts'
 import { environmentOf } from '../../platform/environment.ts'
+import { stormComponent, stormTitle } from '../storm.ts'
 import type { AlertChange } from '../types.ts'
 import { type Incident, type IncidentActor, lockIncidents, recordEvent } from './incident.ts'
-import { remindEveryMs } from './notify.ts'
+import { mergeIncident } from './merge-incident.ts'
+import { remindEveryMs, tell } from './notify.ts'
+import { type MergePlan, planMerges } from './plan-merges.ts'
 import { severityOf } from './severities.ts'
-import { closeIncident, insertIncident, raiseIncident, reopenIncident, tellMore } from './transitions.ts'
+import { closeIncident, insertIncident, isQuiet, raiseIncident, reopenIncident, tellMore } from './transitions.ts'
 
 /**
  * What alerts mean for incidents: a firing one joins the open incident of its root component, or brings back one that ended
  * less than a reminder period ago, or opens one. An incident that alerts opened ends when all of them are clear; one that
- * came back before only after they have stayed so for a while. Runs in the transaction that stores the alerts; the
- * same change twice is one change.
+ * came back before only after they have stayed so for a while; and one whose alerts turn out to come from another's cause ends as a part
+ * of that. Runs in the transaction that stores the alerts; the same change twice is one change.
+ * @returns the explained alerts that are told of by the incident of their cause now, and by none of their own
  */
-export async function applyToIncidents(tx: Transaction, ctx: Context, changes: readonly AlertChange[], now: Date): Promise<void> {
-  if (changes.length === 0) return
+export async function applyToIncidents(tx: Transaction, ctx: Context, changes: readonly AlertChange[], now: Date): Promise<string[]> {
+  if (changes.length === 0) return []
   const known = new Map(
     (await lockIncidents(tx, ctx, new Date(now.getTime() - remindEveryMs(ctx.config)))).map((incident) => [incident.id, incident] as const),
   )
-  const done: { action: string; incident: Incident; detail?: Record<string, unknown> }[] = []
-
+  const plan = await planMerges(tx, ctx, [...known.values()], changes, now)
+  const done: Done[] = []
   const firing = Map.groupBy(
     changes.filter((one) => one.change === 'firing'),
-    (one) => one.component,
+    (one) => plan.causeOf(one),
   )
-  for (const [component, alerts] of firing) {
-    const of = [...known.values()].filter((one) => one.component === component)
-    const open = of.find((one) => one.state !== 'resolved')
-    const recent = of
-      .filter(
-        (one) =>
-          one.state === 'resolved' && one.resolvedAt !== null && now.getTime() - one.resolvedAt.getTime() < remindEveryMs(ctx.config),
-      )
-      .sort((a, b) => (b.resolvedAt?.getTime() ?? 0) - (a.resolvedAt?.getTime() ?? 0))[0]
-    if (open !== undefined) {
-      await join(tx, open, alerts, now)
-      const quiet = alerts.every(({ notify }) => notify?.length === 0)
-      const raised = await raiseIncident(tx, ctx, open, mostSevere(ctx, alerts), now, alertActor(alerts), quiet)
-      if (raised !== null) done.push({ action: 'incident.raised', incident: raised, detail: { from: open.severity, to: raised.severity } })
-      known.set(open.id, await tellMore(tx, ctx, raised ?? open, wantedChannels(ctx, alerts), now, alertActor(alerts)))
-    } else if (recent !== undefined && (await saysNothingNew(tx, ctx, recent, alerts))) {
-      // A person ended it knowing of these alerts: they bring it back in time, not with their next word.
-      await join(tx, recent, alerts, now)
-    } else if (recent !== undefined) {
-      await join(tx, recent, alerts, now)
-      const reopened = await reopenIncident(tx, ctx, recent, mostSevere(ctx, alerts), now, alertActor(alerts), wantedChannels(ctx, alerts))
-      known.set(recent.id, reopened)
-      done.push({ action: 'incident.reopened', incident: reopened })
-    } else {
-      const severity = severityOf(ctx.config, mostSevere(ctx, alerts))
-      const lead = alerts.find((one) => one.severity === severity.name) ?? (alerts[0] as AlertChange)
-      const opened = await insertIncident(tx, ctx, {
-        title: lead.summary,
-        component,
-        severity,
-        affected: [...new Set(alerts.flatMap((one) => one.affected))],
-        channels: ruleChannels(alerts),
-        openedBy: { type: 'alert', rule: lead.rule, alert: lead.alertId },
-        since: new Date(Math.min(...alerts.map((one) => one.since.getTime()))),
+  const left = new Map<string, Incident[]>()
+  for (const component of new Set([...firing.keys(), ...plan.into.keys()]))
+    done.push(
+      ...(await follow(
+        tx,
+        ctx,
+        known,
+        { component, alerts: firing.get(component) ?? [], takesOver: plan.into.get(component) ?? [], left },
         now,
-        // The incident's alerts come before it is told: the message says what they are.
-        before: (incident) => join(tx, incident, alerts, now),
-      })
-      known.set(opened.id, opened)
-      done.push({ action: 'incident.opened', incident: opened })
-    }
-  }
+      )),
+    )
 
   await clearAlerts(
     tx,
@@ -74,9 +47,11 @@ export async function applyToIncidents(tx: Transaction, ctx: Context, changes: r
     changes.filter((one) => one.change === 'resolved'),
     now,
   )
+  const explained = await mergeExplained(tx, ctx, known, plan, changes, now)
+  done.push(...explained.done)
   for (const incident of known.values()) {
     if (incident.state === 'resolved') continue
-    const closed = await closeWhenClear(tx, ctx, incident, now)
+    const closed = await closeWhenClear(tx, ctx, incident, left.get(incident.id) ?? [], now)
     if (closed !== null) done.push({ action: 'incident.resolved', incident: closed })
   }
 
@@ -86,15 +61,134 @@ export async function applyToIncidents(tx: Transaction, ctx: Context, changes: r
       target: incident.id,
       detail: { number: incident.number, component: incident.component, severity: incident.severity, ...detail },
     })
+  return explained.alerts
 }
 
-const alertActor = (alerts: readonly AlertChange[]): IncidentActor => {
-  const [lead] = alerts
-  return { type: 'alert', rule: lead?.rule ?? '', alert: lead?.alertId ?? '' }
+interface Done {
+  action: string
+  incident: Incident
+  detail?: Record<string, unknown>
 }
 
-function mostSevere(ctx: Context, alerts: readonly AlertChange[]): string {
-  return [...alerts].sort((a, b) => severityOf(ctx.config, a.severity).rank - severityOf(ctx.config, b.severity).rank)[0]?.severity ?? ''
+/** What a look found of one cause. */
+interface Found {
+  component: string
+  alerts: readonly AlertChange[]
+  /** Incidents that end as parts of the one of this cause. */
+  takesOver: readonly Incident[]
+  /** Noted here: from which incident alerts went to which. */
+  left: Map<string, Incident[]>
+}
+
+/** The incident of a cause follows its alerts. */
+async function follow(tx: Transaction, ctx: Context, known: Map<string, Incident>, found: Found, now: Date): Promise<Done[]> {
+  const { component, alerts, takesOver, left } = found
+  const of = [...known.values()].filter((one) => one.component === component)
+  const open = of.find((one) => one.state !== 'resolved')
+  const recent = of
+    .filter(
+      (one) => one.state === 'resolved' && one.resolvedAt !== null && now.getTime() - one.resolvedAt.getTime() < remindEveryMs(ctx.config),
+    )
+    .sort((a, b) => (b.resolvedAt?.getTime() ?? 0) - (a.resolvedAt?.getTime() ?? 0))[0]
+  const worst = mostSevere(ctx, [...alerts, ...takesOver])
+  const by = alertActor(alerts)
+  if (open !== undefined) {
+    const joined = await join(tx, open, alerts, now, left)
+    if (component === stormComponent) await tellJoined(tx, ctx, open, bySeverity(ctx, joined), now)
+    const quiet = alerts.every(({ notify }) => notify?.length === 0) && takesOver.every(isQuiet)
+    const raised = await raiseIncident(tx, ctx, open, worst, now, by, quiet)
+    known.set(open.id, await tellMore(tx, ctx, raised ?? open, wantedChannels(ctx, alerts), now, by, takesOver))
+    return raised === null ? [] : [{ action: 'incident.raised', incident: raised, detail: { from: open.severity, to: raised.severity } }]
+  }
+  if (alerts.length === 0) return []
+  if (recent !== undefined && (await saysNothingNew(tx, ctx, recent, alerts))) {
+    // A person ended it knowing of these alerts: they bring it back in time, not with their next word.
+    await join(tx, recent, alerts, now, left)
+    return []
+  }
+  if (recent !== undefined) {
+    if (component === stormComponent) recent.title = await nameStorm(tx, ctx, recent, alerts)
+    await join(tx, recent, alerts, now, left)
+    const reopened = await reopenIncident(tx, ctx, recent, worst, now, by, wantedChannels(ctx, alerts), takesOver)
+    known.set(recent.id, reopened)
+    return [{ action: 'incident.reopened', incident: reopened }]
+  }
+  const severity = severityOf(ctx.config, worst)
+  const lead = alerts.find((one) => one.severity === severity.name) ?? (alerts[0] as AlertChange)
+  const opened = await insertIncident(tx, ctx, {
+    title: component === stormComponent ? stormTitle(bySeverity(ctx, alerts)) : lead.summary,
+    component,
+    severity,
+    affected: [...new Set(alerts.flatMap((one) => affectedBy(one, component)))],
+    channels: askedChannels(ctx, alerts),
+    takesOver,
+    openedBy: { type: 'alert', rule: lead.rule, alert: lead.alertId },
+    since: new Date(Math.min(...alerts.map((one) => one.since.getTime()))),
+    now,
+    // The incident's alerts come before it is told: the message says what they are.
+    before: async (incident) => void (await join(tx, incident, alerts, now, left)),
+  })
+  known.set(opened.id, opened)
+  return [{ action: 'incident.opened', incident: opened }]
+}
+
+/** Ends the incidents that are parts of another one now, and takes explained alerts from those that people had ended. */
+async function mergeExplained(
+  tx: Transaction,
+  ctx: Context,
+  known: Map<string, Incident>,
+  plan: MergePlan,
+  changes: readonly AlertChange[],
+  now: Date,
+): Promise<{ alerts: string[]; done: Done[] }> {
+  const openOf = (component: string) => [...known.values()].find((one) => one.component === component && one.state !== 'resolved')
+  const explained = changes.filter(({ change }) => change === 'explained')
+  const done: Done[] = []
+  const alerts: string[] = []
+  for (const [component, parts] of plan.into)
+    for (const one of parts) {
+      const whole = openOf(component)
+      // A person has ended it, knowing of its alerts: then nobody is told of the cause.
+      if (whole === undefined) continue
+      const merged = await mergeIncident(tx, ctx, one, whole, now)
+      known.set(merged.part.id, merged.part)
+      known.set(merged.whole.id, merged.whole)
+      const held = new Set(plan.held.flatMap(({ incident, alert }) => (incident === one.id ? [alert] : [])))
+      alerts.push(...explained.flatMap(({ alertId }) => (held.has(alertId) ? [alertId] : [])))
+      done.push({ action: 'incident.merged', incident: merged.part, detail: { partOf: merged.whole.number } })
+    }
+  for (const change of explained) {
+    if (plan.held.some(({ alert }) => alert === change.alertId) || openOf(plan.causeOf(change)) === undefined) continue
+    await tx.execute('update caretaker.incident_alerts set cleared_at = $2::timestamptz where alert = $1 and cleared_at is null', [
+      change.alertId,
+      now,
+    ])
+    alerts.push(change.alertId)
+  }
+  return { alerts, done }
+}
+
+const alertActor = ([lead]: readonly AlertChange[]): IncidentActor =>
+  lead === undefined ? { type: 'system' } : { type: 'alert', rule: lead.rule, alert: lead.alertId }
+
+function bySeverity<T extends { severity: string }>(ctx: Context, all: readonly T[]): T[] {
+  return [...all].sort((a, b) => severityOf(ctx.config, a.severity).rank - severityOf(ctx.config, b.severity).rank)
+}
+
+function mostSevere(ctx: Context, all: readonly { severity: string }[]): string {
+  return bySeverity(ctx, all)[0]?.severity ?? ''
+}
+
+/** What suffers, beside what the incident is called by. */
+function affectedBy({ component, affected }: AlertChange, of: string | null): string[] {
+  return component === of ? affected : [component, ...affected]
+}
+
+/** A storm that comes back is called by those that it has now. */
+async function nameStorm(tx: Transaction, ctx: Context, { id }: Incident, alerts: readonly AlertChange[]): Promise<string> {
+  const title = stormTitle(bySeverity(ctx, alerts))
+  await tx.execute('update caretaker.incidents set title = $2 where id = $1::uuid', [id, title])
+  return title
 }
 
 /** Whether the alerts fired already when the incident was ended, and are no more severe than it was. */
@@ -107,10 +201,14 @@ async function saysNothingNew(tx: Transaction, ctx: Context, incident: Incident,
   return row?.known === new Set(alerts.map(({ alertId }) => alertId)).size && !worse
 }
 
-/** The channels that the rules name, where one does; a rule that names none goes by its severity. */
-function ruleChannels(alerts: readonly AlertChange[]): string[] | undefined {
-  if (alerts.some((one) => one.notify === undefined)) return undefined
-  return [...new Set(alerts.flatMap((one) => one.notify ?? []))]
+/** The channels that the alerts ask for, where one names some; undefined where all go by their severity; [] where all want nobody told. */
+function askedChannels(ctx: Context, alerts: readonly AlertChange[]): readonly string[] | 'all' | undefined {
+  const together = alerts.some(({ storm }) => storm === true)
+  if (!together && alerts.some((one) => one.notify === undefined)) return undefined
+  if (alerts.every(({ notify }) => notify?.length === 0)) return []
+  const wanted = wantedChannels(ctx, alerts)
+  // Severities that tell nobody may escalate all the same.
+  return wanted.length === 0 ? undefined : wanted
 }
 
 /** Whom the alerts would be told to if they were an incident of their own. */
@@ -119,8 +217,24 @@ function wantedChannels(ctx: Context, alerts: readonly AlertChange[]): readonly 
   return wanted.includes('all') ? 'all' : wanted.flat()
 }
 
-/** Adds the alerts to the incident, or brings them up to date. */
-async function join(tx: Transaction, incident: Incident, alerts: readonly AlertChange[], now: Date): Promise<void> {
+/** Says to everybody who was told of a storm what has joined it: that asks for nobody anew, but nobody may think that it is well. */
+async function tellJoined(tx: Transaction, ctx: Context, incident: Incident, joined: readonly AlertChange[], now: Date): Promise<void> {
+  if (joined.length === 0) return
+  const names = [...new Set(joined.map(({ component }) => component))].join(', ')
+  const actor: IncidentActor = { type: 'system' }
+  const event = await recordEvent(tx, incident.id, { kind: 'note', at: now, actor, detail: { joined: names } })
+  await tell(tx, ctx, incident, { kind: 'update', channels: incident.channels, event, by: actor, text: `Also failing now: ${names}` })
+}
+
+/** Adds the alerts to the incident, or brings them up to date. @returns those that it did not have, or had as clear */
+async function join(
+  tx: Transaction,
+  incident: Incident,
+  alerts: readonly AlertChange[],
+  now: Date,
+  left: Map<string, Incident[]>,
+): Promise<AlertChange[]> {
+  const joined: AlertChange[] = []
   for (const alert of alerts) {
     const [before] = await tx.query<{ cleared: boolean }>(
       'select cleared_at is not null as cleared from caretaker.incident_alerts where incident = $1::uuid and alert = $2',
@@ -146,24 +260,27 @@ async function join(tx: Transaction, incident: Incident, alerts: readonly AlertC
       ],
     )
     // It belongs to one incident: those it was part of before speak of it no more.
-    await tx.execute(
-      'update caretaker.incident_alerts set cleared_at = $3::timestamptz where alert = $1 and incident <> $2::uuid and cleared_at is null',
+    const others = await tx.query<{ incident: string }>(
+      `update caretaker.incident_alerts set cleared_at = $3::timestamptz where alert = $1 and incident <> $2::uuid and cleared_at is null
+       returning incident::text`,
       [alert.alertId, incident.id, now],
     )
-    if (before?.cleared !== false)
-      await recordEvent(tx, incident.id, {
-        kind: 'alert_firing',
-        at: now,
-        actor: { type: 'alert', rule: alert.rule, alert: alert.alertId },
-        detail: {
-          severity: alert.severity,
-          summary: alert.summary,
-          since: alert.since,
-          ...(alert.cause === undefined ? {} : { cause: alert.cause }),
-        },
-      })
+    for (const { incident: one } of others) left.set(one, [...(left.get(one) ?? []), incident])
+    if (before?.cleared === false) continue
+    joined.push(alert)
+    await recordEvent(tx, incident.id, {
+      kind: 'alert_firing',
+      at: now,
+      actor: { type: 'alert', rule: alert.rule, alert: alert.alertId },
+      detail: {
+        severity: alert.severity,
+        summary: alert.summary,
+        since: alert.since,
+        ...(alert.cause === undefined ? {} : { cause: alert.cause }),
+      },
+    })
   }
-  const affected = [...new Set([...incident.affected, ...alerts.flatMap((one) => one.affected)])]
+  const affected = [...new Set([...incident.affected, ...alerts.flatMap((one) => affectedBy(one, incident.component))])]
   const settling = incident.clearSince !== null
   if (affected.length > incident.affected.length || settling) {
     await tx.execute(
@@ -180,6 +297,7 @@ async function join(tx: Transaction, incident: Incident, alerts: readonly AlertC
     incident.reopened += 1
     incident.state = 'investigating'
   }
+  return joined
 }
 
 /** Marks alerts as clear in the incidents they belong to. */
@@ -200,15 +318,28 @@ async function clearAlerts(tx: Transaction, ctx: Context, alerts: readonly Alert
   }
 }
 
-/** Ends the incident if none of its alerts fires any more, now or after a while; the incident where it ended. */
-async function closeWhenClear(tx: Transaction, ctx: Context, incident: Incident, now: Date): Promise<Incident | null> {
+/**
+ * Ends the incident if none of its alerts fires any more, now or after a while; the incident where it ended. `goOn`: incidents
+ * that alerts of it have gone to.
+ */
+async function closeWhenClear(
+  tx: Transaction,
+  ctx: Context,
+  incident: Incident,
+  goOn: readonly Incident[],
+  now: Date,
+): Promise<Incident | null> {
   const [still] = await tx.query('select from caretaker.incident_alerts where incident = $1::uuid and cleared_at is null limit 1', [
     incident.id,
   ])
   // What a person opened is a person's to end.
   if (still !== undefined || incident.openedBy.type !== 'alert' || incident.clearSince !== null) return null
   const holdMs = settleMs(ctx, incident)
-  if (holdMs === 0) return closeIncident(tx, ctx, incident, { now, by: { type: 'system' } })
+  if (holdMs === 0) {
+    const others = [...new Set(goOn.map(({ number, component }) => `#${number} ${component}`))]
+    const text = others.length === 0 ? undefined : `Still wrong, each told for itself: ${others.join(', ')}`
+    return closeIncident(tx, ctx, incident, { now, by: { type: 'system' }, text })
+  }
   await tx.execute(
     `update caretaker.incidents set state = 'monitoring', clear_since = $2::timestamptz, resolve_at = $3::timestamptz where id = $1::uuid`,
     [incident.id, now, new Date(now.getTime() + holdMs)],

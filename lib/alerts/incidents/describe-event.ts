@@ -13,7 +13,7 @@ export function describeEvent({ kind, actor, detail }: Pick<IncidentEvent, 'kind
     case 'alert_firing':
       return `${by} fires: ${text('summary')}`
     case 'alert_clear':
-      return `${by} is clear`
+      return text('explainedBy') === '' ? `${by} is clear` : `${by} comes from ${text('explainedBy')}`
     case 'reopened':
       return `came back (${by}); ${told}`
     case 'severity':
@@ -30,6 +30,8 @@ export function describeEvent({ kind, actor, detail }: Pick<IncidentEvent, 'kind
     case 'update':
       return `${text('to') === '' ? 'update' : text('to')} by ${by}`
     case 'note':
+      if (typeof detail.takesOver === 'number') return `takes over #${detail.takesOver} (${text('component')})`
+      if (text('joined') !== '') return `${text('joined')} began to fail, too`
       return 'public' in detail
         ? `${detail.public === true ? 'put on' : 'taken off'} the status page by ${by}`
         : 'publicTitle' in detail
@@ -42,6 +44,7 @@ export function describeEvent({ kind, actor, detail }: Pick<IncidentEvent, 'kind
     case 'root_cause':
       return `root cause, by ${by}`
     case 'resolved':
+      if (typeof detail.partOf === 'number') return `ended as part of #${detail.partOf}`
       return `resolved by ${by}`
   }
 }

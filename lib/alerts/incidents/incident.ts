@@ -44,6 +44,8 @@ export interface Incident extends Row {
   reopened: number
   resolvedAt: Date | null
   resolvedBy: IncidentActor | null
+  /** The number of the incident that it became a part of; null of one that is, or was, told for itself. */
+  partOf: number | null
   rootCause: string | null
   affected: string[]
   /** Who was told of it. */
@@ -56,7 +58,7 @@ export const incidentColumns = `i.id::text, i.number, i.title, i.public_title as
   i.opened_at as "openedAt", i.opened_by as "openedBy", i.acknowledged_at as "acknowledgedAt", i.acknowledged_by as "acknowledgedBy",
   i.respond_by as "respondBy", i.response_missed_at as "responseMissedAt", i.escalate_at as "escalateAt", i.escalated_at as "escalatedAt",
   i.last_paged_at as "lastPagedAt", i.next_reminder_at as "nextReminderAt", i.clear_since as "clearSince", i.resolve_at as "resolveAt",
-  i.reopened, i.resolved_at as "resolvedAt", i.resolved_by as "resolvedBy", i.root_cause as "rootCause", i.affected, i.channels, i.checklist`
+  i.reopened, i.resolved_at as "resolvedAt", i.resolved_by as "resolvedBy", i.part_of as "partOf", i.root_cause as "rootCause", i.affected, i.channels, i.checklist`
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 
@@ -84,6 +86,8 @@ export async function findIncident(
 
 /** @throws {CaretakerError} `conflict` where it is over */
 export function refuseResolved(incident: Incident): void {
+  if (incident.partOf !== null)
+    throw new CaretakerError('conflict', `Incident ${incident.number} is part of incident ${incident.partOf}, which speaks for both.`)
   if (incident.state === 'resolved')
     throw new CaretakerError('conflict', `Incident ${incident.number} is resolved. A note or the root cause can still be added.`)
 }

@@ -31,10 +31,13 @@ export interface Telling {
   event: string
   by?: IncidentActor
   text?: string
+  /** Numbers of the incidents that end as parts of this one. */
+  takesOver?: readonly number[]
 }
 
 /** Notes that people are to be told of the incident, in the state it is in now; nothing is sent inside the transaction. */
-export async function tell(tx: Transaction, ctx: Context, incident: Incident, { kind, channels, event, by, text }: Telling): Promise<void> {
+export async function tell(tx: Transaction, ctx: Context, incident: Incident, telling: Telling): Promise<void> {
+  const { kind, channels, event, by, text, takesOver = [] } = telling
   if (channels.length === 0) return
   const alerts = await tx.query<{ summary: string; cause: string | null; runbook: string | null; since: Date }>(
     `select summary, cause, runbook, since from caretaker.incident_alerts
@@ -56,6 +59,8 @@ export async function tell(tx: Transaction, ctx: Context, incident: Incident, { 
     ...(runbook === undefined || runbook === null ? {} : { runbook }),
     ...(incident.resolvedAt === null ? {} : { until: incident.resolvedAt.toISOString() }),
     ...(incident.respondBy === null || incident.acknowledgedAt !== null ? {} : { respondBy: incident.respondBy.toISOString() }),
+    ...(incident.partOf === null ? {} : { partOf: incident.partOf }),
+    ...(takesOver.length === 0 ? {} : { takesOver: [...takesOver] }),
     ...(text === undefined ? {} : { text }),
     ...(by === undefined ? {} : { by: actorName(by) }),
   }

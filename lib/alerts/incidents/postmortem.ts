@@ -31,7 +31,7 @@ function renderPostmortem({ config }: Pick<Context, 'config'>, { incident, alert
     ['Response', response(incident)],
     ['Escalated', incident.escalatedAt === null ? 'no' : `${utc(incident.escalatedAt)}${after(incident.openedAt, incident.escalatedAt)}`],
     [
-      'Resolved',
+      incident.partOf === null ? 'Resolved' : `Part of #${incident.partOf} since`,
       incident.resolvedAt === null || incident.resolvedBy === null
         ? `not yet: it is ${incident.state}`
         : `${utc(incident.resolvedAt)}${after(since, incident.resolvedAt)}, by ${actorName(incident.resolvedBy)}`,

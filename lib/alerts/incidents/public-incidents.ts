@@ -22,6 +22,8 @@ export interface PublicIncident {
   components: string[]
   startedAt: Date
   resolvedAt: Date | null
+  /** The id of the public incident that went on with it. */
+  partOf: string | null
   /** Newest first. */
   updates: PublicUpdate[]
 }
@@ -35,6 +37,7 @@ interface Found extends Row {
   state: IncidentState
   openedAt: Date
   resolvedAt: Date | null
+  partOf: string | null
   updates: { id: string; at: string; kind: string; to: string | null; body: string }[]
 }
 
@@ -46,7 +49,8 @@ export async function publicIncidents(
   const since = new Date(ctx.clock.now().getTime() - days * 86_400_000)
   const rows = await ctx.db.query<Found>(
     `select i.id::text, i.public_title as "publicTitle", i.component, i.affected, i.severity, i.state, i.opened_at as "openedAt",
-       i.resolved_at as "resolvedAt", (
+       i.resolved_at as "resolvedAt",
+       (select p.id::text from caretaker.incidents p where p.environment = i.environment and p.number = i.part_of and p.public) as "partOf", (
          select coalesce(jsonb_agg(jsonb_build_object('id', e.id::text, 'at', e.at, 'kind', e.kind, 'to', e.detail ->> 'to', 'body', e.body) order by e.id), '[]')
          from caretaker.incident_events e where e.incident = i.id and e.public and e.body is not null
        ) as updates
@@ -63,6 +67,7 @@ export async function publicIncidents(
     components: [...new Set([...(component === null ? [] : [component]), ...affected])],
     startedAt: openedAt,
     resolvedAt: row.resolvedAt,
+    partOf: row.partOf,
     updates: withStates(updates).reverse(),
   }))
 }

@@ -17,8 +17,10 @@ export interface Opening {
   component: string | null
   severity: Severity
   affected: string[]
-  /** Instead of the severity's. */
-  channels?: readonly string[] | undefined
+  /** Instead of the severity's; [] for nobody, later neither. */
+  channels?: readonly string[] | 'all' | undefined
+  /** What ends as a part of it: who was told of that is told of this. */
+  takesOver?: readonly Incident[] | undefined
   public?: boolean | undefined
   openedBy: IncidentActor
   /** Since when it is so. */
@@ -32,15 +34,16 @@ export interface Opening {
 
 /** Opens an incident and tells its channels; where it escalates at once, in the same message. */
 export async function insertIncident(tx: Transaction, ctx: Context, opening: Opening): Promise<Incident> {
-  const { severity, now } = opening
+  const { severity, now, takesOver = [] } = opening
   const { respondBy, ...timers } = await timersOf(tx, ctx.config, severity, now)
   // A rule that names no channel means that nobody is told, later neither.
   const escalateAt = opening.channels?.length === 0 ? null : timers.escalateAt
   const atOnce = escalateAt !== null && escalateAt.getTime() <= now.getTime()
-  const channels = channelsOf(ctx, [
+  const asked = channelsOf(ctx, [
     ...channelsOf(ctx, opening.channels ?? severity.notify),
     ...(atOnce ? channelsOf(ctx, severity.escalateTo) : []),
   ])
+  const channels = takesOver.length === 0 ? asked : channelsWith(ctx, asked, toldOf(takesOver))
   const checklist: ChecklistItem[] = (ctx.config.incidents?.checklist ?? defaultChecklist).map((text) => ({
     text,
     doneAt: null,
@@ -88,9 +91,12 @@ export async function insertIncident(tx: Transaction, ctx: Context, opening: Ope
     body: opening.message ?? 'We are investigating.',
   })
   await opening.before?.(incident)
-  await tell(tx, ctx, incident, { kind: 'opened', channels, event, by: opening.openedBy })
+  await tell(tx, ctx, incident, { kind: 'opened', channels, event, by: opening.openedBy, takesOver: numbersOf(takesOver) })
   return incident
 }
+
+const toldOf = (incidents: readonly Incident[]) => incidents.flatMap(({ channels }) => channels)
+const numbersOf = (incidents: readonly Incident[]) => incidents.map(({ number }) => number).sort((a, b) => a - b)
 
 /** Makes the incident as severe as `name` if that is more than it is; null where it is not. Never less severe. `quiet`: nobody has to hear of it. */
 export async function raiseIncident(
@@ -113,11 +119,14 @@ export async function raiseIncident(
 }
 
 /** Whether nobody was told, and nobody will be. */
-function isQuiet({ channels, escalateAt }: Incident): boolean {
+export function isQuiet({ channels, escalateAt }: Pick<Incident, 'channels' | 'escalateAt'>): boolean {
   return channels.length === 0 && escalateAt === null
 }
 
-/** Tells the channels that alerts which joined it ask for, as far as they have not been told: to them it is new. */
+/**
+ * Tells the channels that alerts which joined it ask for, and those that know of what it takes over, as far as they have not been told: to
+ * them it is new.
+ */
 export async function tellMore(
   tx: Transaction,
   ctx: Context,
@@ -125,15 +134,16 @@ export async function tellMore(
   wanted: readonly string[] | 'all',
   now: Date,
   by: IncidentActor,
+  takesOver: readonly Incident[] = [],
 ): Promise<Incident> {
-  const asked = channelsOf(ctx, wanted).filter((name) => !incident.channels.includes(name))
+  const asked = channelsWith(ctx, channelsOf(ctx, wanted), toldOf(takesOver)).filter((name) => !incident.channels.includes(name))
   if (asked.length === 0) return incident
   // Of a quiet incident nobody had to be told: from now on somebody has.
   const starts = isQuiet(incident) && incident.acknowledgedAt === null
   const severity = severityOf(ctx.config, incident.severity)
   const escalateAt = starts ? (await timersOf(tx, ctx.config, severity, now)).escalateAt : incident.escalateAt
   const atOnce = starts && escalateAt !== null && escalateAt.getTime() <= now.getTime()
-  const more = channelsOf(ctx, [...asked, ...(atOnce ? channelsOf(ctx, severity.escalateTo) : [])])
+  const more = channelsWith(ctx, asked, atOnce ? channelsOf(ctx, severity.escalateTo) : [])
   const [told] = await tx.query<Incident>(
     `update caretaker.incidents i set channels = channels || $2::text[], last_paged_at = $3::timestamptz, escalate_at = $4::timestamptz,
        escalated_at = case when $5::boolean then $3::timestamptz else escalated_at end
@@ -142,7 +152,7 @@ export async function tellMore(
   )
   if (told === undefined) throw new Error('the incident is gone')
   const event = await recordEvent(tx, incident.id, { kind: 'note', at: now, actor: by, detail: { channels: more } })
-  await tell(tx, ctx, told, { kind: 'opened', channels: more, event, by })
+  await tell(tx, ctx, told, { kind: 'opened', channels: more, event, by, takesOver: numbersOf(takesOver) })
   return told
 }
 
@@ -212,21 +222,23 @@ export async function reopenIncident(
   now: Date,
   by: IncidentActor,
   wanted: readonly string[] | 'all' = [],
+  takesOver: readonly Incident[] = [],
 ): Promise<Incident> {
   const before = severityOf(ctx.config, incident.severity)
   const asked = severityOf(ctx.config, severityName)
   const severity = asked.rank < before.rank ? asked : before
   const { respondBy, ...timers } = await timersOf(tx, ctx.config, severity, now)
-  const quiet = isQuiet(incident) && channelsOf(ctx, wanted).length === 0
+  const quiet = isQuiet(incident) && channelsOf(ctx, wanted).length === 0 && toldOf(takesOver).length === 0
   const escalateAt = quiet ? null : timers.escalateAt
   const atOnce = escalateAt !== null && escalateAt.getTime() <= now.getTime()
   const channels = channelsWith(ctx, incident.channels, [
     ...channelsOf(ctx, wanted),
+    ...toldOf(takesOver),
     ...channelsOf(ctx, quiet || severity === before ? [] : severity.notify),
     ...(atOnce ? channelsOf(ctx, severity.escalateTo) : []),
   ])
   const [reopened] = await tx.query<Incident>(
-    `update caretaker.incidents i set state = 'investigating', resolved_at = null, resolved_by = null, severity = $2, reopened = reopened + 1,
+    `update caretaker.incidents i set state = 'investigating', resolved_at = null, resolved_by = null, part_of = null, severity = $2, reopened = reopened + 1,
        acknowledged_at = null, acknowledged_by = null, clear_since = null, resolve_at = null, response_missed_at = null,
        respond_by = $3::timestamptz, escalate_at = $4::timestamptz, escalated_at = case when $5::boolean then $6::timestamptz end,
        last_paged_at = $6::timestamptz, next_reminder_at = $7::timestamptz, channels = $8::text[]
@@ -242,8 +254,19 @@ export async function reopenIncident(
     public: true,
     body: 'It has come back. We are investigating.',
   })
-  await tell(tx, ctx, reopened, { kind: 'reopened', channels, event, by })
+  await tell(tx, ctx, reopened, { kind: 'reopened', channels, event, by, takesOver: numbersOf(takesOver) })
   return reopened
+}
+
+export interface Closing {
+  now: Date
+  by: IncidentActor
+  /** Instead of the sentence that stands for none, for the public, too. */
+  message?: string | undefined
+  /** What operators read beside it. */
+  text?: string | undefined
+  /** The number of the incident that goes on with it. */
+  partOf?: number | undefined
 }
 
 /** Ends the incident, and tells everybody who was told of it. */
@@ -251,28 +274,29 @@ export async function closeIncident(
   tx: Transaction,
   ctx: Context,
   incident: Incident,
-  { now, by, message }: { now: Date; by: IncidentActor; message?: string | undefined },
+  { now, by, message, text = message, partOf }: Closing,
 ): Promise<Incident> {
   const [closed] = await tx.query<Incident>(
     `update caretaker.incidents i set state = 'resolved', resolved_at = $2::timestamptz, resolved_by = $3::jsonb, next_reminder_at = null,
-       clear_since = null, resolve_at = null
+       clear_since = null, resolve_at = null, part_of = $4::int
      where id = $1::uuid and state <> 'resolved' returning ${incidentColumns}`,
-    [incident.id, now, JSON.stringify(by)],
+    [incident.id, now, JSON.stringify(by), partOf ?? null],
   )
   if (closed === undefined) throw new Error('the incident had ended')
   const event = await recordEvent(tx, incident.id, {
     kind: 'resolved',
     at: now,
     actor: by,
+    ...(partOf === undefined ? {} : { detail: { partOf } }),
     public: true,
-    body: message ?? 'This is resolved.',
+    body: message ?? (partOf === undefined ? 'This is resolved.' : 'This is part of another incident, which we are working on.'),
   })
   await tell(tx, ctx, closed, {
     kind: 'resolved',
     channels: closed.channels,
     event,
     by,
-    ...(message === undefined ? {} : { text: message }),
+    ...(text === undefined ? {} : { text }),
   })
   return closed
 }

@@ -1,6 +1,7 @@
 import * as z from 'zod/mini'
 import { canonicalName } from '../check-name.ts'
 import { nearest } from '../nearest.ts'
+import { alertStorm } from './alert-storm.ts'
 import { issuesOfFigure } from './figure-references.ts'
 import { labelName } from './metrics.ts'
 import { durationBetween, line, name, url } from './primitives.ts'
@@ -141,6 +142,8 @@ export const alerts = z.strictObject({
   checks: z.optional(z.union([z.literal(false), z.record(z.string(), checkOverride)])),
   /** What an event of Caretaker or of the app does, by its type ("job.missed"); false for one that is only recorded. */
   events: z.optional(z.record(topic, eventOverride)),
+  /** What begins together is one incident. Default: at least 5 within "2 minutes". */
+  storm: z.optional(alertStorm),
   /** How often an incident that nobody has acknowledged is told of again. Default "4 hours". */
   remindEvery: z.optional(remindEvery),
   /** How long a condition must be over before it is told as over. Default "5 minutes". */

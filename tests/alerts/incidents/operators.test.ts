@@ -160,6 +160,7 @@ describe('over HTTP', () => {
         components: ['stripe', 'checkout'],
         startedAt: new Date('2026-11-23T10:00:00Z'),
         resolvedAt: null,
+        partOf: null,
         updates: [
           {
             id: expect.any(String),
