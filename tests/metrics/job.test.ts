@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { measure, measureSeries, metricsJob, planMetrics } from '../../lib/metrics/index.ts'
+import { markOf, setMark } from '../../lib/metrics/marks.ts'
 import { pruneMetrics } from '../../lib/metrics/prune.ts'
 import { rollUp } from '../../lib/metrics/roll-up.ts'
 import type { JobRun } from '../../lib/platform/job.ts'
@@ -82,9 +83,13 @@ describe('hours', () => {
       await tell(ctx, request(500), [1], at(`${minute}:00`))
     }
     await rollUp(ctx)
+    // Of a preview that is gone for longer than hours are kept.
+    await setMark(test.db, 'a-preview-that-is-gone', 'rolled', new Date(ctx.clock.now().getTime() - 401 * 86_400_000))
     ctx.clock.advance(8 * 86_400_000)
     await rollUp(ctx)
     await pruneMetrics(ctx)
+    expect(await test.db.query(`select name from caretaker.metric_marks where environment = 'a-preview-that-is-gone'`)).toEqual([])
+    expect(await markOf(ctx, 'rolled')).not.toBeNull()
     const left = await test.db.query(
       'select from caretaker.metric_points p join caretaker.metric_series s on s.id = p.series where s.environment = $1::text',
       [ctx.environment],
