@@ -16,6 +16,7 @@ import {
   pruneAlerts,
   silence,
 } from '../../lib/alerts/index.ts'
+import { scheduleMaintenance } from '../../lib/health/index.ts'
 import { keyHash } from '../../lib/http/index.ts'
 import { type Role, roles } from '../../lib/platform/actor.ts'
 import type { Context } from '../../lib/platform/context.ts'
@@ -218,6 +219,18 @@ describe('from the command line', () => {
     expect(told).toContain('check-database would have opened 1 incident and come back 1 times')
     expect(told).toMatch(/2026-11-21 01:00 UTC +35 min +new incident +0 +database: refused the connection/)
     expect(told).toMatch(/2026-11-21 02:00 UTC +10 h +the same again +2 +database: did not answer in time/)
+    expect(told).toContain('Who acknowledged, who ended an incident by hand')
+    await test.db.execute(
+      `insert into caretaker.silences (environment, matchers, reason, created_by, created_at, ends_at) values
+         ($1, '[{"key":"any","pattern":"database"}]', 'Work', '{"type":"cli"}', '2026-11-21T00:50:00Z', '2026-11-21T01:10:00Z'),
+         ($1, '[{"key":"rule","pattern":"check-*"}]', 'Work', '{"type":"cli"}', '2026-11-21T02:00:00Z', '2026-11-22T02:00:00Z')`,
+      [ctx.env.CARETAKER_ENVIRONMENT],
+    )
+    const quiet = await caretaker(ctx, 'alerts replay', [], { rule: 'database', since: '24h' })
+    expect(quiet).toContain('opened 1 incident and come back 0 times')
+    expect(quiet).toContain('It fired 1 more time, and was held back.')
+    expect(quiet).toMatch(/2026-11-21 01:00 UTC +35 min +new incident +0 +database: refused the connection +silenced 10 min, then told/)
+    expect(quiet).toMatch(/2026-11-21 02:00 UTC +10 h +nobody +0 +database: did not answer in time +silenced 10 h/)
     await expect(caretaker(ctx, 'alerts replay', [], { rule: 'databse' })).rejects.toMatchObject({
       code: 'not_found',
       detail: expect.stringContaining('did you mean "database"?'),
@@ -377,6 +390,9 @@ describe('what is gone', () => {
 it('what the catalogue hands in is what there is', async () => {
   const { ctx } = world()
   expect((await evaluateAlerts(ctx, alertSources)).evaluated).toBe(true)
+  const announced = await scheduleMaintenance(ctx, { title: 'Disks', endsAt: new Date('2026-11-21T13:00:00Z') })
+  const day = { from: new Date('2026-11-21T00:00:00Z'), to: new Date('2026-11-22T00:00:00Z') }
+  expect(await alertSources.maintenanceBetween(ctx, day)).toMatchObject([{ id: announced.id, components: 'all', endsAt: announced.endsAt }])
   expect(await alertSources.words('refused')).toBe('refused the connection')
   expect(await alertSources.words('something else')).toBe('something else')
 })
