@@ -49,14 +49,15 @@ const moods: Record<string, { answer: Answer; words: string }> = {
   },
 }
 
-it.each(Object.keys(moods))('every third party that is %s is an incident of its own, Supabase one with all its parts', async (name) => {
-  const mood = moods[name] as (typeof moods)[string]
-  // Only as short as it has to be: on a busy machine what is well is slow as well.
-  const timeoutMs = mood.words === 'did not answer in time' ? 3_000 : 30_000
+/** Third parties in the mood that is set, and who watches them. */
+async function watched(storm: false | undefined): Promise<{ made: Operations; set(answer: Answer): void }> {
   let answer = well
-  const made: Operations = operations(
+  const made = operations(
     test.db,
-    { health: { checks: Object.fromEntries([...alone, 'supabase', ...ofSupabase].map((check) => [check, { timeoutMs }])) } },
+    {
+      health: { checks: Object.fromEntries([...alone, 'supabase', ...ofSupabase].map((check) => [check, { timeoutMs: 300 }])) },
+      alerts: { channels: { slack: {}, pagerduty: {} }, ...(storm === undefined ? {} : { storm }) },
+    },
     {
       fetch: (input, init) => {
         const host = new URL(input instanceof Request ? input.url : input).hostname
@@ -78,19 +79,42 @@ it.each(Object.keys(moods))('every third party that is %s is an incident of its 
   doubles.use(...made.handlers)
   await made.minutes(2)
   expect(await listIncidents(made.ctx)).toEqual([])
+  const set = (next: Answer) => {
+    answer = next
+  }
+  return { made, set }
+}
 
-  answer = mood.answer
+it.each(Object.keys(moods))('every third party that is %s is an incident of its own, Supabase one with all its parts', async (name) => {
+  const mood = moods[name] as (typeof moods)[string]
+  const { made, set } = await watched(false)
+  set(mood.answer)
   await made.minutes()
   const incidents = await listIncidents(made.ctx)
   expect(incidents.map(({ component }) => component).sort()).toEqual([...alone, 'supabase'].sort())
   expect(incidents.find(({ component }) => component === 'supabase')?.affected).toEqual(ofSupabase)
   expect([...new Set(incidents.map(({ title }) => title.replace(/^[^:]*: /, '')))]).toEqual([mood.words])
 
-  answer = well
+  set(well)
   await made.minutes(8)
   const said = await made.said()
   expect(said.filter((one) => one.startsWith('opened'))).toHaveLength(alone.length + 1)
   expect(said.filter((one) => one.startsWith('resolved'))).toHaveLength(alone.length + 1)
   expect(said).toHaveLength(2 * (alone.length + 1))
   expect(made.pagerDuty.incidents.map(({ state, repeats }) => `${state} ${repeats}`)).toEqual(Array(alone.length + 1).fill('resolved 0'))
+})
+
+it('all of them at once, as when our own network is gone, are one incident and one page, and so is their end', async () => {
+  const { made, set } = await watched(undefined)
+  set(broken('ENETUNREACH'))
+  await made.minutes(2)
+  const title = `${alone.length + 1} dependencies began to fail together`
+  expect(await listIncidents(made.ctx)).toMatchObject([{ title: expect.stringContaining(title), component: 'several-dependencies' }])
+  const { affected = [] } = (await listIncidents(made.ctx))[0] ?? {}
+  expect([...affected].sort()).toEqual([...alone, 'supabase', ...ofSupabase].sort())
+  for (const name of [...alone, 'supabase']) expect(made.slack.sent[0]?.body).toContain(`${name}: `)
+  set(well)
+  await made.minutes(8)
+  expect(await made.said()).toEqual(['opened several-dependencies', 'resolved several-dependencies'])
+  expect(made.pagerDuty.incidents).toMatchObject([{ state: 'resolved', repeats: 0 }])
 })
