@@ -1,5 +1,6 @@
 import type { Session } from '../platform/db.ts'
 import { runPgDump } from './pg-dump/run-pg-dump.ts'
+import { viewsFirst } from './sql/views-first.ts'
 
 export interface SchemaOptions {
   restrictKey: string
@@ -34,7 +35,7 @@ export async function dumpSchema(
       ['--section=post-data', ...args],
     ],
   })
-  return { preData, postData }
+  return { preData, postData: viewsFirst(postData, options.restrictKey) }
 }
 
 /** A name that pg_dump reads as itself, not as a pattern. */

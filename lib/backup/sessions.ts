@@ -105,6 +105,7 @@ export async function pinSession(session: Session, versionNumber: number, option
     search_path: '',
     ...valueSettings,
     synchronize_seqscans: 'off',
+    ...namesAsUsual,
     // Off, it makes of NULL in an array a text of four letters.
     array_nulls: 'on',
     client_min_messages: 'error',
@@ -114,6 +115,16 @@ export async function pinSession(session: Session, versionNumber: number, option
   await session.query(
     `select set_config(name, 'view,foreign-table', false) from pg_catalog.pg_settings where name = 'restrict_nonsystem_relation_kind'`,
   )
+}
+
+/** A value may be a name, of a table say. (Not with the others: what psql loads of a backup begins with those, to the letter.) */
+const namesAsUsual = { quote_all_identifiers: 'off' } as const
+
+/** A statement that sets all that text depends on which the server makes of values, expressions and names, whatever database or role say. */
+export function textSettingsSql(): string {
+  return `select ${Object.entries(textSettings)
+    .map(([name, value]) => `pg_catalog.set_config('${name}', '${value}', false)`)
+    .join(', ')}`
 }
 
 /** The settings a value's text depends on: the same when it is written, loaded and compared. */
@@ -128,6 +139,9 @@ export const valueSettings: Readonly<Record<string, string>> = {
   xmloption: 'content',
   standard_conforming_strings: 'on',
 }
+
+/** By names in lower case. */
+export const textSettings: Readonly<Record<string, string>> = { ...valueSettings, ...namesAsUsual }
 
 /** `170010` for 17.10. */
 export async function serverVersion(session: Session): Promise<{ number: number; text: string }> {

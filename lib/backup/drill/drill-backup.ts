@@ -15,6 +15,7 @@ import { portable } from '../schema-sql.ts'
 import { type BackupChoice, selectBackup } from '../select-backup.ts'
 import { withSessions } from '../sessions.ts'
 import { signerOf } from '../signing/index.ts'
+import { viewsFirst } from '../sql/views-first.ts'
 import { openBackup } from '../verify-backup.ts'
 import { destroyDrillIdentities, openDrillIdentity } from './identity.ts'
 import { writeDrillRecord } from './records.ts'
@@ -193,7 +194,10 @@ async function compareSchema(
   for (const [index, kind] of ['pre-data', 'post-data'].entries()) {
     const object = manifest.objects.find((candidate) => candidate.kind === kind)
     if (object === undefined) throw new CaretakerError('backup_corrupt', `The backup has no ${kind}.`)
-    const difference = firstDifference(comparable(await readObjectText(opening, object)), comparable(restored[index] ?? ''))
+    const [expected, found] = [await readObjectText(opening, object), restored[index] ?? ''].map((script) =>
+      comparable(viewsFirst(script, manifest.restrictKey)),
+    )
+    const difference = firstDifference(expected ?? [], found ?? [])
     if (difference !== undefined) return { equal: false, difference }
   }
   return { equal: true }

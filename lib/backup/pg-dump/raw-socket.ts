@@ -4,6 +4,7 @@ import { connectionOptions, type Session } from '../../platform/db.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { endSession } from '../end-session.ts'
 import { release } from '../release.ts'
+import { textSettings, textSettingsSql } from '../sessions.ts'
 
 /** A connection that has been authenticated, and over which protocol messages now go as bytes. */
 export interface RawSocket {
@@ -52,10 +53,11 @@ export async function openRawSocket(databaseUrl: string, ca?: string): Promise<R
   return {
     async exchange(message) {
       if (!isStartup(message)) return wire.exchange(message)
-      // To the sender this is a new connection: nothing of the one before may be left.
-      if (started) for (const sql of ['rollback', 'discard all']) await wire.exchange(queryMessage(sql))
+      // To the sender this is a new connection: nothing of the one before may be left. And what is written of the same schema is the same.
+      const anew = started ? ['rollback', 'discard all'] : []
+      for (const sql of [...anew, textSettingsSql()]) await wire.exchange(queryMessage(sql))
       started = true
-      return startupReply(parameters)
+      return startupReply(parameters.map(([name, value]) => [name, textSettings[name.toLowerCase()] ?? value]))
     },
     async close() {
       const { stream } = connection
