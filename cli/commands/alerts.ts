@@ -16,7 +16,7 @@ import {
   testChannel,
   unsilence,
 } from '../../lib/alerts/index.ts'
-import { type AlertRule, alertRule } from '../../lib/config/index.ts'
+import { type AlertRule, alertRule, issuesOfFigure, type Policy } from '../../lib/config/index.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
 import type { Command } from '../command.ts'
 import { duration, table } from '../output.ts'
@@ -98,7 +98,7 @@ const replay: Command = {
     if (typeof flags.rule !== 'string') throw new CaretakerError('bad_request', '--rule is missing; expected a rule, a check, or a file.')
     const ctx = await context()
     const from = since(typeof flags.since === 'string' ? flags.since : '30d', ctx.clock.now())
-    const rule = await ruleOf(flags.rule, ctx.config.alerts?.rules ?? [], flags)
+    const rule = await ruleOf(flags.rule, ctx.config, flags)
     out.progress('Going through the history …')
     const found = await replayRule(ctx, alertSources, { rule, from })
     out.result(found, replayText(found))
@@ -244,22 +244,27 @@ function heldText({ held, paged }: Replay['alerts'][number]): string | null {
 }
 
 /** A rule of the policy by its name, or one in a file; with other thresholds where they are given. */
-async function ruleOf(named: string, known: readonly AlertRule[], flags: Record<string, unknown>): Promise<string | AlertRule> {
+async function ruleOf(
+  named: string,
+  { alerts, metrics }: Pick<Policy, 'alerts' | 'metrics'>,
+  flags: Record<string, unknown>,
+): Promise<string | AlertRule> {
   const changes = {
     ...(typeof flags.above === 'string' ? { above: figure('--above', flags.above), below: undefined, recover: undefined } : {}),
     ...(typeof flags.below === 'string' ? { below: figure('--below', flags.below), above: undefined, recover: undefined } : {}),
     ...(typeof flags.for === 'string' ? { for: `${Math.max(1, Math.round(spanMs('--for', flags.for) / 1_000))} seconds` } : {}),
   }
   const changed = Object.keys(changes).length > 0
-  const rule: unknown = named.endsWith('.json') ? await jsonFile(named) : known.find(({ name }) => name === named)
+  const rule: unknown = named.endsWith('.json') ? await jsonFile(named) : alerts?.rules?.find(({ name }) => name === named)
   if (rule === undefined) {
     if (changed) throw new CaretakerError('bad_request', `--above, --below and --for change a rule of the policy; "${named}" is none.`)
     return named
   }
   const given = Object.entries({ ...(rule as object), ...changes }).filter(([, value]) => value !== undefined)
   const parsed = alertRule.safeParse(Object.fromEntries(given))
-  if (parsed.success) return parsed.data
-  const issues = parsed.error.issues.map(({ path, message }) => `${path.length === 0 ? '' : `${path.map(String).join('.')}: `}${message}`)
+  const found = parsed.success ? [...issuesOfFigure(parsed.data, metrics?.gauges ?? {})] : parsed.error.issues
+  if (parsed.success && found.length === 0) return parsed.data
+  const issues = found.map(({ path, message }) => `${path.length === 0 ? '' : `${path.map(String).join('.')}: `}${message}`)
   throw new CaretakerError('invalid_input', `The rule "${named}" is not usable: ${issues.join('; ')}.`)
 }
 

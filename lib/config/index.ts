@@ -42,4 +42,4 @@ export type {
   WebhookHandler,
   WebhookSourcePolicy,
 } from './schema.ts'
-export { alertRule, databaseReport, onStripe } from './schema.ts'
+export { alertRule, databaseReport, issuesOfFigure, onStripe } from './schema.ts'

@@ -71,6 +71,7 @@ export type PolicyInput = z.input<typeof policySchema>
 export type Policy = z.output<typeof policySchema>
 export type { AlertChannelPolicy, AlertOverride, AlertRule } from './schema/alerts.ts'
 export { alertRule } from './schema/alerts.ts'
+export { issuesOfFigure } from './schema/figure-references.ts'
 export type { ProcessorPolicy } from './schema/gdpr.ts'
 export type { HealthCheckPolicy, MaintenancePolicy } from './schema/health.ts'
 export type { SeverityPolicy } from './schema/incidents.ts'

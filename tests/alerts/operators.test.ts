@@ -245,6 +245,10 @@ describe('from the command line', () => {
       await expect(caretaker(ctx, 'alerts replay', [], { rule: file })).rejects.toMatchObject({
         detail: expect.stringContaining('expected either "above" or "below"'),
       })
+      await writeFile(file, JSON.stringify({ name: 'errors', metric: 'http.error_rate', above: 5, severity: 'P0' }))
+      await expect(caretaker(ctx, 'alerts replay', [], { rule: file })).rejects.toMatchObject({
+        detail: expect.stringContaining('above: expected less than 1: "http.error_rate" is a share from 0 to 1'),
+      })
     } finally {
       await rm(folder, { recursive: true })
     }

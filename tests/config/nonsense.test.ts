@@ -111,6 +111,11 @@ it.each<[string, unknown, string]>([
     { alerts: { channels: { robot: { kind: 'webhook', url: 'https://me:secret@robot.test/' } } } },
     'alerts.channels.robot.url: found "https://…@robot.test/", expected an address without a user name or password',
   ],
+  [
+    'two addresses in one, which would be a header of its own',
+    { alerts: { channels: { email: { to: ['a@shop.test,b@shop.test', 'c\r\nBcc: d@shop.test'] } } } },
+    'alerts.channels.email.to.1: found "c\\r\\nBcc: d@shop.test", expected an e-mail address',
+  ],
   ['a zone that is none', { app: { name: 'Shop', timezone: 'Berlin' } }, 'app.timezone: found "Berlin", expected an IANA time zone'],
   [
     'a job in a zone that is none',

@@ -103,7 +103,7 @@ const channel = z.strictObject({
   /** `email`: who is written to. */
   to: z.optional(
     z
-      .array(z.string().check(z.regex(/^[^\s@]+@[^\s@]+\.[^\s@]+$/, 'expected an e-mail address')))
+      .array(z.string().check(z.regex(/^[^\s@<>()[\],;:"\\]+@[^\s@<>()[\],;:"\\]+\.[^\s@<>()[\],;:"\\]+$/, 'expected an e-mail address')))
       .check(
         z.minLength(1, 'expected at least one address'),
         z.maxLength(50, 'expected at most 50 addresses: use a list of the mail system'),
