@@ -71,7 +71,7 @@ export function linePlot(plot: LinePlot): Html {
   const times = [0, 1 / 3, 2 / 3, 1].map((part) => {
     const at = new Date(from.getTime() + (to.getTime() - from.getTime()) * part)
     const anchor = part === 0 ? 'start' : part === 1 ? 'end' : 'middle'
-    return html`<text x="${short(x(at))}" y="${height - 4}" text-anchor="${anchor}">${plot.formatTime(at)}</text>`
+    return html`<text${anchor === 'middle' && html` class="mid"`} x="${short(x(at))}" y="${height - 4}" text-anchor="${anchor}">${plot.formatTime(at)}</text>`
   })
   const limit =
     plot.limit !== undefined &&
@@ -84,19 +84,15 @@ export function linePlot(plot: LinePlot): Html {
 <details><summary>${plot.title} as a table</summary>${tableOf(plot)}</details></figure>`
 }
 
-/** A path with gaps where nothing was measured; a single value between gaps is a dot. */
+/** A path with gaps where nothing was measured; a single value between gaps is a short stroke. */
 function line(points: Series['points'], x: (at: Date) => number, y: (value: number) => number): string {
   let path = ''
-  let drawing = false
-  for (const { at, value } of points) {
-    if (value === null) {
-      drawing = false
-      continue
-    }
+  for (const [index, { at, value }] of points.entries()) {
+    if (value === null) continue
     const place = `${short(x(at))} ${short(y(value))}`
-    // A line of no length is drawn as a dot by its round ends.
-    path += drawing ? `L${place}` : `M${place}h0`
-    drawing = true
+    const begins = (points[index - 1]?.value ?? null) === null
+    const alone = begins && (points[index + 1]?.value ?? null) === null
+    path += alone ? `M${place}m-3 0h6` : begins ? `M${place}` : `L${place}`
   }
   return path
 }

@@ -2,11 +2,12 @@ import { createHash } from 'node:crypto'
 
 /*
  * The one stylesheet of all pages, inlined. Text keeps a contrast of 4.5 at least on each ground, in both schemes; a state is
- * never told by its colour alone. Below 40rem a table becomes a list of cards, so that the page never scrolls sideways.
+ * never told by its colour alone. Below 60rem a table becomes a list of cards, so that the page never scrolls sideways and no word is broken
+ * that has room.
  */
 const source = `
 :root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--text:#1b1f26;--soft:#555d6b;--line:#d8dde5;--accent:#1c5bb8;--on:#fff;--ok:#176f3d;--warn:#805300;--bad:#b3261e;--none:#8b93a1;--okbg:#e3f4ea;--warnbg:#fcf0d8;--badbg:#fce8e6;--nonebg:#eceef2;--p2:#a34a00;--p3:#7a2fb0}
-@media(prefers-color-scheme:dark){:root{--bg:#101318;--card:#181c23;--text:#e7eaf0;--soft:#a5aebc;--line:#303743;--accent:#86b7ff;--on:#0b1526;--ok:#5fd093;--warn:#f2bd4b;--bad:#ff8f87;--none:#6d7786;--okbg:#12321f;--warnbg:#3a2b0a;--badbg:#431a18;--nonebg:#262c36;--p2:#ffb26b;--p3:#d3a4ff}}
+@media screen and (prefers-color-scheme:dark){:root{--bg:#101318;--card:#181c23;--text:#e7eaf0;--soft:#a5aebc;--line:#303743;--accent:#86b7ff;--on:#0b1526;--ok:#5fd093;--warn:#f2bd4b;--bad:#ff8f87;--none:#6d7786;--okbg:#12321f;--warnbg:#3a2b0a;--badbg:#431a18;--nonebg:#262c36;--p2:#ffb26b;--p3:#d3a4ff}}
 *{box-sizing:border-box}
 html{font:100%/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif;background:var(--bg);color:var(--text);overflow-wrap:anywhere}
 body{margin:0}
@@ -76,6 +77,8 @@ fieldset{border:1px solid var(--line);border-radius:.5rem;padding:.5rem 1rem .75
 legend{font-size:.875rem;font-weight:600;padding:0 .35rem}
 .ticks{display:grid;grid-template-columns:repeat(auto-fill,minmax(9rem,1fr));gap:.15rem 1rem;margin:.35rem 0 0}
 .ticks label{font-weight:400}
+blockquote,.said,textarea,.typed{unicode-bidi:plaintext}
+.said{white-space:pre-wrap}
 blockquote{margin:.25rem 0;padding:.1rem 0 .1rem .75rem;border-left:3px solid var(--line);white-space:pre-wrap}
 ol.checks{padding-left:1.25rem}
 ol.checks li{margin:0 0 .5rem}
@@ -124,21 +127,24 @@ ol.line li{margin:0 0 .8rem}
 .vh{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 footer{border-top:1px solid var(--line);color:var(--soft);font-size:.875rem;padding-block:1rem 2rem}
 @media(max-width:56rem){.tiles{grid-template-columns:1fr 1fr}}
-@media(max-width:40rem){
-.plot text{font-size:21px}
+@media(max-width:60rem){
 .stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 .stack,.stack tbody,.stack tr,.stack td,.stack th,.stack caption{display:block}
 .stack{border:0;background:none}
 .stack tbody{background:var(--card);border:1px solid var(--line);border-radius:.6rem}
-.tiles{gap:.75rem}
-.tiles .card{padding:.75rem .85rem}
-.tile .big{font-size:1.25rem}
 .stack tr{padding:.5rem 0;border-top:1px solid var(--line)}
 .stack tbody tr:first-child{border-top:0}
 .stack td,.stack tbody th{border:0;padding:.15rem .75rem;text-align:left}
 .stack td[data-of]{display:grid;grid-template-columns:7.5rem 1fr;gap:.5rem}
 .stack td[data-of]::before{content:attr(data-of);color:var(--soft);font-size:.8125rem}
 .stack td:has(>span:empty){display:none}
+}
+@media(max-width:40rem){
+.tiles{gap:.75rem}
+.tiles .card{padding:.75rem .85rem}
+.tile .big{font-size:1.25rem}
+.plot text{font-size:21px}
+.plot .mid{display:none}
 dl.facts{grid-template-columns:1fr;gap:0}
 dl.facts dd{margin:0 0 .5rem}
 }
@@ -149,7 +155,8 @@ dl.facts dd{margin:0 0 .5rem}
 nav.main a[aria-current]{border-bottom:2px solid}
 }
 @media print{
-nav,form,.acts,.unprinted,.skip,.who,details,footer a{display:none}
+nav,form,.acts,.unprinted,.skip,.who,details,footer a{display:none!important}
+:root{color-scheme:light}
 html{font-size:11pt;background:none}
 .in{max-width:none;padding-inline:0}
 h2,h3,caption{break-after:avoid}

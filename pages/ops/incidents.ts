@@ -18,6 +18,14 @@ export const openIncidentRows = 200
 const alertRows = 100
 export const eventRows = 100
 
+/** The worst stand first, then what nobody has taken on, then the newest. */
+export function worstFirst(incidents: readonly Incident[], severities: readonly Severity[]): Incident[] {
+  const rank = ({ severity }: Incident) => severities.findIndex(({ name }) => name === severity)
+  return [...incidents].sort(
+    (a, b) => rank(a) - rank(b) || Number(a.acknowledgedAt !== null) - Number(b.acknowledgedAt !== null) || b.number - a.number,
+  )
+}
+
 export function incidentsTable(view: View, given: { caption: string; empty: string; rows: readonly Incident[] }): Html {
   const { now, timezone } = view
   return table({
@@ -46,7 +54,7 @@ export function incidentsPage(
 ): Html {
   return html`<h1>Incidents</h1>
 <h2>Open</h2>
-${incidentsTable(view, { caption: shown.open.length < openIncidentRows ? 'Newest first' : newestOf('Newest first', openIncidentRows), empty: 'Nothing is wrong that anybody knows of.', rows: shown.open })}
+${incidentsTable(view, { caption: shown.open.length < openIncidentRows ? 'Worst first' : newestOf('Worst first', openIncidentRows), empty: 'Nothing is wrong that anybody knows of.', rows: worstFirst(shown.open, shown.severities) })}
 <h2>Resolved</h2>
 ${incidentsTable({ ...view, session: { ...view.session, role: 'viewer' } }, { caption: 'Newest first', empty: 'There was no incident yet.', rows: shown.resolved })}
 ${shown.older !== null && html`<p><a href="/ops/incidents?before=${shown.older}">Older</a></p>`}
@@ -56,7 +64,7 @@ ${
     view,
     '/ops/incidents',
     (form) => html`${form.field({ id: 'title', label: 'What is wrong', hint: 'For operators.', required: true, maxLength: 200 })}
-${severityField(form, shown.severities, shown.severities[0]?.name ?? '')}
+${severityField(form, shown.severities, '')}
 ${form.field({ id: 'component', label: 'Component', hint: 'The name of a check; its alerts then join this incident. May be empty.', maxLength: 100 })}
 ${form.field({ id: 'message', label: 'First update for the status page', hint: 'Shown to everybody where the severity is public. May be empty.', rows: 2, maxLength: 5_000 })}
 <button>Open</button>`,
@@ -94,7 +102,7 @@ export function incidentPage(view: View, shown: IncidentShown): Html {
   const at = (verb: string) => `/ops/incidents/${id}/${verb}`
   return html`<h1>#${number} <bdi>${incident.title}</bdi></h1>
 <p>${stateBadge(incident)}</p>
-${open && mayHelp && incident.acknowledgedAt === null && html`<div class="acts">${postButton(view, { action: at('acknowledge'), text: 'Acknowledge' })}</div>`}
+${mayHelp && html`<div class="acts">${open && incident.acknowledgedAt === null && postButton(view, { action: at('acknowledge'), text: 'Acknowledge' })}<a class="button quiet" href="#act">${open ? 'Update, note or resolve' : 'Note or root cause'}</a></div>`}
 ${facts([
   ['Severity', incident.severity],
   ['Component', incident.component ?? 'none named'],
@@ -135,7 +143,7 @@ ${facts([
   ['Root cause', incident.rootCause ?? 'not written down yet'],
   ['Status page', incident.public ? `shown as “${incident.publicTitle ?? 'Service disruption'}”` : 'not shown'],
 ])}
-<p><a href="${at('postmortem.md')}">Post-mortem as Markdown</a></p>
+<p class="unprinted"><a href="${at('postmortem.md')}">Post-mortem as Markdown</a></p>
 <h2>Alerts</h2>
 ${table({
   caption: `Conditions of this incident${alerts.length > alertRows ? `: the first ${alertRows} of ${alerts.length.toLocaleString('en')}` : ''}`,
@@ -173,7 +181,7 @@ ${
 ${older !== null && html`<p class="soft">${timeline.length} events. <a href="/ops/incidents/${id}?before=${older}">Older</a></p>`}
 <ol class="line">${timeline.map(
     (event) =>
-      html`<li>${time(event.at, timezone)} ${event.public && incident.public && badge('none', 'public')}<br>${describe(event)}${event.body !== null && html`<blockquote dir="auto">${event.body}</blockquote>`}</li>`,
+      html`<li>${time(event.at, timezone)} ${event.public && incident.public && badge('none', 'public')}<br>${describe(event)}${event.body !== null && html`<blockquote>${event.body}</blockquote>`}</li>`,
   )}</ol>
 ${mayHelp && forms(view, shown)}
 <h2>Who was told</h2>
@@ -221,7 +229,7 @@ function forms(view: View, { incident, severities }: IncidentShown): Html {
     })
   const resolve = (form: Form) =>
     html`${form.field({ id: 'resolve-message', name: 'message', label: 'Last update', rows: 2, maxLength: 5_000 })}${cause(form)}<button>Resolve</button>`
-  return html`<div class="grid wide unprinted">${open && one('Update', 'update', update)}${one(
+  return html`<div class="grid wide unprinted" id="act">${open && one('Update', 'update', update)}${one(
     'Note',
     'note',
     (form) => html`${form.field({ id: 'note', label: 'For operators', required: true, rows: 3, maxLength: 5_000 })}<button>Add</button>`,
@@ -235,9 +243,12 @@ function severityField(form: Form, severities: readonly Severity[], value: strin
     id: 'severity',
     label: 'Severity',
     value,
-    options: severities.map(
-      ({ name, description }) => [name, description === null ? name : `${name}: ${description}`.slice(0, 80)] as const,
-    ),
+    required: true,
+    options: [
+      // Nobody pages everybody by not having chosen.
+      ...(value === '' ? [['', 'Choose one'] as const] : []),
+      ...severities.map(({ name, description }) => [name, description === null ? name : `${name}: ${description}`.slice(0, 80)] as const),
+    ],
   })
 }
 

@@ -2,7 +2,7 @@ import type { Incident } from '../../lib/alerts/index.ts'
 import type { Loss } from '../../lib/backup/index.ts'
 import type { HealthObservation, MaintenanceWindow } from '../../lib/health/index.ts'
 import { type Html, html } from '../html.ts'
-import { badge, banner, counted, newestOf, type Tone, table, tile } from '../parts.ts'
+import { badge, banner, counted, type Tone, table, tile } from '../parts.ts'
 import { relative, spanText } from '../time.ts'
 import { lossSentence } from './backups.ts'
 import { daysLeft } from './gdpr.ts'
@@ -14,6 +14,7 @@ import type { View } from './shell.ts'
 
 export interface OverviewShown {
   health: readonly HealthObservation[]
+  /** The worst first. */
   incidents: readonly Incident[]
   jobs: readonly JobRow[]
   loss: Loss | null
@@ -126,7 +127,7 @@ ${tile({
   note: current[0]?.title ?? maintenance[0]?.title ?? 'none is planned for the next seven days',
 })}
 </div>
-${incidents.length > 0 && html`<h2>Open incidents</h2>${incidentsTable(view, { caption: newestOf('Newest first', incidentRows, incidents.length), empty: '', rows: incidents.slice(0, incidentRows) })}${incidents.length > incidentRows && html`<p><a href="/ops/incidents">All of them</a></p>`}`}
+${incidents.length > 0 && html`<h2>Open incidents</h2>${incidentsTable(view, { caption: incidents.length > incidentRows ? `Worst first: ${incidentRows} of ${incidents.length}` : 'Worst first', empty: '', rows: incidents.slice(0, incidentRows) })}${incidents.length > incidentRows && html`<p><a href="/ops/incidents">All of them</a></p>`}`}
 ${
   down.length > 0 &&
   html`<h2>Down</h2>${table({

@@ -6,6 +6,9 @@ import { actionColumn, askButton, helpers, may, postButton, type View } from './
 
 const tones: Record<string, Tone> = { received: 'none', waiting: 'none', applied: 'ok', delivered: 'ok', ignored: 'none', dead: 'bad' }
 
+/** How many of the newest, dead or not. */
+export const letterRows = 20
+
 export interface WebhooksShown {
   figures: WebhookFigures
   deadEvents: readonly InboxEntry[]
@@ -58,8 +61,8 @@ ${
   })}`
 }
 <h2>Newest events</h2>
-${events(view, newestOf('Newest first', newest.length), 'No event has arrived yet.', newest)}
-${newestDeliveries.length > 0 && html`<h2>Newest messages</h2>${deliveries(view, newestOf('Newest first', newestDeliveries.length), newestDeliveries)}`}`
+${events(view, newest.length < letterRows ? 'Newest first' : newestOf('Newest first', letterRows), 'No event has arrived yet.', newest)}
+${newestDeliveries.length > 0 && html`<h2>Newest messages</h2>${deliveries(view, newestDeliveries.length < letterRows ? 'Newest first' : newestOf('Newest first', letterRows), newestDeliveries)}`}`
 }
 
 /** What waits, is dead and was done, of everything that comes from somewhere or goes somewhere. */

@@ -2,7 +2,7 @@ import type { PublicIncident } from '../../lib/alerts/index.ts'
 import type { MaintenanceWindow } from '../../lib/health/index.ts'
 import { type Html, html, safeHref } from '../html.ts'
 import { document } from '../layout.ts'
-import { badge, banner, type Tone } from '../parts.ts'
+import { badge, banner, type Tone, table } from '../parts.ts'
 import { dayBars, linePlot } from '../plot.ts'
 import { dayText, time } from '../time.ts'
 import { componentName, type PublicComponent, type PublicStatus } from './model.ts'
@@ -55,14 +55,17 @@ ${
   status.complete
     ? html`${responseTimes(status, [component], true)}
 <h2>Days with an outage or maintenance</h2>
-${
-  troubled.length === 0
-    ? html`<p class="soft">None in ${days.length} days.</p>`
-    : html`<table><caption>Days are those of UTC</caption><thead><tr><th scope="col">Day</th><th scope="col">What</th><th scope="col" class="num">Down</th><th scope="col" class="num">Maintenance</th></tr></thead><tbody>${troubled.map(
-        ({ day, state, at }) =>
-          html`<tr><th scope="row">${dayText(at, 'UTC')}</th><td>${dayWords[state]}</td><td class="num">${secondsText(day?.down ?? 0)}</td><td class="num">${secondsText(day?.maintenance ?? 0)}</td></tr>`,
-      )}</tbody></table>`
-}`
+${table({
+  caption: 'Days are those of UTC',
+  empty: `None in ${days.length} days.`,
+  rows: troubled,
+  columns: [
+    { name: 'Day', cell: ({ at }) => dayText(at, 'UTC') },
+    { name: 'What', cell: ({ state }) => dayWords[state] },
+    { name: 'Down', numeric: true, cell: ({ day }) => secondsText(day?.down ?? 0) },
+    { name: 'Maintenance', numeric: true, cell: ({ day }) => secondsText(day?.maintenance ?? 0) },
+  ],
+})}`
     : html`<p>The history cannot be read at the moment. What is above was looked at just now.</p>`
 }`,
   )
@@ -155,20 +158,20 @@ const stateWords: Record<PublicIncident['state'], string> = {
 function incidentCard(status: PublicStatus, incident: PublicIncident): Html {
   const { title, impact, state, startedAt, resolvedAt, partOf, updates } = incident
   const named = namesOf(status, incident.components)
-  return html`<article class="card" id="i${incident.id.slice(0, 8)}"><div class="comp"><h3>${title}</h3>${
+  return html`<article class="card" id="i${incident.id.slice(0, 8)}"><div class="comp"><h3><bdi>${title}</bdi></h3>${
     partOf === null
       ? badge(resolvedAt === null ? impactTones[impact] : 'ok', stateWords[state])
       : html`<a href="#i${partOf.slice(0, 8)}">${badge('none', 'Part of another incident')}</a>`
   }</div>
 <p class="soft">${time(startedAt, status.timezone)}${resolvedAt !== null && html` to ${time(resolvedAt, status.timezone)}`}${named !== '' && ` · ${named}`}</p>
-${updates.length > 0 && html`<ol class="line">${updates.map((update) => html`<li><strong>${stateWords[update.state]}</strong> <small>${time(update.at, status.timezone)}</small><br>${update.body}</li>`)}</ol>`}</article>`
+${updates.length > 0 && html`<ol class="line">${updates.map((update) => html`<li><strong>${stateWords[update.state]}</strong> <small>${time(update.at, status.timezone)}</small><div class="said">${update.body}</div></li>`)}</ol>`}</article>`
 }
 
 function windowCard(status: PublicStatus, window: MaintenanceWindow): Html {
   const { title, body, components, startsAt, endsAt } = window
   const named = components === 'all' ? 'All systems' : namesOf(status, components)
-  return html`<article class="card"><div class="comp"><h3>${title}</h3>${startsAt <= status.now ? badge('warn', 'In progress') : badge('none', 'Planned')}</div>
-<p class="soft">${time(startsAt, status.timezone)} to ${time(endsAt, status.timezone)}${named !== '' && ` · ${named}`}</p>${body !== null && html`<p>${body}</p>`}</article>`
+  return html`<article class="card"><div class="comp"><h3><bdi>${title}</bdi></h3>${startsAt <= status.now ? badge('warn', 'In progress') : badge('none', 'Planned')}</div>
+<p class="soft">${time(startsAt, status.timezone)} to ${time(endsAt, status.timezone)}${named !== '' && ` · ${named}`}</p>${body !== null && html`<p class="said">${body}</p>`}</article>`
 }
 
 function namesOf(status: PublicStatus, checks: readonly string[]): string {

@@ -32,6 +32,7 @@ export interface Page {
   getByText(text: string | RegExp): Locator
   keyboard: { press(key: string): Promise<void> }
   evaluate<T, A = undefined>(script: string | ((argument: A) => T | Promise<T>), argument?: A): Promise<T>
+  emulateMedia(options: { media: 'print' | 'screen' }): Promise<void>
   screenshot(options: { path: string; fullPage: boolean }): Promise<unknown>
   waitForURL(url: string | RegExp): Promise<void>
   on(event: 'console', listen: (message: { type(): string; text(): string }) => void): void
@@ -105,13 +106,16 @@ export async function violationsOf(page: Page): Promise<Violation[]> {
     violations.map(({ id, impact, help, nodes }) => ({ id, impact, help, nodes: nodes.slice(0, 5).map((node) => node.html.slice(0, 160) + ' | ' + (node.any[0]?.message ?? '')) })))`)
 }
 
+/** A form that comes back does so with the status of what is wrong with it, which Chromium notes. */
+const refusal = /^Failed to load resource: the server responded with a status of (?:401|409|422)/
+
 /** Visits in a new window. At its end the page must not have complained about anything. */
 export async function inWindow(browser: Browser, view: View, visit: (page: Page) => Promise<void>): Promise<void> {
   const window = await browser.newContext({ bypassCSP: true, ...view })
   const page = await window.newPage()
   const complaints: string[] = []
   page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) complaints.push(message.text())
+    if (['error', 'warning'].includes(message.type()) && !refusal.test(message.text())) complaints.push(message.text())
   })
   page.on('pageerror', (error) => complaints.push(error.message))
   page.on('requestfailed', (request) => complaints.push(`failed: ${request.url()}`))

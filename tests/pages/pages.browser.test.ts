@@ -47,6 +47,7 @@ afterAll(async () => {
 
 const desk = { width: 1200, height: 800 }
 const phone = { width: 360, height: 740 }
+const tablet = { width: 768, height: 1024 }
 
 const inWindow = (view: View, visit: (page: Page) => Promise<void>) => visitInWindow(browser, { viewport: desk, ...view }, visit)
 
@@ -63,7 +64,7 @@ const schemes: [string, View][] = [
   ['in light', { colorScheme: 'light' }],
   ['in dark', { colorScheme: 'dark' }],
   ['on a phone', { colorScheme: 'light', viewport: phone }],
-  ['on a phone in dark', { colorScheme: 'dark', viewport: phone }],
+  ['on a tablet in dark', { colorScheme: 'dark', viewport: tablet }],
 ]
 
 describe('every page', () => {
@@ -80,7 +81,8 @@ describe('every page', () => {
       await look('/status/stripe')
       await look('/ops/sign-in')
       await signIn(page, 'admin')
-      for (const path of pagesOf(day)) await look(path)
+      const questions = [`/ops/gdpr/${day.request}/refuse`, '/ops/webhooks/replay-dead']
+      for (const path of [...pagesOf(day), ...questions]) await look(path)
     })
   })
 })
@@ -147,7 +149,55 @@ describe('an operator', () => {
       await page.getByLabel('Title').fill('New disks')
       await page.getByLabel(/^Ends/ as unknown as string).fill('2031-03-30T01:30')
       await page.getByRole('button', { name: 'Announce' }).click()
-      expect(await said(page)).toContain('expected at most 30 days')
+      expect(await said(page)).toMatch(/^Ends .*: expected at most 30 days after the beginning\. Nothing was done\.$/)
+      expect(await page.title()).toMatch(/^Error: Ends /)
+      // What was typed is there, what is wrong is where the cursor is, and is read out with the field.
+      const field = await page.evaluate<string[]>(
+        `[document.activeElement.id, document.activeElement.value, document.getElementById('title').value,
+          document.activeElement.getAttribute('aria-describedby').split(' ').map((id) => document.getElementById(id).textContent).join()]`,
+      )
+      expect(field).toEqual(['endsAt', '2031-03-30T01:30', 'New disks', 'expected at most 30 days after the beginning'])
+      expect(await violationsOf(page)).toEqual([])
+    })
+  })
+
+  it('is asked, without JavaScript, before what cannot be taken back, and may change their mind', async () => {
+    await inWindow({ javaScriptEnabled: false }, async (page) => {
+      await signIn(page, 'support', `/ops/gdpr/${day.request}`)
+      await page.getByRole('link', { name: 'Refuse…' }).click()
+      expect(await page.locator('h1').textContent()).toBe('Refuse a request')
+      await page.getByRole('link', { name: 'Cancel' }).click()
+      await page.getByRole('link', { name: 'Approve…' }).click()
+      expect(await page.locator('main').textContent()).toContain('Nothing of it comes back.')
+      await page.getByRole('button', { name: 'Approve and erase' }).click()
+      expect(await said(page)).toBe('Approved: it is carried out now.')
+    })
+  })
+
+  it('whose session ends while they write signs in, and finds what they wrote', async () => {
+    await inWindow({ javaScriptEnabled: false }, async (page) => {
+      await signIn(page, 'developer', `/ops/incidents/${day.resolved}`)
+      await page.getByLabel('For operators').fill('The index was dropped\nby hand.')
+      await test.db.execute('update caretaker.sessions set ended_at = now()')
+      await page.getByRole('button', { name: 'Add' }).click()
+      expect(await said(page)).toContain('what you wrote is kept')
+      await page.getByLabel('Key', { exact: true }).fill(keyOf('developer'))
+      await page.getByRole('button', { name: 'Sign in with the key' }).click()
+      await page.getByRole('button', { name: 'Add' }).click()
+      expect(await said(page)).toBe('The note is in the timeline.')
+      expect(await page.locator('ol.line').textContent()).toContain('The index was dropped\nby hand.')
+    })
+  })
+
+  it('prints an incident as black on white, without what only a screen has', async () => {
+    await inWindow({ colorScheme: 'dark' }, async (page) => {
+      await signIn(page, 'developer', `/ops/incidents/${day.resolved}`)
+      await page.emulateMedia({ media: 'print' })
+      const seen = await page.evaluate<unknown[]>(
+        `[[...document.querySelectorAll('nav, form, button')].filter((one) => one.getClientRects().length > 0).length,
+          getComputedStyle(document.querySelector('ol.line')).color, document.querySelector('ol.line').innerText.includes('resolved')]`,
+      )
+      expect(seen).toEqual([0, 'rgb(27, 31, 38)', true])
     })
   })
 

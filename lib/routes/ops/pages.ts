@@ -3,13 +3,13 @@ import { auditPage, keysPage } from '../../../pages/ops/audit.ts'
 import { backupsPage } from '../../../pages/ops/backups.ts'
 import { gdprPage, gdprRequestPage } from '../../../pages/ops/gdpr.ts'
 import { healthMeasuresPage, healthPage } from '../../../pages/ops/health.ts'
-import { eventRows, incidentPage, incidentsPage, openIncidentRows } from '../../../pages/ops/incidents.ts'
+import { eventRows, incidentPage, incidentsPage, openIncidentRows, worstFirst } from '../../../pages/ops/incidents.ts'
 import { maintenancePage } from '../../../pages/ops/maintenance.ts'
 import { metricsPage, type Range, ranges } from '../../../pages/ops/metrics.ts'
 import { overviewPage } from '../../../pages/ops/overview.ts'
 import { type JobRow, jobsPage, runPage, runsPage } from '../../../pages/ops/runs.ts'
 import { admins, builders, everyone } from '../../../pages/ops/shell.ts'
-import { webhooksPage } from '../../../pages/ops/webhooks.ts'
+import { letterRows, webhooksPage } from '../../../pages/ops/webhooks.ts'
 import { alertSources } from '../../alert-sources.ts'
 import {
   channelNames,
@@ -73,7 +73,7 @@ export const pages = (): PageRoute[] => [
         title: 'Overview',
         main: overviewPage(view, {
           health,
-          incidents,
+          incidents: worstFirst(incidents, severityMatrix(ctx.config)),
           jobs: rows,
           loss,
           requests,
@@ -261,8 +261,8 @@ export const pages = (): PageRoute[] => [
         webhookFigures(ctx),
         listInbox(ctx, { state: 'dead', limit: 50 }),
         listDeliveries(ctx, { state: 'dead', limit: 50 }),
-        listInbox(ctx, { limit: 20 }),
-        listDeliveries(ctx, { limit: 20 }),
+        listInbox(ctx, { limit: letterRows }),
+        listDeliveries(ctx, { limit: letterRows }),
       ])
       return { title: 'Webhooks', main: webhooksPage(view, { figures, deadEvents, deadDeliveries, newest, newestDeliveries }) }
     },
