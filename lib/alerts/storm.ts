@@ -5,7 +5,7 @@ import type { AlertState } from './step.ts'
  * together is one incident.
  */
 
-/** What the incident of a storm is called by; no rule and no check can have the name. */
+/** The component that the incident of a storm goes by. */
 export const stormComponent = 'several-dependencies'
 
 export const defaultStorm = { atLeast: 5, within: '2 minutes' } as const

@@ -37,6 +37,10 @@ describe('a policy of alerts', () => {
     expect(alerts({ rules: [{ ...rule, over: '59 seconds' }] })).toEqual([
       'alerts.rules.0.over: found "59 seconds", expected at least "1 minute"',
     ])
+    expect(alerts({ storm: { atLeast: 1, within: '1 hour' } })).toEqual([
+      'alerts.storm.atLeast: found 1, expected at least 2: one failure is no storm',
+      'alerts.storm.within: found "1 hour", expected at most "10 minutes"',
+    ])
     expect(alerts({ channels: { team: {} } })).toEqual([
       expect.stringContaining('alerts.channels.team.kind: found nothing, expected one of slack, email'),
     ])

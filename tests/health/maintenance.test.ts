@@ -1,6 +1,13 @@
 import { describe, expect, it } from 'vitest'
 import { defineConfig, type MaintenancePolicy, type PolicyInput } from '../../lib/config/index.ts'
-import { dependencyTree, endMaintenance, listMaintenance, maintenanceAt, scheduleMaintenance } from '../../lib/health/index.ts'
+import {
+  dependencyTree,
+  endMaintenance,
+  listMaintenance,
+  maintenanceAt,
+  remoteChecks,
+  scheduleMaintenance,
+} from '../../lib/health/index.ts'
 import { occurrences } from '../../lib/health/windows/recurring.ts'
 import { verifyAudit } from '../../lib/platform/audit.ts'
 import { useTestDatabase } from '../support/database.ts'
@@ -122,6 +129,10 @@ describe('what depends on what', () => {
   const tree = (health: PolicyInput['health'], more: Partial<PolicyInput> = {}) =>
     Object.fromEntries(dependencyTree(defineConfig({ app: { name: 'T' }, ...more, ...(health === undefined ? {} : { health }) })))
 
+  const remote = (checks: NonNullable<PolicyInput['health']>['checks']) => [
+    ...remoteChecks(defineConfig({ app: { name: 'T' }, health: { checks } })),
+  ]
+
   it('follows from the kinds, as far as the policy has them', () => {
     expect(tree(undefined, { backup: { store: 'supabase://backups', encryption: 'none' } })).toEqual({
       database: [],
@@ -158,6 +169,12 @@ describe('what depends on what', () => {
       stripe: [],
       backup: [],
     })
+    expect(remote({ database: {}, supabase: { dependsOn: ['database'] }, supabase_auth: {}, stripe: {}, backup: {}, memory: {} })).toEqual([
+      'stripe',
+    ])
+    expect(
+      remote({ jobs: {}, db: { kind: 'database' }, supabase: {}, supabase_auth: {}, page: { kind: 'url', url: 'https://a.test' } }),
+    ).toEqual([...['supabase', 'supabase-auth', 'page']])
     // Nothing explains itself, whatever the kinds say.
     expect(tree({ checks: { database: { dependsOn: ['rls'] }, rls: {} } })).toEqual({ database: ['rls'], rls: ['database'] })
   })
