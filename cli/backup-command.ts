@@ -36,8 +36,9 @@ export async function readChoice(flags: Invocation['flags']): Promise<Omit<Backu
   }
 }
 
+/** What a repeatable option names; several may stand in one, between commas. A comma in double quotes is part of a name. */
 export function listed(value: Invocation['flags'][string]): string[] | undefined {
-  return Array.isArray(value) ? value.flatMap((one) => one.split(',')) : undefined
+  return Array.isArray(value) ? value.flatMap((one) => one.match(/(?:"[^"]*"|[^,])+/g) ?? []) : undefined
 }
 
 export function refuseMore(args: readonly string[], most: number, command: string): void {

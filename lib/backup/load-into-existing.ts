@@ -6,6 +6,7 @@ import { codeOf, hashCuts, type Loading, partObject, type RestoredTable, reasonO
 import type { Manifest, ManifestTable } from './manifest.ts'
 import { Digest } from './meter.ts'
 import { copyIn, copyOut } from './part-sql.ts'
+import { adviceOnRows } from './restore/advice.ts'
 import { shellWord } from './shell-word.ts'
 import { nameOf } from './table-name.ts'
 
@@ -31,7 +32,7 @@ export async function loadIntoExisting(
   } catch (error) {
     throw new CaretakerError(
       codeOf(error),
-      `Table ${name} could not be restored, and is as it was; it failed after ${doneBytes} of ${table.bytes} bytes: ${reasonOf(error)}`,
+      `Table ${name} could not be restored, and is as it was; it failed after ${doneBytes} of ${table.bytes} bytes: ${reasonOf(error)}${adviceOnRows(error)}`,
       { cause: error },
     )
   }
@@ -74,15 +75,21 @@ async function moveIn(
     `select tgname as name, tgenabled::text as enabled from pg_catalog.pg_trigger where tgrelid = $1::regclass and not tgisinternal and tgenabled in ('O', 'A')`,
     [target],
   )
-  for (const trigger of triggers) await session.execute(`alter table ${target} disable trigger ${identifier(trigger.name)}`)
+  // Rules would do something else, or more: what they did is in the backup.
+  const rules = await session.query<{ name: string; enabled: string }>(
+    `select rulename as name, ev_enabled::text as enabled from pg_catalog.pg_rewrite where ev_class = $1::regclass and ev_type = '3' and ev_enabled in ('O', 'A')`,
+    [target],
+  )
+  const still = [...triggers.map((one) => ({ ...one, kind: 'trigger' })), ...rules.map((one) => ({ ...one, kind: 'rule' }))]
+  for (const { kind, name } of still) await session.execute(`alter table ${target} disable ${kind} ${identifier(name)}`)
   const list = table.columns.map(identifier).join(', ')
   const moved = await session.execute(
     `insert into ${target} (${list}) overriding system value select ${list} from pg_temp.caretaker_staged`,
   )
   // Deferred checks are made now: a table with checks outstanding cannot be altered.
   await session.execute('set constraints all immediate')
-  for (const trigger of triggers)
-    await session.execute(`alter table ${target} enable ${trigger.enabled === 'A' ? 'always ' : ''}trigger ${identifier(trigger.name)}`)
+  for (const { kind, name, enabled } of still)
+    await session.execute(`alter table ${target} enable ${enabled === 'A' ? 'always ' : ''}${kind} ${identifier(name)}`)
   if (moved !== table.rows)
     throw new CaretakerError('restore_mismatch', `${name}: ${moved} rows were restored; the backup holds ${table.rows}.`)
   await raiseSequences(loading.manifest, session, table, target)

@@ -112,7 +112,9 @@ export function codeOf(error: unknown): ErrorCode {
 
 /** What an error says, without a value of any row. It ends with a full stop. */
 export function reasonOf(error: unknown): string {
-  const said = error instanceof CaretakerError ? error.detail : String(describeError(error).message)
+  const described = error instanceof CaretakerError ? undefined : describeError(error)
+  const constraint = typeof described?.constraint === 'string' ? ` (constraint ${described.constraint})` : ''
+  const said = error instanceof CaretakerError ? error.detail : `${described?.message}${constraint}`
   // What a socket and a client say of a server that went away.
   const gone = /\b(?:EPIPE|ECONNRESET|is not queryable)$/.test(said)
   const reason = gone ? `the connection to the database was lost (${said})` : said

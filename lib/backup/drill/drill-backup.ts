@@ -13,7 +13,7 @@ import { requireExtensions } from '../restore/require-extensions.ts'
 import { restoreBackup } from '../restore-backup.ts'
 import { portable } from '../schema-sql.ts'
 import { type BackupChoice, selectBackup } from '../select-backup.ts'
-import { withSessions } from '../sessions.ts'
+import { pinSession, serverVersion, withSessions } from '../sessions.ts'
 import { signerOf } from '../signing/index.ts'
 import { viewsFirst } from '../sql/views-first.ts'
 import { openBackup } from '../verify-backup.ts'
@@ -103,13 +103,20 @@ export async function drillBackup(ctx: Context, input: DrillInput = {}): Promise
     throw error
   } finally {
     // The scratch database holds everybody's data for as long as the drill takes, and no longer.
-    await onScratch(ctx, scratchUrl, (session) => cleanTarget(session))
+    await onScratch(ctx, scratchUrl, async (session) => {
+      await cleanTarget(session)
+      const [here] = await session.query<{ name: string }>('select current_database() as name')
+      // Settings are not in the database, but of it.
+      await session.execute(`alter database ${identifier(here?.name ?? '')} reset all`)
+    })
   }
 }
 
 function onScratch<T>(ctx: Context, scratchUrl: string, work: (session: Session) => Promise<T>): Promise<T> {
-  return withSessions(scratchUrl, ctx.env.DATABASE_CA, 1, ([session]) => {
+  return withSessions(scratchUrl, ctx.env.DATABASE_CA, 1, async ([session]) => {
     if (session === undefined) throw new CaretakerError('internal', 'A drill needs a connection.')
+    // The database may have been given settings that end or forbid what is done here: a drill restores those of its source.
+    await pinSession(session, (await serverVersion(session)).number, { lockTimeoutMs: 0 })
     return work(session)
   })
 }

@@ -22,6 +22,8 @@ export function adviceOnRows(error: unknown): string {
     const of = table === undefined ? `domain ${qualified(schema, dataType ?? '')}` : `table ${qualified(schema, table)}`
     return ` Its constraint ${identifier(constraint)} is not what these rows were checked by when they were written. Drop it in the target (alter ${of} drop constraint ${identifier(constraint)}), go on, and add it again as NOT VALID.`
   }
+  if (state === '23503' && constraint !== undefined)
+    return ` They refer by ${identifier(constraint)} to rows that are not in the target: bring back what they refer to, too. Where tables refer to each other, drop that foreign key, bring both back, and add it again.`
   // Names and types of arguments; what follows may be a row.
   const called = /\bfunction ("?[^\s(]+\([^)"]*\)|"[^"]+")/.exec(where ?? '')?.[1]
   if (/^42(?:P01|883|703|704)|^3F000/.test(state ?? '') && called !== undefined)

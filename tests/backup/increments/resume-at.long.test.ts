@@ -168,7 +168,10 @@ describe.each(['superuser', 'owner'])('as %s', (role) => {
       )
       await expect(broken).rejects.toMatchObject({ detail: expect.stringContaining('--resume') })
       expect(await changesIn(target)).toBeGreaterThan(0)
-      const state = { code: 'restore_target_not_empty', detail: expect.stringMatching(/go on with `backup restore --at 20\S+Z --resume`/) }
+      const state = {
+        code: 'restore_target_not_empty',
+        detail: expect.stringMatching(/go on with `caretaker backup restore --at 20\S+Z --to URL --resume`/),
+      }
       await expect(restore({ resume: true, at: before.replace(' ', 'T') })).rejects.toMatchObject(state)
       await expect(restoreBackup(ctx, { id: 'latest', targetUrl: url, resume: true })).rejects.toMatchObject(state)
       await expect(restore({})).rejects.toMatchObject({ code: 'restore_target_not_empty', detail: expect.stringContaining('--resume') })
