@@ -67,3 +67,8 @@ export function spanText(ms: number): string {
   }
   return `${Math.round(ms)} ms`
 }
+
+/** How long an answer took, with three digits at most: `285 ms`, `1.41 s`. */
+export function latencyText(ms: number): string {
+  return ms < 1_000 ? `${Number(ms.toPrecision(3))} ms` : `${Number((ms / 1_000).toPrecision(3))} s`
+}

@@ -2,7 +2,7 @@ import type { MeasuredAt, RoutePerformance } from '../../lib/metrics/index.ts'
 import { type Html, html } from '../html.ts'
 import { table } from '../parts.ts'
 import { linePlot } from '../plot.ts'
-import { clockText, dayText } from '../time.ts'
+import { clockText, dayText, latencyText } from '../time.ts'
 import type { View } from './shell.ts'
 
 export const ranges = {
@@ -24,9 +24,7 @@ export interface MetricsShown {
 /** Of the table. */
 const routeRows = 50
 
-export function secondsText(seconds: number): string {
-  return seconds < 1 ? `${Number((seconds * 1_000).toPrecision(3))} ms` : `${Number(seconds.toPrecision(3))} s`
-}
+const secondsText = (seconds: number) => latencyText(seconds * 1_000)
 
 export function shareText(share: number): string {
   return `${Number((share * 100).toPrecision(3))} %`

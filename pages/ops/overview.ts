@@ -3,12 +3,12 @@ import type { Loss } from '../../lib/backup/index.ts'
 import type { HealthObservation, MaintenanceWindow } from '../../lib/health/index.ts'
 import { type Html, html } from '../html.ts'
 import { badge, banner, counted, type Tone, table, tile } from '../parts.ts'
-import { relative, spanText } from '../time.ts'
+import { latencyText, relative, spanText } from '../time.ts'
 import { lossSentence } from './backups.ts'
 import { daysLeft } from './gdpr.ts'
 import { statusOf } from './health.ts'
 import { incidentsTable } from './incidents.ts'
-import { secondsText, shareText } from './metrics.ts'
+import { shareText } from './metrics.ts'
 import { type JobRow, runBadge } from './runs.ts'
 import type { View } from './shell.ts'
 
@@ -117,7 +117,7 @@ ${tile({
 ${tile({
   title: 'Response time (p95)',
   href: '/ops/metrics',
-  big: p95 === null ? 'no data' : secondsText(p95),
+  big: p95 === null ? 'no data' : latencyText(p95 * 1_000),
   note: errorRate === null ? 'nothing was measured in the last hour' : `${shareText(errorRate)} of the last hour’s requests failed`,
 })}
 ${tile({

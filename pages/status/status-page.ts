@@ -4,9 +4,9 @@ import { type Html, html, safeHref } from '../html.ts'
 import { document } from '../layout.ts'
 import { badge, banner, type Tone, table } from '../parts.ts'
 import { dayBars, linePlot } from '../plot.ts'
-import { dayText, time } from '../time.ts'
+import { dayText, latencyText, time } from '../time.ts'
 import { componentName, type PublicComponent, type PublicStatus } from './model.ts'
-import { dayWords, indicatorTones, millisecondsText, secondsText, statusWords, uptimeText } from './words.ts'
+import { dayWords, indicatorTones, secondsText, statusWords, uptimeText } from './words.ts'
 
 /** Past incidents on the page; the feed has more. */
 const pastShown = 10
@@ -141,7 +141,7 @@ function responseTimes(status: PublicStatus, components: readonly PublicComponen
     ),
     from: status.from,
     to: dayAt(status, (components[0]?.days.length ?? 1) - 1),
-    format: millisecondsText,
+    format: latencyText,
     formatTime: (at) => dayText(at, 'UTC'),
     empty: 'Nothing was measured yet.',
   })

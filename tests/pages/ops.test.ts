@@ -120,6 +120,7 @@ describe('pages', () => {
     '/ops/runs/00000000-0000-0000-0000-000000000000',
     '/ops/incidents/99999',
     '/ops/gdpr/nothing',
+    '/ops/no/such/page/here',
   ])('are not there: %s, said in words', async (path) => {
     const response = await (await browser('admin')).get(path)
     expect(response.status).toBe(404)
@@ -150,6 +151,60 @@ describe('pages', () => {
     expect(text).toContain('incident.opened')
     expect(text).not.toContain('>session.opened<')
     expect(await (await get('/ops/audit?before=2')).text()).toContain('<th role="rowheader" scope="row">1</th>')
+  })
+
+  it('show a long timeline and a long history in parts, each with the way to the one before', async () => {
+    await test.db.execute(
+      `insert into caretaker.incident_events (incident, at, kind, actor, detail, public, body)
+       select $1::uuid, now(), 'note', '{"type":"cli"}', '{}', false, 'note ' || n from generate_series(1, 150) n`,
+      [day.resolved],
+    )
+    await test.db.execute(
+      `insert into caretaker.runs (job, slot, actor, state, attempt, queued_at)
+       select 'long', '2020-01-01'::timestamptz + n * interval '1 microsecond', '{"type":"system"}', 'done', 1, '2020-01-01' from generate_series(1, 250) n`,
+    )
+    const { get } = await browser('viewer')
+    /** Every part from the first on: what `each` finds on it. */
+    const parts = async (first: string, each: RegExp) => {
+      const found: string[][] = []
+      for (let next: string | undefined = first; next !== undefined && found.length < 9; ) {
+        const text = await (await get(next)).text()
+        found.push([...text.matchAll(each)].map(([, one]) => one ?? ''))
+        next = /<a href="([^"]+)">Older<\/a>/.exec(text)?.[1]?.replaceAll('&amp;', '&')
+      }
+      return found
+    }
+    const notes = await parts(`/ops/incidents/${day.resolved}`, /<blockquote>note (\d+)</g)
+    expect(notes.map(({ length }) => length)).toEqual([100, 50])
+    expect(notes.flat().sort((a, b) => Number(a) - Number(b))).toEqual(Array.from({ length: 150 }, (_, n) => String(n + 1)))
+    const runs = await parts('/ops/runs?job=long', /<a href="\/ops\/runs\/([\w-]+)">long</g)
+    expect(runs.map(({ length }) => length)).toEqual([100, 100, 50])
+    expect(new Set(runs.flat()).size).toBe(250)
+    await test.db.execute(`delete from caretaker.runs where job = 'long'`)
+    await test.db.execute(`delete from caretaker.incident_events where body like 'note %'`)
+  })
+
+  it('ask the database a few questions, however much there is, and count what is dead by its own index', async () => {
+    const { session } = await browser('viewer')
+    const asked: string[] = []
+    const ctx = testContext(test.db, { config: policy })
+    const query: typeof test.db.query = (sql, params) => {
+      asked.push(sql)
+      return test.db.query(sql, params)
+    }
+    const { request } = testServer(ops(), { ...ctx, db: Object.assign(Object.create(test.db) as typeof test.db, { query }) })
+    for (const path of pagesOf(day)) {
+      asked.length = 0
+      await request(path, { headers: { cookie: session } })
+      expect([path, asked.length <= 20]).toEqual([path, true])
+      if (path !== '/ops') continue
+      const counting = asked.find((sql) => sql.includes("state = 'dead'")) ?? ''
+      const plan = await test.db.transaction(async (tx) => {
+        await tx.execute('set local enable_seqscan = off')
+        return tx.query(`explain ${counting}`)
+      })
+      expect(JSON.stringify(plan)).toMatch(/inbox_dead.*deliveries_dead/)
+    }
   })
 
   it('give a post-mortem as a file', async () => {

@@ -306,7 +306,7 @@ export const pages = (): PageRoute[] => [
     show: async (ctx, view) => ({ title: 'Keys', main: keysPage(view, await listKeys(ctx)) }),
   }),
   // Whatever else is asked for below /ops is told of as a page, too.
-  ...['/ops/:a', '/ops/:a/:b', '/ops/:a/:b/:c'].map((path) =>
+  ...['/ops/:a', '/ops/:a/:b', '/ops/:a/:b/:c', '/ops/:a/:b/:c/:d'].map((path) =>
     page({
       path,
       summary: 'Nothing is there',
