@@ -208,6 +208,7 @@ function replayText(found: Replay): string {
   const { alerts, from, to, looks, unknown, hourlyBefore, rule, cannotKnow } = found
   const opened = alerts.filter(({ page }) => page === 'opened').length
   const again = alerts.filter(({ page }) => page === 'reopened').length
+  const joined = alerts.filter(({ page }) => page === 'joined').length
   const held = alerts.filter(({ page }) => page === null).length
   const times = (count: number) => `${count} time${count === 1 ? '' : 's'}`
   const lasted = ({ at, until }: Replay['alerts'][number]) => duration((until ?? to).getTime() - at.getTime())
@@ -215,7 +216,7 @@ function replayText(found: Replay): string {
   const rows = alerts.map((one) => [
     time(one.at),
     one.until === null ? `${lasted(one)}, still` : lasted(one),
-    one.page === 'opened' ? 'new incident' : one.page === 'reopened' ? 'the same again' : 'nobody',
+    one.page === null ? 'nobody' : pages[one.page],
     one.reminders,
     one.resolution === 'hour' ? `${one.summary} (by the hour)` : one.summary,
     heldText(one),
@@ -225,7 +226,7 @@ function replayText(found: Replay): string {
   return [
     opened + again === 0
       ? `${rule} would have paged nobody ${between}${held === 0 ? '' : `: it fired ${times(held)}, and was held back`}.`
-      : `${rule} would have opened ${opened} incident${opened === 1 ? '' : 's'} and come back ${again} times ${between}, with ${reminders} reminders if nobody had acknowledged.${held === 0 ? '' : ` It fired ${held} more ${held === 1 ? 'time' : 'times'}, and was held back.`}`,
+      : `${rule} would have opened ${opened} incident${opened === 1 ? '' : 's'} and come back ${again} times ${between}, with ${reminders} reminders if nobody had acknowledged.${joined === 0 ? '' : ` ${joined} more would have been part of one that was open.`}${held === 0 ? '' : ` It fired ${held} more ${held === 1 ? 'time' : 'times'}, and was held back.`}`,
     ...(rows.length === 0 ? [] : ['', table(['at', 'lasted', 'page', 'reminders', 'what', 'held back'], rows)]),
     '',
     `Known are ${known} % of ${looks} looks; of the rest nobody can say.`,
@@ -234,13 +235,15 @@ function replayText(found: Replay): string {
   ].join('\n')
 }
 
+const pages = { opened: 'new incident', reopened: 'the same again', joined: 'part of it' } as const
+
 /** "because of database 5 min, silenced 20 min, then told". */
-function heldText({ held, paged }: Replay['alerts'][number]): string | null {
+function heldText({ held, told }: Replay['alerts'][number]): string | null {
   const parts = held.map(({ from, until, because, root }) => {
     const why = because === 'inhibited' ? `because of ${root ?? 'another'}` : because === 'maintenance' ? 'under maintenance' : because
     return `${why} ${duration(until.getTime() - from.getTime())}`
   })
-  return parts.length === 0 ? null : [...parts, ...(paged === null ? [] : ['then told'])].join(', ')
+  return parts.length === 0 ? null : [...parts, ...(told === null ? [] : ['then told'])].join(', ')
 }
 
 /** A rule of the policy by its name, or one in a file; with other thresholds where they are given. */

@@ -1,9 +1,10 @@
-import { type AlertRule, durationMs, nearest } from '../config/index.ts'
+import { type AlertRule, nearest } from '../config/index.ts'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { type Condition, checkConditions, checkRule, keepFiringForMs, ruleSummary, thresholdsOf } from './conditions.ts'
 import { judge } from './judge.ts'
 import { figureQuery } from './look.ts'
+import { PastIncident } from './past/incident.ts'
 import { checkLooks, type Look, lookTimes, type Span } from './past/looks.ts'
 import { type Subject, surroundingsOf, type Withholding } from './past/surroundings.ts'
 import type { AlertSources } from './sources.ts'
@@ -15,10 +16,10 @@ export interface ReplayedAlert {
   at: Date
   /** Null: it would fire still. */
   until: Date | null
-  /** When people would have heard of it; null where all of it was held back. */
-  paged: Date | null
-  /** What they would have heard first: a new incident, or one that came back within a reminder period; null where nothing. */
-  page: 'opened' | 'reopened' | null
+  /** When it would have been told of; null where all of it was held back. */
+  told: Date | null
+  /** As what: a new incident, or one that came back, which page people; a part of one that was open, which does not; null where it was not told of. */
+  page: 'opened' | 'reopened' | 'joined' | null
   /** What held it back until then, oldest first. */
   held: { from: Date; until: Date; because: NonNullable<Withholding['withheld']>; root: string | null }[]
   /** Reminders, if nobody had acknowledged it. */
@@ -102,6 +103,7 @@ async function replayFigures(
   const around = await surroundingsOf(ctx, sources, checks, { ...subject, dependsOn: rule.dependsOn ?? [] }, span)
   const replay = emptyReplay(rule.name, span, around.cannotKnow)
   const thresholds = thresholdsOf(ctx.config, rule)
+  const all: Series[] = []
   for (const labels of sets) {
     const where = { ...whole.where, ...labels }
     const per = whole.per === undefined ? undefined : { metric: whole.per.metric, where: { ...whole.per.where, ...labels } }
@@ -117,9 +119,9 @@ async function replayFigures(
       }),
     )
     const verdict = (at: Date) => around.verdict(at, labels)
-    walk(ctx, replay, looks, { labels, thresholds, verdict, summary: ({ value }) => ruleSummary(rule, { labels, value }) })
+    all.push({ labels, looks, thresholds, verdict, summary: ({ value }) => ruleSummary(rule, { labels, value }) })
   }
-  return inOrder(replay)
+  return walk(ctx, replay, all)
 }
 
 async function replayCheck(
@@ -136,62 +138,77 @@ async function replayCheck(
   const replay = emptyReplay(rule, span, around.cannotKnow)
   const words = new Map<string, string>()
   for (const { cause } of changes) if (cause !== null) words.set(cause, await sources.words(cause))
-  walk(ctx, replay, checkLooks(changes, lookTimes(span)), {
+  const series: Series = {
     labels: {},
+    looks: checkLooks(changes, lookTimes(span)),
     thresholds: { ...thresholds, keepFiringForMs: keepFiringForMs(ctx.config) },
     verdict: (at) => around.verdict(at, {}),
     summary: ({ cause }) => (cause === null ? component : `${component}: ${words.get(cause) ?? cause}`),
-  })
-  return inOrder(replay)
+  }
+  return walk(ctx, replay, [series])
 }
 
 interface Series {
   labels: Record<string, string>
+  looks: readonly Look[]
   thresholds: Thresholds
   summary(look: Look): string
   /** What would have held it back at that time, had it fired. */
   verdict(at: Date): Withholding
 }
 
-/** One series, look by look. */
-function walk(ctx: Context, replay: Replay, looks: readonly Look[], series: Series): void {
-  const remindMs = durationMs(ctx.config.alerts?.remindEvery ?? '4 hours')
-  const last = looks.at(-1)?.at
-  let state: AlertState = wellState
-  let open: ReplayedAlert | null = null
-  /** When the last incident of it that people heard of ended. */
-  let ended: Date | null = null
-  for (const look of looks) {
-    const sample = look.sample(state.status === 'firing')
-    replay.looks++
-    if (sample === null) replay.unknown++
-    if (look.resolution === 'hour') replay.hourlyBefore = look.at
-    const after = step(state, sample, look.at, series.thresholds)
-    state = after.state
-    if (after.change === 'firing') {
-      const { value, cause, resolution } = look
-      open = {
-        ...{ labels: series.labels, at: look.at, until: null, paged: null, page: null, held: [], reminders: 0 },
-        ...{ value, cause, resolution, summary: series.summary(look) },
+/** Look by look, all series of the rule at once: they are one incident. */
+function walk(ctx: Context, replay: Replay, all: readonly Series[]): Replay {
+  const incident = new PastIncident(ctx)
+  const tracked = all.map((series) => ({ series, state: wellState, open: null as ReplayedAlert | null }))
+  const last = all[0]?.looks.at(-1)?.at
+  for (let index = 0; index < (all[0]?.looks.length ?? 0); index++) {
+    const at = all[0]?.looks[index]?.at ?? replay.from
+    const news: ReplayedAlert[] = []
+    const over: ReplayedAlert[] = []
+    let silenced = true
+    for (const one of tracked) {
+      const look = one.series.looks[index]
+      if (look === undefined) continue
+      const { state, change } = lookAt(replay, one, look)
+      one.state = state
+      if (change === 'firing') {
+        one.open = firedAt(one.series, look)
+        replay.alerts.push(one.open)
       }
-      replay.alerts.push(open)
-    }
-    if (after.change === 'resolved' && open !== null) {
-      open.until = look.at
-      if (open.paged !== null) ended = look.at
-      finish(open, look.at, remindMs)
-      open = null
-    } else if (open !== null && open.paged === null) {
-      const { withheld, root } = series.verdict(look.at)
-      if (withheld !== null) hold(open, withheld, root, look.at)
+      const alert = one.open
+      if (alert === null) continue
+      if (change === 'resolved') {
+        alert.until = look.at
+        over.push(alert)
+        one.open = null
+        continue
+      }
+      const { withheld, root } = one.series.verdict(look.at)
+      if (withheld !== 'silenced') silenced = false
+      if (alert.told !== null) continue
+      if (withheld !== null) hold(alert, withheld, root, look.at)
       // What was held back, and is well again though not yet for long enough to be over, is not told of any more.
-      else if (state.wellSince === null) {
-        open.paged = look.at
-        open.page = ended !== null && look.at.getTime() - ended.getTime() < remindMs ? 'reopened' : 'opened'
-      }
+      else if (state.wellSince === null) news.push(alert)
     }
+    incident.look(at, news, over, silenced)
   }
-  if (open !== null && last !== undefined) finish(open, last, remindMs)
+  for (const alert of replay.alerts) finish(alert, alert.until ?? last ?? alert.at)
+  replay.alerts.sort((a, b) => a.at.getTime() - b.at.getTime())
+  return replay
+}
+
+function lookAt(replay: Replay, { series, state }: { series: Series; state: AlertState }, look: Look) {
+  const sample = look.sample(state.status === 'firing')
+  replay.looks++
+  if (sample === null) replay.unknown++
+  if (look.resolution === 'hour' && (replay.hourlyBefore === null || replay.hourlyBefore < look.at)) replay.hourlyBefore = look.at
+  return step(state, sample, look.at, series.thresholds)
+}
+
+function firedAt({ labels, summary }: Series, look: Look): ReplayedAlert {
+  const { at, value, cause, resolution } = look
+  return { labels, at, until: null, told: null, page: null, held: [], reminders: 0, value, cause, resolution, summary: summary(look) }
 }
 
 function hold(alert: ReplayedAlert, because: NonNullable<Withholding['withheld']>, root: string | null, at: Date): void {
@@ -200,17 +217,11 @@ function hold(alert: ReplayedAlert, because: NonNullable<Withholding['withheld']
   else alert.held.push({ from: at, until: at, because, root })
 }
 
-/** Each reason holds until the next one, or until people heard. */
-function finish(alert: ReplayedAlert, end: Date, remindMs: number): void {
-  for (const [index, one] of alert.held.entries()) one.until = alert.held[index + 1]?.from ?? alert.paged ?? end
-  if (alert.paged !== null) alert.reminders = Math.floor((end.getTime() - alert.paged.getTime()) / remindMs)
+/** Each reason holds until the next one, or until it was told of. */
+function finish(alert: ReplayedAlert, end: Date): void {
+  for (const [index, one] of alert.held.entries()) one.until = alert.held[index + 1]?.from ?? alert.told ?? end
 }
 
 function emptyReplay(rule: string, { from, to }: Span, cannotKnow: string[]): Replay {
   return { rule, from, to, alerts: [], unknown: 0, looks: 0, hourlyBefore: null, cannotKnow }
-}
-
-function inOrder(replay: Replay): Replay {
-  replay.alerts.sort((a, b) => a.at.getTime() - b.at.getTime())
-  return replay
 }
