@@ -114,8 +114,8 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
     }
     // A consequence that was told of before its cause showed.
     const told = new Set(
-      standing.flatMap(({ source, component, announced, withheld }) =>
-        source === 'check' && announced && withheld === null ? [component] : [],
+      standing.flatMap(({ source, component, announced, withheld, state }) =>
+        source === 'check' && announced && withheld === null && state.wellSince === null ? [component] : [],
       ),
     )
     for (const alert of standing)

@@ -48,7 +48,7 @@ export function stormsOf(
     const left = members.filter((index) => alerts[index]?.status === 'firing')
     if (left.length >= atLeast || left.length * 2 >= members.length) continue
     running.delete(storm)
-    for (const [index, alert] of alerts.entries()) if (storms[index] === storm && alert.failing) storms[index] = null
+    for (const [index, alert] of alerts.entries()) if (storms[index] === storm && alert.failing && alert.told) storms[index] = null
   }
 
   const free = alerts.flatMap(({ source, status, since, failing, told, announced, remote }, index) =>

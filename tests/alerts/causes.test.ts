@@ -269,6 +269,19 @@ describe('many that begin to fail together', () => {
     expect(await told()).toEqual(['opened stripe', 'opened twilio', 'opened several-dependencies', 'resolved stripe', 'resolved twilio'])
   })
 
+  it('are told of what joins them a minute later, once, and of what comes back to them not at all', async () => {
+    const { minute, told, incidents } = watched({ keepFiringFor: '1 minute' }, parties)
+    const many = parties.slice(0, 6)
+    await minute(...many)
+    await minute(...parties)
+    for (let turn = 0; turn < 3; turn++) {
+      for (let look = 0; look < 3; look++) await minute(...many)
+      await minute(...parties)
+    }
+    expect(await incidents()).toEqual({ '#1 several-dependencies': open })
+    expect(await told()).toEqual(['opened several-dependencies', 'update several-dependencies'])
+  })
+
   it('leave an incident of its own to the one that stays broken long after the others are well', async () => {
     const { ctx, minute, told, incidents } = watched({}, parties)
     await minute(...parties)

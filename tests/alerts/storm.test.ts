@@ -51,6 +51,8 @@ describe('a storm', () => {
     const left = alert('x', { announced: true, storm })
     const recovering = alert('y', { announced: true, failing: false, storm })
     expect(storms(...well, left, recovering).slice(3)).toEqual([false, true])
+    // What is silenced waits in it.
+    expect(storms(...well, { ...left, told: false }, recovering).slice(3)).toEqual([true, true])
     // Half of them are left, or as many as make a storm.
     expect(storms(...well.slice(0, 2), left, recovering).slice(2)).toEqual([true, true])
     expect(storms(...well, ...well, left, recovering, alert('z', { storm })).slice(6)).toEqual([true, true, true])

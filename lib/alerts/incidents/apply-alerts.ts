@@ -217,7 +217,10 @@ function wantedChannels(ctx: Context, alerts: readonly AlertChange[]): readonly 
   return wanted.includes('all') ? 'all' : wanted.flat()
 }
 
-/** Says to everybody who was told of a storm what has joined it: that asks for nobody anew, but nobody may think that it is well. */
+/**
+ * Says to everybody who was told of a storm what has joined it: that asks for nobody anew, but nobody may think that it is well. What
+ * comes back to it is no news.
+ */
 async function tellJoined(tx: Transaction, ctx: Context, incident: Incident, joined: readonly AlertChange[], now: Date): Promise<void> {
   if (joined.length === 0) return
   const names = [...new Set(joined.map(({ component }) => component))].join(', ')
@@ -226,7 +229,7 @@ async function tellJoined(tx: Transaction, ctx: Context, incident: Incident, joi
   await tell(tx, ctx, incident, { kind: 'update', channels: incident.channels, event, by: actor, text: `Also failing now: ${names}` })
 }
 
-/** Adds the alerts to the incident, or brings them up to date. @returns those that it did not have, or had as clear */
+/** Adds the alerts to the incident, or brings them up to date. @returns those that it never had before */
 async function join(
   tx: Transaction,
   incident: Incident,
@@ -267,7 +270,7 @@ async function join(
     )
     for (const { incident: one } of others) left.set(one, [...(left.get(one) ?? []), incident])
     if (before?.cleared === false) continue
-    joined.push(alert)
+    if (before === undefined) joined.push(alert)
     await recordEvent(tx, incident.id, {
       kind: 'alert_firing',
       at: now,
