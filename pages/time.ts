@@ -16,8 +16,12 @@ function format(timezone: string, options: Intl.DateTimeFormatOptions): Intl.Dat
 /** `2026-11-21 04:00 UTC`, or the same instant in the zone with the zone's name and, for who reads closely, UTC in the title. */
 export function time(at: Date | null | undefined, timezone: string, absent = 'never'): Html {
   if (at === null || at === undefined || Number.isNaN(at.getTime())) return html`${absent}`
-  const text = format(timezone, { dateStyle: 'short', timeStyle: 'short' }).format(at)
-  return html`<time datetime="${at.toISOString()}" title="${utc(at)}">${text} ${zoneName(at, timezone)}</time>`
+  return html`<time datetime="${at.toISOString()}" title="${utc(at)}">${instantText(at, timezone)}</time>`
+}
+
+/** The same as text alone. */
+export function instantText(at: Date, timezone: string): string {
+  return `${format(timezone, { dateStyle: 'short', timeStyle: 'short' }).format(at)} ${zoneName(at, timezone)}`
 }
 
 /** `5 minutes ago` or `in 2 hours`, with the instant in the title and for machines. */
@@ -25,8 +29,7 @@ export function relative(at: Date | null | undefined, now: Date, timezone: strin
   if (at === null || at === undefined || Number.isNaN(at.getTime())) return html`${absent}`
   const away = at.getTime() - now.getTime()
   const text = Math.abs(away) < 45_000 ? 'now' : away < 0 ? `${spanText(-away)} ago` : `in ${spanText(away)}`
-  const title = `${format(timezone, { dateStyle: 'short', timeStyle: 'short' }).format(at)} ${zoneName(at, timezone)}`
-  return html`<time datetime="${at.toISOString()}" title="${title}">${text}</time>`
+  return html`<time datetime="${at.toISOString()}" title="${instantText(at, timezone)}">${text}</time>`
 }
 
 /** The hour and minute, for the axes of plots. */

@@ -10,6 +10,8 @@ export interface Refused {
   action: string
   fields: FormFields
   errors: readonly { name: string; message: string }[]
+  /** What is said of the form as a whole, where no field is to blame. */
+  note: string
   /** Of the fields that were drawn, by their names. */
   drawn: Map<string, { id: string; label: string }>
   /** False while no page has shown the form: it may not be there any more, but what was typed must not go with it. */
@@ -48,14 +50,16 @@ export interface Form {
 export function formOf(refused: Refused | undefined): Form {
   if (refused === undefined) return { field, boxes: (name, values) => boxesOf(name, values, []) }
   refused.shown = true
-  const first = refused.errors[0]?.name
+  const mistaken = refused.errors[0]?.name
   return {
     field(given) {
       const name = given.name ?? given.id
+      // The page opens where there is something to do: at the first mistake, else where the form begins.
+      const focused = mistaken === undefined ? refused.drawn.size === 0 : name === mistaken
       refused.drawn.set(name, { id: given.id, label: given.label })
       const typed = refused.fields[name]
       const error = refused.errors.find((one) => one.name === name)?.message
-      return field({ ...given, ...(typeof typed === 'string' ? { value: typed } : {}), error, focused: name === first })
+      return field({ ...given, ...(typeof typed === 'string' ? { value: typed } : {}), error, focused })
     },
     boxes: (name, values) => boxesOf(name, values, [refused.fields[name] ?? []].flat()),
   }

@@ -67,8 +67,10 @@ export function bareOpsPage(page: { app: string; title: string; main: Content; h
 
 /** A form of the session's own, whatever is in it. Where it comes back, its fields hold what was typed. */
 export function postForm(view: View, action: string, content: Content | ((form: Form) => Content), className = ''): Html {
-  const inner = typeof content === 'function' ? content(formOf(view.refused?.action === action ? view.refused : undefined)) : content
-  return html`<form method="post" action="${action}"${className !== '' && html` class="${className}"`}>${inner}<input type="hidden" name="csrf" value="${view.session.csrfToken}"><input type="hidden" name="once" value="${view.once}"></form>`
+  const refused = typeof content === 'function' && view.refused?.action === action ? view.refused : undefined
+  const inner = typeof content === 'function' ? content(formOf(refused)) : content
+  const note = refused !== undefined && refused.errors.length === 0 && html`<p class="error">${refused.note}</p>`
+  return html`<form method="post" action="${action}"${className !== '' && html` class="${className}"`}>${note}${inner}<input type="hidden" name="csrf" value="${view.session.csrfToken}"><input type="hidden" name="once" value="${view.once}"></form>`
 }
 
 /** A link to the page that asks before something is done. `about` as with a button. */

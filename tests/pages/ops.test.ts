@@ -501,7 +501,7 @@ describe('a form that is refused', () => {
     const sent = { title: 'Disks', body: '\nFirst\nsecond', startsAt: '2030-07-01T22:00', endsAt: '2030-07-01T21:00', components: 'stripe' }
     const { status, text } = await act('/ops/maintenance', sent)
     expect(status).toBe(422)
-    expect(text).toMatch(/id="endsAt"[^>]* aria-invalid="true"/)
+    expect(text).toMatch(/id="endsAt-error">expected a time after 2030-07-01 22:00 [^<]+<\/span><input[^>]* aria-invalid="true"/)
     expect(text).toContain('value="stripe" checked>')
     // A browser leaves out the first line break.
     expect(text).toMatch(/<textarea[^>]*>\n\nFirst\nsecond<\/textarea>/)
@@ -562,6 +562,9 @@ describe('a form that is refused', () => {
     const text = await response.text()
     expect([response.status, saidOn(text).said]).toEqual([403, expect.stringContaining('you have signed in again')])
     expect(text).toContain('value="Written before."')
+    // It is said at the form, too, and the page opens there.
+    expect(text).toMatch(/<p class="error">Nothing was done: you have signed in again[\s\S]*id="matcher"[^>]* autofocus/)
+    expect(text.match(/ autofocus/g)).toHaveLength(1)
     expect((await send('/ops/jobs/sweep/run', {})).status).toBe(403)
     await test.db.execute('update caretaker.sessions set ended_at = now() where ended_at is null')
     const away = await send('/ops/jobs/sweep/run', {})

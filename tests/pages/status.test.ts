@@ -191,6 +191,27 @@ describe('incidents and maintenance', () => {
       expect(await text(path)).not.toMatch(/secret note|internal words|"rls"/)
   })
 
+  it('point from a part to the whole, in the page and in the JSON', async () => {
+    const { ctx } = await seen()
+    const whole = await incident(ctx, { title: 'Orders fail', component: 'shop' })
+    const part = await incident(ctx, { title: 'Mails are late', component: 'shop', resolved: true })
+    await test.db.execute(
+      'update caretaker.incidents p set part_of = w.number from caretaker.incidents w where p.id = $1::uuid and w.id = $2::uuid',
+      [part, whole],
+    )
+    const { text, json } = asker(ctx)
+    const anchor = `i${whole.slice(0, 8)}`
+    expect(await text('/status')).toMatch(
+      new RegExp(`id="${anchor}"[\\s\\S]*Mails are late</h3><a href="#${anchor}">.*Part of another incident`),
+    )
+    expect(await text('/status/feed.atom')).toContain('Mails are late (part of another incident)')
+    const [first, second] = (await json('/status.json')).incidents as { id: string; title: string; partOf: string | null }[]
+    expect([second, first].map((one) => [one?.title, one?.partOf])).toContainEqual([
+      'Mails are late',
+      first?.title === 'Orders fail' ? first.id : second?.id,
+    ])
+  })
+
   it('have in /api/v2 every field that Statuspage has, and no other value of a status', async () => {
     const { ctx } = await seen({ status: { groups: { Shop: ['shop'] } } })
     await incident(ctx, { title: 'Orders', component: 'shop' })

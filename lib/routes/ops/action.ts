@@ -2,6 +2,7 @@ import * as z from 'zod/mini'
 import { html } from '../../../pages/html.ts'
 import { type Flash, htmlResponse } from '../../../pages/layout.ts'
 import type { Refused } from '../../../pages/ops/form.ts'
+import { instantText } from '../../../pages/time.ts'
 import {
   answerSubmission,
   claimSubmission,
@@ -68,11 +69,12 @@ export function actionOn(pages: readonly PageRoute[]) {
       const params = matchPath(given.path, address)
       const on = given.typedOn === undefined || params === null ? undefined : pageAt(pages, given.typedOn(params), session.role)
       if (on === undefined) return null
-      const errors = error === undefined ? [] : mistakesOf(error, fields)
-      const refused: Refused = { action: address, fields, errors, drawn: new Map(), shown: false }
+      const errors = error === undefined ? [] : mistakesOf(error, fields, ctx.config.app.timezone ?? 'UTC')
+      const note = flash?.text ?? error?.detail ?? 'Nothing was done.'
+      const refused: Refused = { action: address, fields, errors, note, drawn: new Map(), shown: false }
       return on.page.draw(ctx, session, on.asked, {
         refused,
-        flash: () => flash ?? { tone: 'bad', ...wordsOf(error, refused) },
+        flash: () => flash ?? { tone: 'bad', ...wordsOf(refused) },
         ...(status === undefined ? {} : { status }),
         ...(headers === undefined ? {} : { headers }),
       })
@@ -179,7 +181,7 @@ function isWritten(fields: FormFields): boolean {
 }
 
 /** What is wrong with which field. A verb's own message begins with the name of the field. */
-function mistakesOf(error: CaretakerError, fields: FormFields): { name: string; message: string }[] {
+function mistakesOf(error: CaretakerError, fields: FormFields, timezone: string): { name: string; message: string }[] {
   const said = /^([a-zA-Z]+): ([\s\S]+)$/.exec(error.detail)
   const issues = error.issues.length > 0 ? error.issues : said === null ? [] : [{ path: said[1] ?? '', message: said[2] ?? '' }]
   return issues.flatMap(({ path, message }) => {
@@ -187,14 +189,16 @@ function mistakesOf(error: CaretakerError, fields: FormFields): { name: string; 
     const value = fields[name]
     if (value === undefined && error.issues.length === 0) return []
     const empty = typeof value === 'string' && value.trim() === ''
-    // What was found is what stands in the field.
-    return [{ name, message: empty ? 'must not be empty' : message.replace(/^found [\s\S]*?, (?=expected)/, '').replace(/\.$/, '') }]
+    // What was found is what stands in the field, and times are read there in the app's zone.
+    const expected = message.replace(/^found [\s\S]*?, (?=expected)/, '').replace(/\.$/, '')
+    const said = expected.replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, (at) => instantText(new Date(at), timezone))
+    return [{ name, message: empty ? 'must not be empty' : said }]
   })
 }
 
 /** What is said at the top of the page: each mistake, with the way to its field. */
-function wordsOf(error: CaretakerError | undefined, { errors, drawn }: Refused): Pick<Flash, 'text' | 'linked'> {
-  if (errors.length === 0) return { text: error?.detail ?? 'Nothing was done.' }
+function wordsOf({ errors, note, drawn }: Refused): Pick<Flash, 'text' | 'linked'> {
+  if (errors.length === 0) return { text: note }
   const said = errors.map(({ name, message }) => {
     const place = drawn.get(name)
     const label = place?.label ?? name
