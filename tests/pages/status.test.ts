@@ -202,7 +202,7 @@ describe('incidents and maintenance', () => {
     const { text, json } = asker(ctx)
     const anchor = `i${whole.slice(0, 8)}`
     expect(await text('/status')).toMatch(
-      new RegExp(`id="${anchor}"[\\s\\S]*Mails are late</h3><a href="#${anchor}">.*Part of another incident`),
+      new RegExp(`id="${anchor}"[\\s\\S]*Mails are late.*<a href="#${anchor}">.*Part of another incident`),
     )
     expect(await text('/status/feed.atom')).toContain('Mails are late (part of another incident)')
     const [first, second] = (await json('/status.json')).incidents as { id: string; title: string; partOf: string | null }[]
