@@ -1,12 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Context, remainingMs } from '../platform/context.ts'
+import { byDatabaseClock } from '../platform/database-clock.ts'
 import { environmentOf } from '../platform/environment.ts'
 import { CaretakerError } from '../platform/errors.ts'
 import { emitEvent } from '../platform/outbox.ts'
 import type { Channel, Message, Outcome } from './channels/channel.ts'
 import { channelNames } from './channels/names.ts'
 import { openChannel } from './channels/open-channel.ts'
-import { byDatabaseClock } from './environment.ts'
 import { severityMatrix, severityOf } from './incidents/severities.ts'
 import { incidentLink, watcherKey } from './links.ts'
 import {

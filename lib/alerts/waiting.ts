@@ -1,6 +1,6 @@
 import type { Context } from '../platform/context.ts'
+import { byDatabaseClock } from '../platform/database-clock.ts'
 import { environmentOf } from '../platform/environment.ts'
-import { byDatabaseClock } from './environment.ts'
 import { sendingWaits } from './sending-queries.ts'
 
 /*

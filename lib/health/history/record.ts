@@ -1,7 +1,7 @@
 import type { Context } from '../../platform/context.ts'
+import { databaseTime } from '../../platform/database-clock.ts'
 import type { Transaction } from '../../platform/db.ts'
 import { environmentOf } from '../../platform/environment.ts'
-import { databaseTime } from '../database-time.ts'
 import { changesBy, type HealthChange, type HealthState, type Look, stateAfter } from './status.ts'
 import { validityMs } from './validity.ts'
 

@@ -1,6 +1,6 @@
 import type { Context } from '../../platform/context.ts'
+import { databaseTime } from '../../platform/database-clock.ts'
 import { environmentOf } from '../../platform/environment.ts'
-import { databaseTime } from '../database-time.ts'
 import { startOfDay } from './status-history.ts'
 
 const everyMs = 50_000

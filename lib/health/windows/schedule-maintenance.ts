@@ -1,11 +1,11 @@
 import { canonicalName, nearest } from '../../config/index.ts'
 import { appendAudit } from '../../platform/audit.ts'
 import type { Context } from '../../platform/context.ts'
+import { databaseTime } from '../../platform/database-clock.ts'
 import { environmentOf } from '../../platform/environment.ts'
 import { CaretakerError } from '../../platform/errors.ts'
 import { writtenText, writtenTitle } from '../../platform/written-text.ts'
 import { policyChecks } from '../check.ts'
-import { databaseTime } from '../database-time.ts'
 import type { MaintenanceWindow } from './list-maintenance.ts'
 
 export interface MaintenanceInput {
