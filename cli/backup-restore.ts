@@ -1,4 +1,4 @@
-import { CaretakerError } from '../lib/platform/errors.ts'
+import { CaretakerError, hasCode } from '../lib/platform/errors.ts'
 import { choiceOptions, choiceUsage, listed, readChoice, refuseMore, showProgress } from './backup-command.ts'
 import { restoreMoment } from './backup-increments.ts'
 import type { Command, Invocation } from './command.ts'
@@ -29,13 +29,38 @@ export const restore: Command = {
     if (id === undefined) throw new CaretakerError('bad_request', 'Which backup? Give its id, or "latest".')
     if (typeof flags.to !== 'string')
       throw new CaretakerError('bad_request', 'Where to? Give --to postgres://USER:PASSWORD@HOST/EMPTY_DATABASE.')
-    if (!URL.canParse(flags.to) || !/^postgres(ql)?:$/.test(new URL(flags.to).protocol))
-      throw new CaretakerError('invalid_input', '--to: expected postgres://USER:PASSWORD@HOST:PORT/EMPTY_DATABASE.')
-    if (typeof flags.at !== 'string') return restoreBackupTo(invocation, id, flags.to)
+    const { to, at } = flags
+    requireTargetUrl(to)
+    if (typeof at !== 'string') return ofTarget(to, () => restoreBackupTo(invocation, id, to))
     for (const flag of ['report', 'all-at-once'])
       if (flags[flag] !== undefined) throw new CaretakerError('bad_request', `--${flag} and --at exclude each other.`)
-    return restoreMoment(invocation, flags.to, flags.at)
+    return ofTarget(to, () => restoreMoment(invocation, to, at))
   },
+}
+
+/** Never repeats it: it holds a password. */
+function requireTargetUrl(to: string): void {
+  const expected = '--to: expected postgres://USER:PASSWORD@HOST:PORT/EMPTY_DATABASE.'
+  // Without the user and the password, each of these ends what they stand in.
+  const cut = /^postgres(?:ql)?:\/\/[^/?#]*[/?#][^?]*@/.test(to) || /%(?![0-9a-f]{2})/i.test(to)
+  if (cut)
+    throw new CaretakerError(
+      'invalid_input',
+      `${expected} In a user, a password or a name "/", "?", "#", "@" and "%" are written %2F, %3F, %23, %40 and %25.`,
+    )
+  if (!URL.canParse(to) || !/^postgres(ql)?:$/.test(new URL(to).protocol)) throw new CaretakerError('invalid_input', expected)
+  // PostgreSQL takes the one that is called as the user: often the server's own.
+  if (/^\/?$/.test(new URL(to).pathname)) throw new CaretakerError('invalid_input', `${expected} It names no database.`)
+}
+
+/** A database that cannot be reached is called by its flag: there is another one that a command works with. */
+async function ofTarget(to: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work()
+  } catch (error) {
+    if (!hasCode(error, 'database_unavailable') || !/^(?:The database|There is no database)/.test(error.detail)) throw error
+    throw new CaretakerError(error.code, `--to (${serverOf(to)}): ${error.detail}`, { cause: error })
+  }
 }
 
 async function restoreBackupTo({ flags, out, context }: Invocation, id: string, targetUrl: string): Promise<void> {

@@ -106,7 +106,7 @@ export async function requireEmpty(session: Session, { schema, name: table }: Ma
   if (there?.exists !== true)
     throw new CaretakerError(
       'not_found',
-      `The target has no table ${name}. --only brings rows back into tables that are there. To get the table itself, restore the backup into an empty database beside it, without --only, and copy it from there: pg_dump --table=${shellWord(qualified(schema, table))} EMPTY_DATABASE_URL | psql -1 -v ON_ERROR_STOP=1 TARGET_URL`,
+      `The target has no table ${name}. --only brings rows back into tables that are there. To get the table itself, restore the backup into an empty database beside it, without --only, and copy it from there (with pg_dump of the server's version or newer): pg_dump --table=${shellWord(qualified(schema, table))} EMPTY_DATABASE_URL | psql -1 -v ON_ERROR_STOP=1 TARGET_URL`,
     )
   const [row] = await session.query(`select from ${target} limit 1`)
   if (row !== undefined)

@@ -151,7 +151,11 @@ export async function connectedDatabase(ctx: Pick<Context, 'db'>): Promise<strin
 async function fullId(store: ObjectStore, beginning: string): Promise<string> {
   const matching = (await listBackupIds(store)).filter((id) => id.startsWith(beginning))
   const [only, ...others] = matching
-  if (only === undefined) throw new CaretakerError('object_missing', `There is no backup ${beginning} in ${store.url}.`)
+  if (only === undefined)
+    throw new CaretakerError(
+      'object_missing',
+      `There is no backup ${beginning} in ${store.url}; \`caretaker backup list\` shows what there is.`,
+    )
   if (others.length > 0 && only !== beginning)
     throw new CaretakerError('invalid_input', `"${beginning}" is the beginning of ${matching.length} backups; give more of the id.`)
   return only

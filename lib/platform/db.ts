@@ -164,6 +164,8 @@ function pool(connectionString: string, ca: string | undefined, max: number, bul
   return made
 }
 
+const sslModes: ReadonlySet<string> = new Set(['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full', 'no-verify'])
+
 /**
  * What `pg` needs to connect to `connectionString`, with the TLS that libpq's `sslmode=require` means for remote hosts:
  * encrypted always, verified where an authority is given (Supabase's is not in the public roots).
@@ -180,6 +182,8 @@ export function connectionOptions(connectionString: string, ca?: string): pg.Cli
   const base: pg.ClientConfig = { connectionString, application_name: 'caretaker', keepAlive: true }
   const local = url.hostname === '' || ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname) || url.searchParams.has('host')
   const mode = url.searchParams.get('sslmode')
+  if (mode !== null && !sslModes.has(mode))
+    throw new CaretakerError('invalid_input', `The database URL has sslmode=${mode}; expected ${[...sslModes].join(', ')}.`)
   if (local && mode === null) return base
   if (mode === 'disable') return base
   // pg reads sslmode itself and then ignores `ssl`; take it out so that one place decides.
@@ -265,6 +269,18 @@ function unavailable(error: unknown): unknown {
       { cause: error },
     )
   const { code, syscall } = error as NodeJS.ErrnoException
+  if (/does not support SSL connections/.test(error.message))
+    return new CaretakerError(
+      'database_unavailable',
+      'The database server takes no TLS. A host that is not this machine is always asked for it, and so is one with sslmode in its URL: with ?sslmode=disable nothing is encrypted.',
+      { cause: error },
+    )
+  if (code !== undefined && /^(?:CERT_|ERR_TLS_CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH)/.test(code))
+    return new CaretakerError(
+      'database_unavailable',
+      `The certificate of the database server is not one to trust (${code}). DATABASE_CA names the authority that signs it; the host in the database URL has to be the one it is made for.`,
+      { cause: error },
+    )
   // No such socket, that is; a file that the work inside of a transaction did not find is not the database's.
   const foreign = code === 'ENOENT' && syscall !== 'connect'
   const lost =

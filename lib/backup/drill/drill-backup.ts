@@ -54,7 +54,7 @@ export interface DrillReport {
  * the live one
  */
 export async function drillBackup(ctx: Context, input: DrillInput = {}): Promise<DrillReport> {
-  const scratchUrl = input.scratchUrl ?? requireEnv(ctx.env, 'DRILL_DATABASE_URL', 'A drill')
+  const scratchUrl = input.scratchUrl ?? requireEnv(ctx.env, 'DRILL_DATABASE_URL', 'Without --to URL a drill')
   const store = await ctx.objects()
   const choice: BackupChoice = { ...input, id: input.id ?? 'latest' }
   const manifest = await selectBackup(ctx, store, choice)
