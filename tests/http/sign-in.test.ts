@@ -136,6 +136,26 @@ describe('an account', () => {
     expect(await refusal(attempt('192.0.2.4', who.password, known))).toBe('rate_limited')
   })
 
+  it('is counted, from a browser that nobody knows, by its network, its account and all together; else by the browser alone', async () => {
+    const who = await account('admin', { email: `${randomUUID()}@example.com` })
+    const hits: [string, number, number][] = []
+    const limiter: Context['limiter'] = {
+      hit: async (key, limit, seconds) => {
+        hits.push([key, limit, seconds])
+        return { allowed: true, limit, remaining: 1, resetSeconds: 1 }
+      },
+    }
+    const [, browser] = await (await signIn(who, {}, { limiter })).signed
+    expect(hits).toEqual([
+      [expect.stringMatching(/^sign-in\|[\w-]{43}\|network:203\.0\.113\.7$/), 10, 900],
+      [expect.stringMatching(/^sign-in\|[\w-]{43}$/), 30, 900],
+      ['sign-in|others', 300, 900],
+    ])
+    hits.length = 0
+    await (await signIn(who, {}, { limiter }, browser.split(';')[0])).signed
+    expect(hits).toEqual([[expect.stringMatching(/^sign-in\|[\w-]{43}\|browser:[\w-]{43}$/), 10, 900]])
+  })
+
   it('leaves nothing in the database by which its browsers or addresses could be known', async () => {
     const who = await account('admin', { email: 'grace@example.com' })
     const [, browser] = await (await signIn(who)).signed
