@@ -67,10 +67,13 @@ export async function deliverMessages(ctx: Context, input: DeliverInput = {}): P
   const circuits = new Map((await selectCircuits(ctx.db)).map((circuit) => [circuit.name, circuit]))
   await Promise.all(
     names.map(async (name) => {
-      outcome.dead += await endOld(ctx, name)
+      // Not in one expression with the sum, which the others change while this one waits.
+      const old = await endOld(ctx, name)
+      outcome.dead += old
       const circuit = circuits.get(name)
       if (circuit?.goneAt !== null && circuit?.goneAt !== undefined) {
-        outcome.dead += await endAll(ctx, name, 'gone', null)
+        const ended = await endAll(ctx, name, 'gone', null)
+        outcome.dead += ended
         return
       }
       const now = ctx.clock.now()
