@@ -71,35 +71,46 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
 )
 
+/** What comes from the database breaks before it, and outlasts it. */
+const causeAfterwards: Step[] = [
+  { do: 'alert', alert: 0, component: 'stripe', severity: 'high', fires: true },
+  { do: 'pass', minutes: 1 },
+  { do: 'alert', alert: 0, component: 'database', severity: 'low', fires: true },
+  { do: 'pass', minutes: 20 },
+  { do: 'alert', alert: 0, component: 'database', severity: 'low', fires: false },
+]
+
 let runs = 0
+let merges = 0
 
 it('whatever alerts, people and the clock do, there is one incident a cause, nobody is asked for in vain, and every end is told', async () => {
   await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (script) => {
+    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), fc.boolean(), async (script, stands) => {
       const clock = fixedClock('2026-11-23T10:00:00Z')
       const env = readEnv({ CARETAKER_ENVIRONMENT: `run-${++runs}` })
       const ctx = testContext(test.db, { clock, config, env, actor: { type: 'operator', id: 'someone', role: 'admin' } })
-      const firing = new Map<string, AlertChange>()
+      const alerts = new Alerts(ctx, stands)
       let wentBack = false
       for (const one of script) {
         if (one.do === 'pass') {
           clock.advance(one.minutes * minute)
           wentBack ||= one.minutes < 0
-          await evaluate(ctx, [])
-        } else if (one.do === 'alert') await evaluate(ctx, changesOf(one, firing, clock.now()))
+          await alerts.look()
+        } else if (one.do === 'alert') await alerts.look(one)
         else await person(ctx, one)
         await oneACause(ctx)
       }
       // What fires is known in the end, whatever people said of it; what does not is over, unless a person opened it.
       clock.advance(remindMs)
-      await evaluate(ctx, [])
+      await alerts.look()
       const open = await listIncidents(ctx, { state: 'open' })
-      const broken = new Set([...firing.values()].map(({ component }) => component))
+      const fires = [...alerts.firing.values()].map(({ alert }) => alert)
+      const broken = new Set(fires.filter((alert) => !alerts.isExplained(alert)).map(({ component }) => component))
       for (const component of broken) expect(open.map((one) => one.component)).toContain(component)
       clock.advance(remindMs)
       await evaluate(
         ctx,
-        [...firing.values()].map((alert) => ({ ...alert, change: 'resolved' as const, since: clock.now() })),
+        fires.map((alert) => ({ ...alert, change: 'resolved' as const, since: clock.now() })),
       )
       clock.advance(remindMs)
       await evaluate(ctx, [])
@@ -110,30 +121,70 @@ it('whatever alerts, people and the clock do, there is one incident a cause, nob
         expect(updates.at(-1)?.state).toBe('investigating')
         expect(updates[0]?.state).toBe(state)
       }
+      merges += alerts.merged
     }),
-    { numRuns: 40 },
+    { numRuns: 40, examples: [[causeAfterwards, true]] },
   )
+  expect(merges).toBeGreaterThan(0)
 })
 
-/** The change of one alert, as alerts tell it: nothing where it is as it was. */
-function changesOf(one: Extract<Step, { do: 'alert' }>, firing: Map<string, AlertChange>, now: Date): AlertChange[] {
-  const { component, severity, alert, fires } = one
-  const alertId = `${component}-${alert}`
-  const before = firing.get(alertId)
-  if (!fires && before === undefined) return []
-  const change: AlertChange = {
-    ...{ alertId, rule: alertId, component, severity: fires ? severity : (before?.severity ?? severity) },
-    ...{ change: fires ? 'firing' : 'resolved', since: now, summary: `${alertId} fires`, affected: [] },
+/** What fires, as alerts keep it between two looks. Where `stands`, Stripe comes from the database. */
+class Alerts {
+  readonly firing = new Map<string, { alert: AlertChange; announced: boolean }>()
+  merged = 0
+  readonly ctx: Context
+  readonly stands: boolean
+  constructor(ctx: Context, stands: boolean) {
+    this.ctx = ctx
+    this.stands = stands
   }
-  if (fires) firing.set(alertId, change)
-  else firing.delete(alertId)
-  return [change]
+
+  isExplained({ component }: AlertChange): boolean {
+    return this.stands && component === 'stripe' && [...this.firing.values()].some(({ alert }) => alert.component === 'database')
+  }
+
+  /** One look, with what is new of one alert. */
+  async look(one?: Extract<Step, { do: 'alert' }>): Promise<void> {
+    const now = this.ctx.clock.now()
+    const changes: AlertChange[] = []
+    const id = one === undefined ? '' : `${one.component}-${one.alert}`
+    if (one !== undefined) {
+      const before = this.firing.get(id)
+      if (one.fires) {
+        const alert: AlertChange = {
+          ...{ alertId: id, rule: id, component: one.component, severity: one.severity },
+          ...{ change: 'firing', since: now, summary: `${id} fires`, affected: [] },
+        }
+        this.firing.set(id, { alert, announced: before?.announced ?? false })
+      } else {
+        if (before?.announced === true) changes.push({ ...before.alert, change: 'resolved', since: now })
+        this.firing.delete(id)
+      }
+    }
+    for (const [known, standing] of this.firing) {
+      const { alert, announced } = standing
+      if (this.isExplained(alert)) {
+        if (announced) changes.push({ ...alert, change: 'explained', root: 'database' })
+      } else if (!announced || known === id) {
+        changes.push(alert)
+        standing.announced = true
+      }
+    }
+    for (const merged of await evaluate(this.ctx, changes)) {
+      const standing = this.firing.get(merged)
+      if (standing !== undefined) standing.announced = false
+      this.merged++
+      // Whoever is told of it no more is told of its cause.
+      expect((await listIncidents(this.ctx, { state: 'open' })).map(({ component }) => component)).toContain('database')
+    }
+  }
 }
 
-async function evaluate(ctx: Context, changes: readonly AlertChange[]): Promise<void> {
-  await ctx.db.transaction(async (tx) => {
-    await applyToIncidents(tx, ctx, changes, ctx.clock.now())
+async function evaluate(ctx: Context, changes: readonly AlertChange[]): Promise<string[]> {
+  return ctx.db.transaction(async (tx) => {
+    const merged = await applyToIncidents(tx, ctx, changes, ctx.clock.now())
     await tickIncidents(tx, ctx, ctx.clock.now())
+    return merged
   })
 }
 
