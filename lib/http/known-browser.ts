@@ -22,21 +22,26 @@ export async function knownBrowser(ctx: Pick<Context, 'db' | 'clock'>, request: 
   return known === undefined ? null : token
 }
 
-/** Remembers the browser, or goes on doing so. Returns the `Set-Cookie`. */
+/** Remembers the browser, or goes on doing so. Returns the `Set-Cookie`; null where it could not be done, which is no reason to let nobody in. */
 export async function rememberBrowser(
-  ctx: Pick<Context, 'db' | 'clock'>,
+  ctx: Pick<Context, 'db' | 'clock' | 'log'>,
   request: Request,
   email: string,
   known: string | null,
-): Promise<string> {
+): Promise<string | null> {
   const token = known ?? randomBytes(32).toString('base64url')
   const now = ctx.clock.now()
-  await ctx.db.execute('delete from caretaker.known_browsers where expires_at <= $1::timestamptz', [now])
-  await ctx.db.execute(
-    `insert into caretaker.known_browsers as b (hash, expires_at) values ($1::bytea, $2::timestamptz)
-     on conflict (hash) do update set expires_at = greatest(b.expires_at, excluded.expires_at)`,
-    [browserHash(token, email), new Date(now.getTime() + lifetimeDays * 86_400_000)],
-  )
+  try {
+    await ctx.db.execute('delete from caretaker.known_browsers where expires_at <= $1::timestamptz', [now])
+    await ctx.db.execute(
+      `insert into caretaker.known_browsers as b (hash, expires_at) values ($1::bytea, $2::timestamptz)
+       on conflict (hash) do update set expires_at = greatest(b.expires_at, excluded.expires_at)`,
+      [browserHash(token, email), new Date(now.getTime() + lifetimeDays * 86_400_000)],
+    )
+  } catch (error) {
+    ctx.log.warn({ err: error }, 'the browser of a sign-in was not remembered')
+    return null
+  }
   return cookie(request, 'browser', token, lifetimeDays * 86_400)
 }
 

@@ -28,7 +28,7 @@ export async function signInWithKey(ctx: Context, request: Request, key: string)
 /**
  * Signs a browser in as a Supabase user whose `app_metadata.caretaker_role` is a role. Where the account has a second
  * factor its code is asked for. Supabase's own session ends at once: only the answer was needed. `network` is where the request comes
- * from. Returns each `Set-Cookie`, the session's first.
+ * from. Returns each `Set-Cookie`, the session's first and the browser's after it.
  * @throws {CaretakerError} `unauthorized` for a wrong password or code; `forbidden` for an account without a role; `rate_limited`;
  *   `not_configured` without Supabase; `upstream_failed` when it does not answer
  */
@@ -36,7 +36,7 @@ export async function signInWithPassword(
   ctx: Context,
   request: Request,
   account: { email: string; password: string; code?: string | undefined; network: string },
-): Promise<[session: string, browser: string]> {
+): Promise<[session: string, ...browser: string[]]> {
   const email = account.email.trim().toLowerCase()
   const browser = await prepared(knownBrowser(ctx, request, email))
   await countAttempt(ctx, { email, browser, network: account.network })
@@ -54,7 +54,9 @@ export async function signInWithPassword(
         'forbidden',
         'This account is not an operator: its app_metadata holds no caretaker_role. An admin can set it.',
       )
-    return [await openSession(ctx, request, { userId: opened.user.id }, role), await rememberBrowser(ctx, request, email, browser)]
+    const session = await openSession(ctx, request, { userId: opened.user.id }, role)
+    const remembered = await rememberBrowser(ctx, request, email, browser)
+    return remembered === null ? [session] : [session, remembered]
   } finally {
     await supabaseAuth(ctx, 'logout?scope=local', {}, bearer).catch((error: unknown) =>
       ctx.log.warn({ err: error }, "Supabase's own session of a sign-in was not ended"),

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Context } from '../platform/context.ts'
+import { sqlState } from '../platform/errors.ts'
 import type { Session } from './session.ts'
 
 /** Where a form ended, and what was said there. */
@@ -21,17 +22,24 @@ export function submissionKey(session: Session, once: string, path: string, fiel
 
 /**
  * Claims the form for this request. Of two presses of one button the second comes here, too, and is told what the first one said;
- * `answer` is null while that is still at work.
+ * `answer` is null while that is still at work. In a database that is older than this code every form is the first: whoever is on call
+ * acknowledges before they migrate.
  */
 export async function claimSubmission(
-  ctx: Pick<Context, 'db' | 'clock'>,
+  ctx: Pick<Context, 'db' | 'clock' | 'log'>,
   session: Session,
   key: Buffer,
 ): Promise<{ first: true } | { first: false; answer: SubmissionAnswer | null }> {
-  const claimed = await ctx.db.execute(
-    'insert into caretaker.submissions (key, session_id, at) values ($1::bytea, $2::uuid, $3::timestamptz) on conflict (key) do nothing',
-    [key, session.id, ctx.clock.now()],
-  )
+  const claimed = await ctx.db
+    .execute(
+      'insert into caretaker.submissions (key, session_id, at) values ($1::bytea, $2::uuid, $3::timestamptz) on conflict (key) do nothing',
+      [key, session.id, ctx.clock.now()],
+    )
+    .catch((error: unknown) => {
+      if (sqlState(error) !== '42P01') throw error
+      ctx.log.warn('forms may count twice: the database lacks caretaker.submissions; run `caretaker db migrate`')
+      return 1
+    })
   if (claimed === 1) return { first: true }
   const [before] = await ctx.db.query<{ answer: SubmissionAnswer | null }>(
     'select answer from caretaker.submissions where key = $1::bytea',

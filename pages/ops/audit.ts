@@ -1,7 +1,7 @@
 import type { OperatorKey } from '../../lib/http/index.ts'
 import type { AuditRow } from '../../lib/platform/audit.ts'
 import { type Html, html } from '../html.ts'
-import { actorText, counted, table } from '../parts.ts'
+import { actorText, counted, newestOf, table } from '../parts.ts'
 import { time } from '../time.ts'
 import { field } from './form.ts'
 import { askButton, type View } from './shell.ts'
@@ -29,12 +29,15 @@ ${table({
 ${older !== null && html`<p><a href="${link(older)}">Older</a></p>`}`
 }
 
+/** As many as are listed. */
+const keyRows = 500
+
 export function keysPage(view: View, keys: readonly OperatorKey[]): Html {
   const { timezone } = view
   return html`<h1>Keys</h1>
 <p class="soft">Operator keys open the API and this dashboard. Only their hashes are kept; revoking one ends its sessions at once.</p>
 ${table({
-  caption: counted(keys.length, 'key'),
+  caption: keys.length < keyRows ? counted(keys.length, 'key') : newestOf('Keys', keyRows),
   empty: 'There are no keys.',
   rows: keys,
   columns: [

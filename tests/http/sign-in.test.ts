@@ -112,7 +112,7 @@ describe('an account', () => {
         () => 'in',
         (error: { code: string }) => error.code,
       )
-    const [, browser] = await (await attempt('192.0.2.1')).signed
+    const [, browser = ''] = await (await attempt('192.0.2.1')).signed
     expect(browser).toMatch(/^caretaker-browser=[\w-]{43}; Path=\/; Max-Age=15552000; HttpOnly; SameSite=Strict$/)
     const known = browser.split(';')[0] as string
     // One stranger: after ten attempts no more is even asked of Supabase, the right password included.
@@ -145,7 +145,7 @@ describe('an account', () => {
         return { allowed: true, limit, remaining: 1, resetSeconds: 1 }
       },
     }
-    const [, browser] = await (await signIn(who, {}, { limiter })).signed
+    const [, browser = ''] = await (await signIn(who, {}, { limiter })).signed
     expect(hits).toEqual([
       [expect.stringMatching(/^sign-in\|[\w-]{43}\|network:203\.0\.113\.7$/), 10, 900],
       [expect.stringMatching(/^sign-in\|[\w-]{43}$/), 30, 900],
@@ -156,9 +156,16 @@ describe('an account', () => {
     expect(hits).toEqual([[expect.stringMatching(/^sign-in\|[\w-]{43}\|browser:[\w-]{43}$/), 10, 900]])
   })
 
+  it('is let in where its browser cannot be remembered, such as before a migration', async () => {
+    await test.db.execute('alter table caretaker.known_browsers rename to elsewhere')
+    const { ctx, signed } = await signIn(await account('admin'))
+    const cookies = await signed.finally(() => test.db.execute('alter table caretaker.elsewhere rename to known_browsers'))
+    expect([cookies.length, (await visit(ctx, cookies)).status]).toEqual([1, 200])
+  })
+
   it('leaves nothing in the database by which its browsers or addresses could be known', async () => {
     const who = await account('admin', { email: 'grace@example.com' })
-    const [, browser] = await (await signIn(who)).signed
+    const [, browser = ''] = await (await signIn(who)).signed
     const rows = JSON.stringify(await test.db.query('select b::text from caretaker.known_browsers b'))
     expect(rows).not.toMatch(/grace|example/)
     expect(rows).not.toContain(/=([\w-]+)/.exec(browser)?.[1])

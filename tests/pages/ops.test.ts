@@ -602,6 +602,15 @@ describe('a form', () => {
     expect(await count()).toHaveLength(2)
   })
 
+  it('counts in a database that is older than the pages, too', async () => {
+    const { act } = await browser('developer')
+    await test.db.execute('alter table caretaker.submissions rename to elsewhere')
+    const { said } = await act('/ops/jobs/sweep/run', { once: 'early' }).finally(() =>
+      test.db.execute('alter table caretaker.elsewhere rename to submissions'),
+    )
+    expect(said).toContain('sweep is queued')
+  })
+
   it('that was refused may be sent again', async () => {
     const { act } = await browser('developer')
     for (const _time of [1, 2])
