@@ -8,8 +8,9 @@ import { dayText, latencyText, time } from '../time.ts'
 import { componentName, type PublicComponent, type PublicStatus } from './model.ts'
 import { dayWords, indicatorTones, secondsText, statusWords, uptimeText } from './words.ts'
 
-/** Past incidents on the page; the feed has more. */
+/** Past incidents on the page, and updates of one; the feed has more. */
 const pastShown = 10
+const updatesShown = 20
 
 /** The public status page: one document, no script. */
 export function statusPage(status: PublicStatus): Html {
@@ -164,7 +165,7 @@ function incidentCard(status: PublicStatus, incident: PublicIncident): Html {
       : html`<a href="#i${partOf.slice(0, 8)}">${badge('none', 'Part of another incident')}</a>`
   }</div>
 <p class="soft">${time(startedAt, status.timezone)}${resolvedAt !== null && html` to ${time(resolvedAt, status.timezone)}`}${named !== '' && ` · ${named}`}</p>
-${updates.length > 0 && html`<ol class="line">${updates.map((update) => html`<li><strong>${stateWords[update.state]}</strong> <small>${time(update.at, status.timezone)}</small><div class="said">${update.body}</div></li>`)}</ol>`}</article>`
+${updates.length > 0 && html`<ol class="line">${updates.slice(0, updatesShown).map((update) => html`<li><strong>${stateWords[update.state]}</strong> <small>${time(update.at, status.timezone)}</small><div class="said">${update.body}</div></li>`)}${updates.length > updatesShown && html`<li><a href="/status/feed.atom">${updates.length - updatesShown} earlier ones in the feed</a></li>`}</ol>`}</article>`
 }
 
 function windowCard(status: PublicStatus, window: MaintenanceWindow): Html {

@@ -213,6 +213,21 @@ describe('incidents and maintenance', () => {
     })
   })
 
+  it('show the newest updates of a long one, line by line, and lead to the rest', async () => {
+    const { ctx } = await seen()
+    const id = await incident(ctx, { title: 'A long one', component: 'shop' })
+    await test.db.execute(
+      `insert into caretaker.incident_events (incident, at, kind, actor, detail, public, body)
+       select $1, $2::timestamptz + n * interval '1 second', 'update', '{}', '{}', true, 'Told ' || n || E'.\nMore.' from generate_series(1, 30) n`,
+      [id, ctx.clock.now()],
+    )
+    const body = await asker(ctx).text('/status')
+    const told = [...body.matchAll(/<div class="said">Told (\d+)\.\nMore\.</g)].map(([, n]) => Number(n))
+    expect(told).toEqual(Array.from({ length: 20 }, (_, index) => 30 - index))
+    expect(body).toContain('11 earlier ones in the feed')
+    await test.db.execute('delete from caretaker.incidents where id = $1', [id])
+  })
+
   it('have in /api/v2 every field that Statuspage has, and no other value of a status', async () => {
     const { ctx } = await seen({ status: { groups: { Shop: ['shop'] } } })
     await incident(ctx, { title: 'Orders', component: 'shop' })
