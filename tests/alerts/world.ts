@@ -1,4 +1,4 @@
-import type { AlertSources, CheckObservation, Figure } from '../../lib/alerts/index.ts'
+import { type AlertSources, type CheckObservation, type Figure, listNotifications } from '../../lib/alerts/index.ts'
 import { defineConfig, type PolicyInput } from '../../lib/config/index.ts'
 import { fixedClock } from '../../lib/platform/clock.ts'
 import type { Context } from '../../lib/platform/context.ts'
@@ -106,4 +106,17 @@ export function alertContext(
     deadline: new Date('2028-01-01T00:00:00Z'),
   })
   return { ctx, minutes: (count: number) => clock.advance(count * 60_000) }
+}
+
+/** The incidents of the environment, in order. */
+export function incidentsOf({ db, env }: Context) {
+  return db.query<{ component: string; severity: string; title: string; affected: string[]; open: boolean }>(
+    `select component, severity, title, affected, state <> 'resolved' as open from caretaker.incidents where environment = $1 order by number`,
+    [env.CARETAKER_ENVIRONMENT],
+  )
+}
+
+/** "opened stripe": what people are told, in order. */
+export async function toldIn(ctx: Context): Promise<string[]> {
+  return (await listNotifications(ctx)).map(({ kind, payload }) => `${kind} ${payload.component}`).reverse()
 }
