@@ -1,6 +1,6 @@
 import type { Context } from '../platform/context.ts'
-import type { Session } from '../platform/db.ts'
-import { CaretakerError } from '../platform/errors.ts'
+import { identifier, type Session } from '../platform/db.ts'
+import { CaretakerError, sqlState } from '../platform/errors.ts'
 import { cleanTarget, confirmClean } from './clean-target.ts'
 import { codeOf, type Loading, type RestoredTable, reasonOf } from './load-tables.ts'
 import type { Manifest } from './manifest.ts'
@@ -235,7 +235,9 @@ async function restoreWhole(
   const early = input.openEarly !== undefined
   const journal = resumed
     ? await Journal.resume(main)
-    : await Journal.begin(main, manifest, { early, platform: platformNote(target), bound })
+    : await Journal.begin(main, manifest, { early, platform: platformNote(target), bound }).catch((error: unknown) => {
+        throw sqlState(error) === '42501' ? mayNotMake(target, error) : error
+      })
   const rules: ScriptRules = { restrictKey: manifest.restrictKey, platform: target.platform }
   try {
     const all = await restoreAll({
@@ -265,6 +267,11 @@ async function restoreWhole(
   } catch (error) {
     throw unfinished(ctx, { error, journal, manifest, target })
   }
+}
+
+function mayNotMake({ name }: Target, cause: unknown): CaretakerError {
+  const what = 'The role may not make schemas in the target; nothing was restored.'
+  return new CaretakerError('forbidden', `${what} Make it the owner: alter database ${identifier(name)} owner to ROLE.`, { cause })
 }
 
 function refuseOccupied(target: Target): void {

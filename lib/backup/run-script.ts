@@ -69,7 +69,10 @@ export async function runStatement(
     const state = sqlState(error)
     if (isLost(error))
       throw new CaretakerError('database_unavailable', `The connection to the target broke at ${what}: ${reason}.`, { cause: error })
-    throw new CaretakerError('database_error', `The target refused ${what}: ${reason} (SQLSTATE ${state ?? '?'}).`, { cause: error })
+    const bySuperuser = statement.type === 'EXTENSION' && state === refused ? ` Let a superuser do it: ${firstLine(statement.sql)}` : ''
+    throw new CaretakerError('database_error', `The target refused ${what}: ${reason} (SQLSTATE ${state ?? '?'}).${bySuperuser}`, {
+      cause: error,
+    })
   }
 }
 
@@ -81,7 +84,7 @@ export function isLost(error: unknown): boolean {
 
 const refused = '42501'
 /** What says how an object is used, not what it is. */
-const secondary = new Set(['ACL', 'DEFAULT ACL', 'COMMENT', 'SECURITY LABEL'])
+const secondary = new Set(['ACL', 'DEFAULT ACL', 'COMMENT', 'SECURITY LABEL', 'PUBLICATION', 'SUBSCRIPTION'])
 
 /** What a failed statement means; undefined when the restore must end. */
 function refusal(
@@ -99,6 +102,9 @@ function refusal(
     if (rules.platform.entries.has(entryOf(statement))) return "the platform's"
     if (isPlatformSchema(schema) && /^(42501|42P01|42883|42703|42704|3F000)$/.test(state)) return 'report'
   }
+  // What is said of one that was refused itself.
+  if (state === '42704' && /^(?:PUBLICATION|SUBSCRIPTION|EVENT TRIGGER)\b/.test(type === 'COMMENT' ? (statement.name ?? '') : type))
+    return 'report'
   if (state !== refused) return undefined
   if (secondary.has(type) || type === 'EVENT TRIGGER') return 'report'
   // What only a superuser or the owner may do, and the data does not need.
