@@ -166,7 +166,7 @@ function walk(ctx: Context, replay: Replay, all: readonly Series[]): Replay {
     const at = all[0]?.looks[index]?.at ?? replay.from
     const news: ReplayedAlert[] = []
     const over: ReplayedAlert[] = []
-    let silenced = true
+    const quiet = new Set<ReplayedAlert>()
     for (const one of tracked) {
       const look = one.series.looks[index]
       if (look === undefined) continue
@@ -184,14 +184,14 @@ function walk(ctx: Context, replay: Replay, all: readonly Series[]): Replay {
         one.open = null
         continue
       }
-      const { withheld, root } = one.series.verdict(look.at)
-      if (withheld !== 'silenced') silenced = false
+      const { withheld, root, silenced } = one.series.verdict(look.at)
+      if (silenced) quiet.add(alert)
       if (alert.told !== null) continue
       if (withheld !== null) hold(alert, withheld, root, look.at)
       // What was held back, and is well again though not yet for long enough to be over, is not told of any more.
       else if (state.wellSince === null) news.push(alert)
     }
-    incident.look(at, news, over, silenced)
+    incident.look(at, news, over, quiet)
   }
   for (const alert of replay.alerts) finish(alert, alert.until ?? last ?? alert.at)
   replay.alerts.sort((a, b) => a.at.getTime() - b.at.getTime())

@@ -29,8 +29,8 @@ export class PastIncident {
     this.#remindMs = remindEveryMs(ctx.config)
   }
 
-  /** One look: what is to be told now, what is over, and whether all that fires is silenced, which puts reminders off. */
-  look(at: Date, news: readonly PastAlert[], over: readonly PastAlert[], silenced: boolean): void {
+  /** One look: what is to be told now, what is over, and what is silenced: where that is all of it, reminders are put off. */
+  look(at: Date, news: readonly PastAlert[], over: readonly PastAlert[], quiet: ReadonlySet<PastAlert>): void {
     const now = at.getTime()
     for (const [index, alert] of news.entries()) {
       alert.told = at
@@ -49,7 +49,7 @@ export class PastIncident {
       return
     }
     const [first] = this.#firing
-    if (first === undefined || silenced || now < this.#nextReminderAt) return
+    if (first === undefined || now < this.#nextReminderAt || [...this.#firing].every((alert) => quiet.has(alert))) return
     first.reminders++
     this.#nextReminderAt = now + this.#remindMs
   }

@@ -2,13 +2,17 @@ import { durationMs } from '../../config/index.ts'
 import type { Context } from '../../platform/context.ts'
 import { environmentOf } from '../../platform/environment.ts'
 import type { Condition } from '../conditions.ts'
+import { matchesAll } from '../matchers.ts'
 import { silencesBetween } from '../silences.ts'
 import type { AlertSources } from '../sources.ts'
 import { type AlertState, step, wellState } from '../step.ts'
 import { type Standing, type Verdict, withhold } from '../withhold.ts'
 import { checkLooks, lookTimes, type Span } from './looks.ts'
 
-export type Withholding = Verdict
+export interface Withholding extends Verdict {
+  /** Whether a silence holds for it, whatever else holds it back: reminders of what was told of before are put off. */
+  silenced: boolean
+}
 
 /** What is replayed. */
 export type Subject = Pick<Standing, 'rule' | 'component' | 'severity' | 'source' | 'dependsOn'>
@@ -44,7 +48,7 @@ export async function surroundingsOf(
   }))
   const silences = await silencesBetween(ctx.db, environmentOf(ctx), span)
   const windows = await sources.maintenanceBetween(ctx, span)
-  const verdict = (at: Date, labels: Record<string, string>): Verdict => {
+  const verdict = (at: Date, labels: Record<string, string>): Withholding => {
     const index = Math.round((at.getTime() - span.from.getTime()) / span.stepMs)
     const standing = troubled.map(
       ({ parent: { rule, component, severity }, statuses }): Standing => ({
@@ -57,7 +61,9 @@ export async function surroundingsOf(
       silences: silences.filter(({ createdAt, endsAt, endedAt }) => createdAt <= at && endsAt > at && (endedAt === null || endedAt > at)),
       maintenance: windows.filter(({ startsAt, endsAt }) => startsAt <= at && endsAt > at),
     }
-    return withhold([{ ...subject, labels, status: 'firing' }, ...standing], surroundings)[0] ?? { withheld: null, root: null }
+    const alert = { ...subject, labels, status: 'firing' as const }
+    const [found = { withheld: null, root: null }] = withhold([alert, ...standing], surroundings)
+    return { ...found, silenced: surroundings.silences.some(({ matchers }) => matchesAll(matchers, alert)) }
   }
   return { verdict, cannotKnow: cannotKnow(ctx, span, parents, changes) }
 }
