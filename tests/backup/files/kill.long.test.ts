@@ -74,7 +74,7 @@ test(`${kills} kills while files change: every backup that shows has all of its 
   let shown = 0
   for (let kill = 0; kill < kills; kill++) {
     for (let n = 0; n < 5; n++) await put(randomInt(files))
-    await killAfter(randomInt(50, Math.max(1_500, Math.ceil(1.5 * wholeMs))))
+    await killAfter(randomInt(50, Math.min(8_000, Math.max(1_500, Math.ceil(1.5 * wholeMs)))))
     for (const backup of await listBackups(context())) {
       shown++
       expect(await verifyBackup(context(), { id: backup.id, identity })).toMatchObject({ checked: 'content', files: { files } })
