@@ -1,4 +1,3 @@
-import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { evaluateAlerts, listIncidents, sendNotifications } from '../../lib/alerts/index.ts'
 import { type AlertState, step, wellState } from '../../lib/alerts/step.ts'
@@ -7,6 +6,7 @@ import { pagerDutyApi, pagerDutyState } from '../doubles/pagerduty.ts'
 import { slackApi, slackState } from '../doubles/slack.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { doubles } from '../support/doubles.ts'
+import fc from '../support/fast-check.ts'
 import { alertContext, newWorld, sourcesOf } from './world.ts'
 
 const test = useTestDatabase()

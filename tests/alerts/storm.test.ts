@@ -1,6 +1,6 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { type StormCandidate, stormsOf, stormTitle } from '../../lib/alerts/storm.ts'
+import fc from '../support/fast-check.ts'
 
 const began = new Date('2026-11-21T12:00:00Z')
 const later = (seconds: number) => new Date(began.getTime() + seconds * 1_000)
