@@ -116,6 +116,21 @@ it.each<[string, unknown, string]>([
     { alerts: { channels: { email: { to: ['a@shop.test,b@shop.test', 'c\r\nBcc: d@shop.test'] } } } },
     'alerts.channels.email.to.1: found "c\\r\\nBcc: d@shop.test", expected an e-mail address',
   ],
+  [
+    'the component of storms',
+    rules({ component: 'several-dependencies' }),
+    'alerts.rules.0.component: found "several-dependencies", expected another',
+  ],
+  [
+    'the name of storms for a rule',
+    rules({ name: 'several-dependencies' }),
+    'alerts.rules.0.name: found "several-dependencies", expected another',
+  ],
+  [
+    'the name of storms for a check',
+    { health: { checks: { several_dependencies: {} } } },
+    'health.checks.several_dependencies: not a usable name, expected another name',
+  ],
   ['a zone that is none', { app: { name: 'Shop', timezone: 'Berlin' } }, 'app.timezone: found "Berlin", expected an IANA time zone'],
   [
     'a job in a zone that is none',

@@ -15,6 +15,9 @@ const key = z.string().check(z.regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'expected low
 const channelNames = z.array(key)
 const labels = z.record(labelName, z.string())
 
+/** What the incident of a storm goes by is nobody else's. */
+const component = key.check(z.refine((given) => given !== 'several-dependencies', 'expected another name: it is what a storm goes by'))
+
 /** It stands in every message. */
 const runbook = url.check(z.maxLength(1_000, 'expected at most 1000 characters'))
 
@@ -25,7 +28,10 @@ const remindEvery = durationBetween('5 minutes', '30 days')
 
 /** What checks and channels go by among rules is theirs alone: two of one name would be one alert. */
 const ruleName = key.check(
-  z.refine((given) => !/^(check-.*|rule-failing|channel-failing)$/.test(given), 'expected another name: Caretaker has a rule of this one'),
+  z.refine(
+    (given) => !/^(check-.*|rule-failing|channel-failing|several-dependencies)$/.test(given),
+    'expected another name: Caretaker has a rule of this one',
+  ),
 )
 
 const rule = z
@@ -57,7 +63,7 @@ const rule = z
     /** Of `incidents.severities`. */
     severity: name,
     /** What is broken when it fires: alerts of one component are one incident. Default: the rule's name. */
-    component: z.optional(key),
+    component: z.optional(component),
     /** Components whose failure explains this one: it then opens nothing of its own. */
     dependsOn: z.optional(z.array(key)),
     runbook: z.optional(runbook),

@@ -20,9 +20,10 @@ const check = z.strictObject({
 })
 
 /** It stands in addresses (`/health/NAME`), in matchers of silences and in names of alerts. */
-const checkName = z
-  .string()
-  .check(z.regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'expected letters, digits, hyphens and underscores, such as "object-store"'))
+const checkName = z.string().check(
+  z.regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'expected letters, digits, hyphens and underscores, such as "object-store"'),
+  z.refine((given) => canonicalName(given) !== 'several-dependencies', 'expected another name: it is what a storm of alerts goes by'),
+)
 
 const weekdays = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'] as const
 
