@@ -158,7 +158,8 @@ async function mergeExplained(
       done.push({ action: 'incident.merged', incident: merged.part, detail: { partOf: merged.whole.number } })
     }
   for (const change of explained) {
-    if (plan.held.some(({ alert }) => alert === change.alertId) || openOf(plan.causeOf(change)) === undefined) continue
+    const whole = openOf(plan.causeOf(change))
+    if (whole === undefined || isQuiet(whole) || plan.held.some(({ alert }) => alert === change.alertId)) continue
     await tx.execute('update caretaker.incident_alerts set cleared_at = $2::timestamptz where alert = $1 and cleared_at is null', [
       change.alertId,
       now,

@@ -146,9 +146,11 @@ export async function tellMore(
   const more = channelsWith(ctx, asked, atOnce ? channelsOf(ctx, severity.escalateTo) : [])
   const [told] = await tx.query<Incident>(
     `update caretaker.incidents i set channels = channels || $2::text[], last_paged_at = $3::timestamptz, escalate_at = $4::timestamptz,
-       escalated_at = case when $5::boolean then $3::timestamptz else escalated_at end
+       escalated_at = case when $5::boolean then $3::timestamptz else escalated_at end,
+       -- Who was told a minute ago is not reminded of it now.
+       next_reminder_at = case when acknowledged_at is null then $6::timestamptz end
      where id = $1::uuid returning ${incidentColumns}`,
-    [incident.id, more, now, escalateAt, atOnce],
+    [incident.id, more, now, escalateAt, atOnce, new Date(now.getTime() + remindEveryMs(ctx.config))],
   )
   if (told === undefined) throw new Error('the incident is gone')
   const event = await recordEvent(tx, incident.id, { kind: 'note', at: now, actor: by, detail: { channels: more } })
