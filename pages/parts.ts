@@ -17,6 +17,8 @@ export interface Column<Row> {
   name: string
   /** Numbers stand to the right. */
   numeric?: boolean
+  /** Short names: they are broken only where the table has become cards. */
+  whole?: boolean
   cell(row: Row): Content
 }
 
@@ -37,10 +39,10 @@ export function table<Row>(given: {
   )
   const body = rows.map(
     (row) =>
-      html`<tr role="row">${columns.map(({ name, numeric, cell }, index) =>
+      html`<tr role="row">${columns.map(({ name, numeric, whole, cell }, index) =>
         index === 0
           ? html`<th role="rowheader" scope="row">${cell(row)}</th>`
-          : html`<td role="cell" data-of="${name}"${numeric === true && html` class="num"`}>${wrapped(cell(row))}</td>`,
+          : html`<td role="cell" data-of="${name}"${(numeric === true && html` class="num"`) || (whole === true && html` class="whole"`)}>${wrapped(cell(row))}</td>`,
       )}</tr>`,
   )
   return html`<table role="table" class="stack"><caption>${caption}</caption><thead role="rowgroup"><tr role="row">${head}</tr></thead><tbody role="rowgroup">${body}</tbody></table>`

@@ -61,7 +61,9 @@ caption{text-align:left;background:var(--bg);color:var(--soft);font-size:.875rem
 th,td{text-align:left;padding:.5rem .75rem;border-top:1px solid var(--line);vertical-align:top}
 thead th{border-top:0;white-space:nowrap;color:var(--soft);font-weight:600;font-size:.8125rem}
 tbody th{font-weight:600}
-time{white-space:nowrap}
+time,.whole{white-space:nowrap}
+.stack td{min-width:5.5rem}
+.stack td:has(code):not(.whole){min-width:10rem}
 dl.facts{display:grid;grid-template-columns:minmax(8rem,max-content) 1fr;gap:.3rem 1.25rem;margin:.5rem 0}
 dl.facts dt{color:var(--soft)}
 dl.facts dd{margin:0}
@@ -128,6 +130,8 @@ ol.line li{margin:0 0 .8rem}
 footer{border-top:1px solid var(--line);color:var(--soft);font-size:.875rem;padding-block:1rem 2rem}
 @media(max-width:56rem){.tiles{grid-template-columns:1fr 1fr}}
 @media(max-width:60rem){
+.whole{white-space:normal}
+.stack td,.stack td:has(code):not(.whole){min-width:0}
 .stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 .stack,.stack tbody,.stack tr,.stack td,.stack th,.stack caption{display:block}
 .stack{border:0;background:none}

@@ -21,7 +21,7 @@ ${table({
     { name: 'No.', cell: ({ seq }) => seq },
     { name: 'When', cell: ({ at }) => time(at, view.timezone) },
     { name: 'Who', cell: ({ actor }) => actorText(actor) },
-    { name: 'Action', cell: (row) => html`<code>${row.action}</code>` },
+    { name: 'Action', whole: true, cell: (row) => html`<code>${row.action}</code>` },
     { name: 'On', cell: ({ target }) => html`<code>${target}</code>` },
     { name: 'Detail', cell: ({ detail }) => Object.keys(detail ?? {}).length > 0 && html`<code>${JSON.stringify(detail)}</code>` },
   ],
@@ -42,7 +42,7 @@ ${table({
   rows: keys,
   columns: [
     { name: 'Name', cell: ({ name }) => html`<bdi>${name}</bdi>` },
-    { name: 'Role', cell: ({ role }) => role },
+    { name: 'Role', whole: true, cell: ({ role }) => role },
     { name: 'Made', cell: ({ createdAt }) => time(createdAt, timezone) },
     { name: 'Last used', cell: ({ lastUsedAt }) => time(lastUsedAt, timezone) },
     { name: 'Ends', cell: ({ expiresAt }) => time(expiresAt, timezone) },

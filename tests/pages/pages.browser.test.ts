@@ -62,7 +62,7 @@ const said = async (page: Page) => (await page.locator('[role=status]').textCont
 
 const schemes: [string, View][] = [
   ['in light', { colorScheme: 'light' }],
-  ['in dark', { colorScheme: 'dark' }],
+  ['in dark in the narrowest window of tables', { colorScheme: 'dark', viewport: { width: 961, height: 800 } }],
   ['on a phone', { colorScheme: 'light', viewport: phone }],
   ['on a tablet in dark', { colorScheme: 'dark', viewport: tablet }],
 ]
