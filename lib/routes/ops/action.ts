@@ -86,6 +86,8 @@ export function actionOn(pages: readonly PageRoute[]) {
         summary: given.summary,
         auth: { session: given.roles },
         limit: 'standard',
+        // It is read even where nobody is signed in any more, to be kept: two of the longest texts, and no more.
+        bodyLimitBytes: 512 * 1024,
         body: form(given.fields ?? z.strictObject({})),
         async handle(ctx, { params, body, request, session, once, afterwards }) {
           const fields = body as z.infer<S> & Record<string, unknown>
