@@ -11,9 +11,10 @@ import { readEnv } from '../../../lib/platform/env.ts'
 import { createLog } from '../../../lib/platform/log.ts'
 import type { ObjectStore } from '../../../lib/platform/objects.ts'
 
-// One invocation of the worker, short-lived on purpose: `URL STORE LIFE_MS ENCRYPTION_KEY`. Prints `wake` when it asks for another.
-const [url, folder, lifeMs, encryptionKey] = process.argv.slice(2) as [string, string, string, string]
-const pace: Pace = { leaveMs: 2_500, lastMs: 300, partBytes: 200_000, leaseSeconds: 8 }
+// One invocation of the worker, short-lived on purpose: `URL STORE LIFE_MS ENCRYPTION_KEY SLOWNESS`. Prints `wake` when it asks for another.
+const [url, folder, lifeMs, encryptionKey, ...more] = process.argv.slice(2) as [string, string, string, string, ...string[]]
+const slowness = Number(more[0] ?? 1)
+const pace: Pace = { leaveMs: 2_500 * slowness, lastMs: 300 * slowness, partBytes: 200_000, leaseSeconds: Math.ceil(8 * slowness) }
 const db = openDatabase({ sessionUrl: url })
 const env = readEnv({ ENCRYPTION_KEY: encryptionKey })
 
@@ -23,7 +24,7 @@ async function slowStore(): Promise<ObjectStore> {
   return {
     ...store,
     async put(key, body, options) {
-      if (key.includes('/data/')) await delay(700)
+      if (key.includes('/data/')) await delay(700 * slowness)
       return store.put(key, body instanceof Readable ? body : Buffer.from(body), options)
     },
   }
