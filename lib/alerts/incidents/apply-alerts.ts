@@ -29,17 +29,10 @@ export async function applyToIncidents(tx: Transaction, ctx: Context, changes: r
     changes.filter((one) => one.change === 'firing'),
     (one) => plan.causeOf(one),
   )
-  const left = new Map<string, Incident[]>()
-  for (const component of new Set([...firing.keys(), ...plan.into.keys()]))
-    done.push(
-      ...(await follow(
-        tx,
-        ctx,
-        known,
-        { component, alerts: firing.get(component) ?? [], takesOver: plan.into.get(component) ?? [], left },
-        now,
-      )),
-    )
+  for (const component of new Set([...firing.keys(), ...plan.into.keys()])) {
+    const found = { component, alerts: firing.get(component) ?? [], takesOver: plan.into.get(component) ?? [] }
+    done.push(...(await follow(tx, ctx, known, found, now)))
+  }
 
   await clearAlerts(
     tx,
@@ -51,7 +44,7 @@ export async function applyToIncidents(tx: Transaction, ctx: Context, changes: r
   done.push(...explained.done)
   for (const incident of known.values()) {
     if (incident.state === 'resolved') continue
-    const closed = await closeWhenClear(tx, ctx, incident, left.get(incident.id) ?? [], now)
+    const closed = await closeWhenClear(tx, ctx, incident, now)
     if (closed !== null) done.push({ action: 'incident.resolved', incident: closed })
   }
 
@@ -76,13 +69,11 @@ interface Found {
   alerts: readonly AlertChange[]
   /** Incidents that end as parts of the one of this cause. */
   takesOver: readonly Incident[]
-  /** Noted here: from which incident alerts went to which. */
-  left: Map<string, Incident[]>
 }
 
 /** The incident of a cause follows its alerts. */
 async function follow(tx: Transaction, ctx: Context, known: Map<string, Incident>, found: Found, now: Date): Promise<Done[]> {
-  const { component, alerts, takesOver, left } = found
+  const { component, alerts, takesOver } = found
   const of = [...known.values()].filter((one) => one.component === component)
   const open = of.find((one) => one.state !== 'resolved')
   const recent = of
@@ -93,7 +84,7 @@ async function follow(tx: Transaction, ctx: Context, known: Map<string, Incident
   const worst = mostSevere(ctx, [...alerts, ...takesOver])
   const by = alertActor(alerts)
   if (open !== undefined) {
-    const joined = await join(tx, open, alerts, now, left)
+    const joined = await join(tx, open, alerts, now)
     if (component === stormComponent) await tellJoined(tx, ctx, open, bySeverity(ctx, joined), now)
     const quiet = alerts.every(({ notify }) => notify?.length === 0) && takesOver.every(isQuiet)
     const raised = await raiseIncident(tx, ctx, open, worst, now, by, quiet)
@@ -103,12 +94,12 @@ async function follow(tx: Transaction, ctx: Context, known: Map<string, Incident
   if (alerts.length === 0) return []
   if (recent !== undefined && (await saysNothingNew(tx, ctx, recent, alerts))) {
     // A person ended it knowing of these alerts: they bring it back in time, not with their next word.
-    await join(tx, recent, alerts, now, left)
+    await join(tx, recent, alerts, now)
     return []
   }
   if (recent !== undefined) {
     if (component === stormComponent) recent.title = await nameStorm(tx, ctx, recent, alerts)
-    await join(tx, recent, alerts, now, left)
+    await join(tx, recent, alerts, now)
     const reopened = await reopenIncident(tx, ctx, recent, worst, now, by, wantedChannels(ctx, alerts), takesOver)
     known.set(recent.id, reopened)
     return [{ action: 'incident.reopened', incident: reopened }]
@@ -126,7 +117,7 @@ async function follow(tx: Transaction, ctx: Context, known: Map<string, Incident
     since: new Date(Math.min(...alerts.map((one) => one.since.getTime()))),
     now,
     // The incident's alerts come before it is told: the message says what they are.
-    before: async (incident) => void (await join(tx, incident, alerts, now, left)),
+    before: async (incident) => void (await join(tx, incident, alerts, now)),
   })
   known.set(opened.id, opened)
   return [{ action: 'incident.opened', incident: opened }]
@@ -231,13 +222,7 @@ async function tellJoined(tx: Transaction, ctx: Context, incident: Incident, joi
 }
 
 /** Adds the alerts to the incident, or brings them up to date. @returns those that it never had before */
-async function join(
-  tx: Transaction,
-  incident: Incident,
-  alerts: readonly AlertChange[],
-  now: Date,
-  left: Map<string, Incident[]>,
-): Promise<AlertChange[]> {
+async function join(tx: Transaction, incident: Incident, alerts: readonly AlertChange[], now: Date): Promise<AlertChange[]> {
   const joined: AlertChange[] = []
   for (const alert of alerts) {
     const [before] = await tx.query<{ cleared: boolean }>(
@@ -264,12 +249,10 @@ async function join(
       ],
     )
     // It belongs to one incident: those it was part of before speak of it no more.
-    const others = await tx.query<{ incident: string }>(
-      `update caretaker.incident_alerts set cleared_at = $3::timestamptz where alert = $1 and incident <> $2::uuid and cleared_at is null
-       returning incident::text`,
+    await tx.execute(
+      'update caretaker.incident_alerts set cleared_at = $3::timestamptz where alert = $1 and incident <> $2::uuid and cleared_at is null',
       [alert.alertId, incident.id, now],
     )
-    for (const { incident: one } of others) left.set(one, [...(left.get(one) ?? []), incident])
     if (before?.cleared === false) continue
     if (before === undefined) joined.push(alert)
     await recordEvent(tx, incident.id, {
@@ -322,28 +305,15 @@ async function clearAlerts(tx: Transaction, ctx: Context, alerts: readonly Alert
   }
 }
 
-/**
- * Ends the incident if none of its alerts fires any more, now or after a while; the incident where it ended. `goOn`: incidents
- * that alerts of it have gone to.
- */
-async function closeWhenClear(
-  tx: Transaction,
-  ctx: Context,
-  incident: Incident,
-  goOn: readonly Incident[],
-  now: Date,
-): Promise<Incident | null> {
+/** Ends the incident if none of its alerts fires any more, now or after a while; the incident where it ended. */
+async function closeWhenClear(tx: Transaction, ctx: Context, incident: Incident, now: Date): Promise<Incident | null> {
   const [still] = await tx.query('select from caretaker.incident_alerts where incident = $1::uuid and cleared_at is null limit 1', [
     incident.id,
   ])
   // What a person opened is a person's to end.
   if (still !== undefined || incident.openedBy.type !== 'alert' || incident.clearSince !== null) return null
   const holdMs = settleMs(ctx, incident)
-  if (holdMs === 0) {
-    const others = [...new Set(goOn.map(({ number, component }) => `#${number} ${component}`))]
-    const text = others.length === 0 ? undefined : `Still wrong, each told for itself: ${others.join(', ')}`
-    return closeIncident(tx, ctx, incident, { now, by: { type: 'system' }, text })
-  }
+  if (holdMs === 0) return closeIncident(tx, ctx, incident, { now, by: { type: 'system' }, text: await goesOn(tx, incident) })
   await tx.execute(
     `update caretaker.incidents set state = 'monitoring', clear_since = $2::timestamptz, resolve_at = $3::timestamptz where id = $1::uuid`,
     [incident.id, now, new Date(now.getTime() + holdMs)],
@@ -357,6 +327,20 @@ async function closeWhenClear(
     body: 'The service has recovered. We are watching whether it stays so.',
   })
   return null
+}
+
+/** What a storm leaves behind, for those who hear that it is over: the incidents of what still fires of it. */
+export async function goesOn(tx: Transaction, { id, component }: Incident): Promise<string | undefined> {
+  if (component !== stormComponent) return undefined
+  const others = await tx.query<{ number: number; component: string }>(
+    `select distinct i.number, i.component from caretaker.incident_alerts was
+     join caretaker.incident_alerts fires on fires.alert = was.alert and fires.incident <> was.incident and fires.cleared_at is null
+     join caretaker.incidents i on i.id = fires.incident and i.state <> 'resolved'
+     where was.incident = $1::uuid order by i.number`,
+    [id],
+  )
+  const names = others.map((one) => `#${one.number} ${one.component}`)
+  return names.length === 0 ? undefined : `Still wrong, each told for itself: ${names.join(', ')}`
 }
 
 const firstSettleMs = 15 * 60_000

@@ -3,7 +3,7 @@ import type { Context } from '../../platform/context.ts'
 import type { Transaction } from '../../platform/db.ts'
 import { environmentOf } from '../../platform/environment.ts'
 import { isSilenced } from '../silences.ts'
-import { settleMs } from './apply-alerts.ts'
+import { goesOn, settleMs } from './apply-alerts.ts'
 import { type Incident, lockIncidents, recordEvent } from './incident.ts'
 import { channelsOf, channelsWith, remindEveryMs, tell } from './notify.ts'
 import { severityOf } from './severities.ts'
@@ -69,7 +69,8 @@ async function tickOpen(tx: Transaction, ctx: Context, incident: Incident, now: 
   if (incident.clearSince !== null) {
     // While it is clear there is nothing to remind of.
     if (incident.resolveAt === null || incident.resolveAt > now) return []
-    return [{ action: 'incident.resolved', incident: await closeIncident(tx, ctx, incident, { now, by: { type: 'system' } }) }]
+    const text = await goesOn(tx, incident)
+    return [{ action: 'incident.resolved', incident: await closeIncident(tx, ctx, incident, { now, by: { type: 'system' }, text }) }]
   }
   if (incident.acknowledgedAt !== null) return []
   if (incident.responseMissedAt === null && incident.respondBy !== null && incident.respondBy <= now) {
