@@ -1,7 +1,6 @@
-import { setFlagsFromString } from 'node:v8'
 import type { IncrementReport } from '../lib/backup/index.ts'
 import { CaretakerError } from '../lib/platform/errors.ts'
-import { readChoice, refuseMore, showProgress } from './backup-command.ts'
+import { keepMemorySmall, readChoice, refuseMore, showProgress } from './backup-command.ts'
 import type { Command, Invocation } from './command.ts'
 import { bytes, duration } from './output.ts'
 import { describeReplay, type ReplayedErasures, replayErasures } from './replay-erasures.ts'
@@ -16,9 +15,9 @@ export async function restoreMoment({ args, flags, out, context }: Invocation, t
   const ctx = await context()
   const choice = await readChoice(flags)
   const { restoreAt } = await import('../lib/backup/index.ts')
-  // Every change is a few small objects, dead a moment later. V8 lets the space for such grow to 96 MB all the same; kept as it is
-  // now it costs a tenth more work, and transactions of a million rows (200 MB) take 230 MiB instead of 307 (measured).
-  setFlagsFromString('--semi-space-growth-factor=1')
+  // Every change is a few small objects, dead a moment later: here it costs a tenth more work, and transactions of a million rows
+  // (200 MB) take 230 MiB instead of 307 (measured).
+  keepMemorySmall()
   let replayed: ReplayedErasures | null = null
   const report = await restoreAt(ctx, {
     ...choice,

@@ -1,5 +1,5 @@
 import { CaretakerError, hasCode } from '../lib/platform/errors.ts'
-import { choiceOptions, choiceUsage, listed, readChoice, refuseMore, showProgress } from './backup-command.ts'
+import { choiceOptions, choiceUsage, keepMemorySmall, listed, readChoice, refuseMore, showProgress } from './backup-command.ts'
 import { restoreMoment } from './backup-increments.ts'
 import type { Command, Invocation } from './command.ts'
 import { duration } from './output.ts'
@@ -68,6 +68,7 @@ async function restoreBackupTo({ flags, out, context }: Invocation, id: string, 
   const choice = await readChoice(flags)
   const only = listed(flags.only)
   const { restoreBackup } = await import('../lib/backup/index.ts')
+  keepMemorySmall()
   const obstacle = only === undefined ? await erasedObstacle(ctx, targetUrl) : undefined
   const file = await takeReportFile(typeof flags.report === 'string' ? flags.report : undefined)
   let replayed: ReplayedErasures | null = null

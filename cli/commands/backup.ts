@@ -1,6 +1,6 @@
 import { open, rm } from 'node:fs/promises'
 import { CaretakerError } from '../../lib/platform/errors.ts'
-import { choiceOptions, choiceUsage, listed, readChoice, refuseMore, showProgress } from '../backup-command.ts'
+import { choiceOptions, choiceUsage, keepMemorySmall, listed, readChoice, refuseMore, showProgress } from '../backup-command.ts'
 import { configCommands } from '../backup-config.ts'
 import { incrementCommands } from '../backup-increments.ts'
 import { keygen } from '../backup-keygen.ts'
@@ -17,6 +17,7 @@ const run: Command = {
     const ctx = await context()
     const { backupDatabase, noteLoss, openIncrements, versionConfig } = await import('../../lib/backup/index.ts')
     const { deploymentOf } = await import('../../lib/catalog.ts')
+    keepMemorySmall()
     const increments = await openIncrements(ctx)
     if (!increments.on && ctx.config.backup?.increments !== undefined) out.line(`No increments: ${increments.reason}`)
     const report = await backupDatabase(ctx, { onProgress: showProgress(out) })
@@ -56,6 +57,7 @@ const verify: Command = {
     const ctx = await context()
     const choice = await readChoice(flags)
     const { verifyBackup } = await import('../../lib/backup/index.ts')
+    keepMemorySmall()
     const report = await verifyBackup(ctx, { ...choice, id: args[0] ?? 'latest', onProgress: showProgress(out) })
     const what = report.checked === 'content' ? 'opened, and holds what was dumped' : 'as stored (give --identity to check what is inside)'
     const files = report.files === null ? '' : `; ${report.files.files} files in ${bytes(report.files.storedBytes)}`
