@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { backupDatabase, restoreBackup } from '../../lib/backup/index.ts'
+import { backupDatabase, drillBackup, restoreBackup } from '../../lib/backup/index.ts'
 import { requireExtensions } from '../../lib/backup/restore/require-extensions.ts'
 import { defineConfig } from '../../lib/config/index.ts'
 import { openObjectStore } from '../../lib/drivers/objects/index.ts'
@@ -150,4 +150,66 @@ test('extensions that the target’s server lacks are named before anything is m
       code: 'invalid_input',
       detail: expect.stringContaining('the extensions no_such_thing, nor_this,'),
     })
+  }))
+
+test('settings of the database change no value on its way, and no drill of it', () =>
+  withTwo(async (source, target, ctx) => {
+    await source.db.execute(`
+      create table parts (at timestamptz not null) partition by range (at);
+      create table first_part partition of parts for values from ('2026-01-01T00:00:00Z') to ('2027-01-01T00:00:00Z');
+      create table names (of regclass, array_of text[]); insert into names values ('parts', array[null, 'NULL']);
+      create table ruled (n int); create table seen (n int); insert into ruled values (1), (2);
+      create rule also as on insert to ruled do also insert into seen values (new.n)`)
+    const settings = { quote_all_identifiers: 'on', timezone: 'Asia/Kathmandu', array_nulls: 'off', bytea_output: 'escape' }
+    for (const [name, value] of Object.entries({ ...settings, default_transaction_read_only: 'on' }))
+      await target.db.execute(`alter database ${source.name} set ${name} = '${value}'`)
+    const fresh = openDatabase({ sessionUrl: source.url, maxConnections: 3 })
+    try {
+      const { id } = await backupDatabase({ ...ctx, db: fresh })
+      await restoreBackup(ctx, { id, targetUrl: target.url })
+      expect(await target.db.query('select of::text, array_of from names')).toEqual([{ of: 'parts', array_of: [null, 'NULL'] }])
+      await target.db.execute('truncate ruled')
+      await restoreBackup(ctx, { id, targetUrl: target.url, only: ['ruled'] })
+      expect(await target.db.query('select (select count(*)::int from ruled) as rows, (select count(*)::int from seen) as seen')).toEqual([
+        { rows: 2, seen: 0 },
+      ])
+      const scratch = await createTestDatabase({ template: 'template0' })
+      try {
+        const drilled = await drillBackup({ ...ctx, db: fresh }, { id, scratchUrl: scratch.url, trustUnsigned: true })
+        expect(drilled).toMatchObject({ proven: true, schemaEqual: true })
+        const left = `select (select count(*)::int from pg_class where relnamespace = 'public'::regnamespace) as relations, current_setting('timezone') as timezone`
+        expect(await scratch.db.query(left)).toEqual([{ relations: 0, timezone: expect.not.stringContaining('Kathmandu') }])
+      } finally {
+        await scratch.drop()
+      }
+    } finally {
+      await fresh.close()
+    }
+  }))
+
+test('a role that may not make event triggers and publications restores all else', () =>
+  withTwo(async (source, target, ctx) => {
+    const role = `owner_${target.name}`
+    await source.db.execute(`
+      create table t (n int); insert into t values (1);
+      create publication everything for all tables; comment on publication everything is 'all';
+      create function hears() returns event_trigger language plpgsql as 'begin end';
+      create event trigger hears on ddl_command_end execute function hears(); comment on event trigger hears is 'it'`)
+    await source.db.execute(`create role ${role} login`)
+    try {
+      await source.db.execute(`alter database ${target.name} owner to ${role}`)
+      const { id } = await backupDatabase(ctx)
+      const url = new URL(target.url)
+      url.username = role
+      const report = await restoreBackup(ctx, { id, targetUrl: url.toString() })
+      expect(report.tables).toEqual([{ table: 'public.t', rows: 1, verified: true }])
+      const skipped = report.skipped.map(({ statement }) => statement).join('\n')
+      expect(skipped).toContain('CREATE PUBLICATION everything')
+      expect(skipped).toContain('CREATE EVENT TRIGGER hears')
+    } finally {
+      await target.db.execute(`reassign owned by ${role} to postgres`)
+      await target.db.execute(`alter database ${target.name} owner to postgres`)
+      await target.db.execute(`drop owned by ${role}`)
+      await target.db.execute(`drop role ${role}`)
+    }
   }))
