@@ -142,7 +142,7 @@ describe('a restore that was stopped', () => {
     await stopAt('zoo.parents')
     const other = await backupDatabase(ctx)
     expect((await failureOf(restore({ id: other.id, resume: true }))).detail).toContain(
-      `Backup ${other.id} cannot be added to it: go on with \`backup restore ${id} --resume\``,
+      `Backup ${other.id} cannot be added to it: go on with \`caretaker backup restore ${id} --to URL --resume\``,
     )
     const report = await restore({ id: 'latest', resume: true })
     expect(report.id).toBe(id)
