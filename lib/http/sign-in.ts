@@ -131,7 +131,8 @@ async function supabaseAuth<T>(ctx: Context, path: string, body: object, bearer?
       retryAfterSeconds: 60,
     })
   if (response.status >= 500) throw unanswered(new Error(`status ${response.status}`))
-  if (code === 'invalid_credentials' || code === '400')
+  // Auth tells of a ban before it looks at the password: whoever guesses addresses would learn which ones there are.
+  if (code === 'invalid_credentials' || code === 'user_banned' || code === '400')
     throw new CaretakerError('unauthorized', 'The e-mail address or the password is not right.')
   if (code === 'mfa_verification_failed') throw new CaretakerError('unauthorized', 'The code of the authenticator app is not right.')
   throw new CaretakerError('unauthorized', `Supabase Auth refuses the sign-in (${code}).`)

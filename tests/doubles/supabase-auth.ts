@@ -9,7 +9,7 @@ export interface AuthAccount {
   password: string
   factors?: { id: string; factor_type: 'totp' | 'phone' | 'webauthn'; status: 'verified' | 'unverified' }[]
   code?: string
-  /** What Auth refuses a right password with. */
+  /** What Auth refuses a right password with; it tells of a ban (`user_banned`) whatever the password is. */
   refused?: string
 }
 
@@ -34,6 +34,7 @@ export function supabaseAuth(account: AuthAccount, failure?: { status: number })
     handle(
       'token',
       ({ email, password }) => {
+        if (email === account.email && account.refused === 'user_banned') return refuse(400, account.refused)
         if (email !== account.email || password !== account.password) return refuse(400, 'invalid_credentials')
         if (account.refused !== undefined) return refuse(400, account.refused)
         return HttpResponse.json({ access_token: token, user: { id: account.id, email: account.email, factors: account.factors ?? null } })
