@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Context } from '../platform/context.ts'
 import { sqlState } from '../platform/errors.ts'
 import type { Session } from './session.ts'
@@ -8,6 +9,10 @@ export interface SubmissionAnswer {
   to: string
   text: string
 }
+
+/** How often the second of two presses looks for what became of the first, and how long it waits before each look. */
+const looks = 8
+const betweenMs = 100
 
 /**
  * What makes two forms one: the session, the page as it was shown (`once` is in each of its forms), where it is sent to, and all that
@@ -21,15 +26,28 @@ export function submissionKey(session: Session, once: string, path: string, fiel
 }
 
 /**
- * Claims the form for this request. Of two presses of one button the second comes here, too, and is told what the first one said;
- * `answer` is null while that is still at work. In a database that is older than this code every form is the first: whoever is on call
- * acknowledges before they migrate.
+ * Claims the form for this request. Of two presses of one button the second comes here, too, and is told what the first one said; where
+ * that was refused meanwhile, the second is the first. `answer` is null while the first is still at work, and where it ended without
+ * being able to say how: the database went away under it. In a database that is older than this code every form is the first: whoever
+ * is on call acknowledges before they migrate.
  */
 export async function claimSubmission(
   ctx: Pick<Context, 'db' | 'clock' | 'log'>,
   session: Session,
   key: Buffer,
 ): Promise<{ first: true } | { first: false; answer: SubmissionAnswer | null }> {
+  for (let look = 1; ; look++) {
+    if (await claim(ctx, session, key)) return { first: true }
+    const [before] = await ctx.db.query<{ answer: SubmissionAnswer | null }>(
+      'select answer from caretaker.submissions where key = $1::bytea',
+      [key],
+    )
+    if (look >= looks || (before !== undefined && before.answer !== null)) return { first: false, answer: before?.answer ?? null }
+    if (before !== undefined) await pause(betweenMs)
+  }
+}
+
+async function claim(ctx: Pick<Context, 'db' | 'clock' | 'log'>, session: Session, key: Buffer): Promise<boolean> {
   const claimed = await ctx.db
     .execute(
       'insert into caretaker.submissions (key, session_id, at) values ($1::bytea, $2::uuid, $3::timestamptz) on conflict (key) do nothing',
@@ -40,12 +58,7 @@ export async function claimSubmission(
       ctx.log.warn('forms may count twice: the database lacks caretaker.submissions; run `caretaker db migrate`')
       return 1
     })
-  if (claimed === 1) return { first: true }
-  const [before] = await ctx.db.query<{ answer: SubmissionAnswer | null }>(
-    'select answer from caretaker.submissions where key = $1::bytea',
-    [key],
-  )
-  return { first: false, answer: before?.answer ?? null }
+  return claimed === 1
 }
 
 export async function answerSubmission(ctx: Pick<Context, 'db'>, key: Buffer, answer: SubmissionAnswer): Promise<void> {

@@ -602,6 +602,21 @@ describe('a form', () => {
     expect(await count()).toHaveLength(2)
   })
 
+  it('of which nobody knows how it ended comes back with what was typed, and may be sent once more', async () => {
+    const { act, send } = await browser('developer')
+    const fields = { note: `Sent while the database went away ${hostile}`, once: 'unknown' }
+    const path = `/ops/incidents/${day.incident}/note`
+    await send(path, fields)
+    // As if what it did, and the word that it was refused, had both been lost with the connection.
+    await test.db.execute('delete from caretaker.incident_events where body = $1', [fields.note])
+    await test.db.execute('update caretaker.submissions set answer = null')
+    const { status, said, text } = await act(path, fields)
+    expect([status, said]).toEqual([409, expect.stringContaining('how that ended is not known')])
+    expect(unescaped(text)).toContain(`${fields.note}</textarea>`)
+    const once = /name="once" value="([\w-]+)"/.exec(text)?.[1] ?? ''
+    expect((await act(path, { ...fields, once })).said).toContain('The note is in the timeline.')
+  })
+
   it('counts in a database that is older than the pages, too', async () => {
     const { act } = await browser('developer')
     await test.db.execute('alter table caretaker.submissions rename to elsewhere')

@@ -96,10 +96,13 @@ export function actionOn(pages: readonly PageRoute[]) {
           if (key !== null && session !== undefined) {
             const claim = await claimSubmission(ctx, session, key)
             if (!claim.first) {
-              const { to, text } = claim.answer ?? {
-                to: given.back(params),
-                text: 'It is being done: load the page again to see how it went.',
-              }
+              // What was typed comes back with it: the first may have ended without being done.
+              if (claim.answer === null)
+                throw new CaretakerError(
+                  'conflict',
+                  'This was sent before, and how that ended is not known yet. Look whether it is done before you send it again.',
+                )
+              const { to, text } = claim.answer
               return seeOther(to, flashCookie(request, { tone: 'none', text: `${text} It was sent twice, and counts once.` }, to))
             }
           }
