@@ -102,6 +102,13 @@ describe('pages', () => {
       expect(text).toContain(said)
   })
 
+  it('repeat no password that was typed into the field of the code, and say which field is wrong', async () => {
+    const response = await signIn({ email: 'ada@example.com', password: 'open sesame', code: 'correct horse battery' })
+    const text = await response.text()
+    expect([response.status, /open sesame|correct horse/.exec(text)]).toEqual([422, null])
+    expect(saidOn(text).said).toBe('Code: expected at most 12 characters.')
+  })
+
   it('lead whoever is not signed in there and back', async () => {
     const response = await server().request('/ops/jobs?x=1')
     expect(response.status).toBe(303)

@@ -183,9 +183,18 @@ function answer(
   })
 }
 
+const labels = { key: 'Key', email: 'E-mail address', password: 'Password', code: 'Code' } as const
+
 async function refused(ctx: Context, error: unknown, { request, fields }: Failed): Promise<Response> {
   const known = error instanceof CaretakerError ? error : new CaretakerError('internal', 'Something went wrong on our side.')
   const sent = (await fields()) ?? {}
   const one = (name: string) => [sent[name]].flat()[0]
-  return answer(ctx, request, known, { to: ownPage(one('to')), kept: readKept(one('kept')), email: one('email') })
+  const shown = { to: ownPage(one('to')), kept: readKept(one('kept')), email: one('email') }
+  const [issue] = known.issues
+  if (issue === undefined) return answer(ctx, request, known, shown)
+  // What was found there may be a password in the wrong field: it is not repeated.
+  const expected = issue.message.replace(/^found [\s\S]*?, (?=expected)/, '')
+  const wrong = (['key', 'email', 'password', 'code'] as const).find((name) => name === issue.path)
+  const detail = wrong === undefined ? 'This form is not accepted. Open the page again.' : `${labels[wrong]}: ${expected}.`
+  return answer(ctx, request, new CaretakerError('invalid_input', detail), { ...shown, wrong })
 }
