@@ -5,4 +5,11 @@ export { type Authentication, type Failed, type FormFields, form, json, matchPat
 export { type Invocation, serveRoutes } from './serve.ts'
 export { endSession, findSession, flashCookie, forgetSession, type Session, takeFlash } from './session.ts'
 export { signInWithKey, signInWithPassword } from './sign-in.ts'
-export { answerSubmission, claimSubmission, releaseSubmission, submissionKey } from './submission.ts'
+export {
+  answerSubmission,
+  assertSignInCounts,
+  claimSubmission,
+  noteSignIn,
+  releaseSubmission,
+  submissionKey,
+} from './submission.ts'

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Context } from '../platform/context.ts'
-import { sqlState } from '../platform/errors.ts'
+import { CaretakerError, sqlState } from '../platform/errors.ts'
 import type { Session } from './session.ts'
 
 /** Where a form ended, and what was said there. */
@@ -68,4 +68,38 @@ export async function answerSubmission(ctx: Pick<Context, 'db'>, key: Buffer, an
 /** Nothing was done: the same form may come again. */
 export async function releaseSubmission(ctx: Pick<Context, 'db'>, key: Buffer): Promise<void> {
   await ctx.db.execute('delete from caretaker.submissions where key = $1::bytea', [key])
+}
+
+/**
+ * A sign-in that is answered with a page, and not by leading to one, stays in the browser's history with its key or password: whoever
+ * sits there next could go back and send it again. It counts no longer than the session that it opened.
+ * @throws {CaretakerError} `unauthorized`
+ */
+export async function assertSignInCounts(ctx: Pick<Context, 'db' | 'clock'>, once: string): Promise<void> {
+  const over = await ctx.db
+    .query(
+      `select from caretaker.submissions u join caretaker.sessions s on s.id = u.session_id
+       where u.key = $1::bytea and (s.ended_at is not null or s.expires_at <= $2::timestamptz)`,
+      [signInKey(once), ctx.clock.now()],
+    )
+    .catch((error: unknown) => {
+      if (sqlState(error) !== '42P01') throw error
+      return []
+    })
+  if (over.length > 0) throw new CaretakerError('unauthorized', 'The session of this form is over: type again what you sign in with.')
+}
+
+/** Notes whose sign-in it was. Sent again while that session is open, it is the newer one's. */
+export async function noteSignIn(ctx: Pick<Context, 'db' | 'clock' | 'log'>, session: Session, once: string): Promise<void> {
+  await ctx.db
+    .execute(
+      `insert into caretaker.submissions (key, session_id, at) values ($1::bytea, $2::uuid, $3::timestamptz)
+       on conflict (key) do update set session_id = excluded.session_id`,
+      [signInKey(once), session.id, ctx.clock.now()],
+    )
+    .catch((error: unknown) => ctx.log.warn({ err: error }, 'a sign-in may be sent again after its session'))
+}
+
+function signInKey(once: string): Buffer {
+  return createHash('sha256').update('caretaker:sign-in:v1\0').update(once).digest()
 }

@@ -22,11 +22,14 @@ export function signInPage(given: {
   /** The field in which something is wrong. */
   wrong?: 'key' | 'email' | 'password' | 'code' | undefined
   kept?: Kept | undefined
+  /** Of this very showing. */
+  once: string
   flash: Flash | undefined
 }): Html {
-  const { app, to, supabase, local, email = '', wrong, kept, flash } = given
+  const { app, to, supabase, local, email = '', wrong, kept, once, flash } = given
   const target = html`<input type="hidden" name="to" value="${to}">${
-    kept !== undefined && html`<input type="hidden" name="kept" value="${JSON.stringify(kept)}">`
+    kept !== undefined &&
+    html`<input type="hidden" name="kept" value="${JSON.stringify(kept)}"><input type="hidden" name="once" value="${once}">`
   }`
   const mistake = (name: typeof wrong) => (name === wrong ? { error: flash?.text, focused: true } : {})
   return bareOpsPage({

@@ -556,6 +556,28 @@ describe('a form that is refused', () => {
     expect(await test.db.query('select from caretaker.incident_events where body = $1', [note])).toHaveLength(1)
   })
 
+  it('cannot be sent from the history once the session that it came back to is over', async () => {
+    const { csrf, session } = await browser('developer')
+    await test.db.execute('update caretaker.sessions set ended_at = now() where ended_at is null')
+    const ended = await server().request(`/ops/incidents/${day.incident}/note`, {
+      method: 'POST',
+      body: new URLSearchParams({ csrf, note: 'Theirs alone.' }),
+      headers: { cookie: session, ...ownPage },
+    })
+    const hidden = (page: string) =>
+      Object.fromEntries(
+        [...page.matchAll(/type="hidden" name="(\w+)" value="([^"]*)"/g)].map(([, name, value]) => [name, unescaped(value ?? '')]),
+      )
+    const fields = { ...hidden(await ended.text()), key: keyOf('developer') }
+    const opened = async () => cookieOf(await signIn(fields), 'session')
+    // Loading the page again is no harm while one is signed in.
+    expect([await opened(), await opened()]).toEqual([expect.any(String), expect.any(String)])
+    await test.db.execute('update caretaker.sessions set ended_at = now() where ended_at is null')
+    const again = await signIn(fields)
+    const text = await again.text()
+    expect([again.status, cookieOf(again, 'session'), text.includes('Theirs alone.')]).toEqual([401, undefined, false])
+  })
+
   it('of an earlier session comes back for the new one; a button alone leads to the page', async () => {
     const before = await browser('developer')
     const { session } = await browser('developer')

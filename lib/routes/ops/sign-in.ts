@@ -1,9 +1,11 @@
+import { randomBytes } from 'node:crypto'
 import * as z from 'zod/mini'
 import type { Html } from '../../../pages/html.ts'
 import { type Flash, htmlResponse } from '../../../pages/layout.ts'
 import { everyone } from '../../../pages/ops/shell.ts'
 import { type Kept, signInPage } from '../../../pages/ops/sign-in.ts'
 import {
+  assertSignInCounts,
   endSession,
   type Failed,
   findSession,
@@ -11,6 +13,7 @@ import {
   forgetSession,
   form,
   matchPath,
+  noteSignIn,
   type Route,
   route,
   signInWithKey,
@@ -19,7 +22,7 @@ import {
   takeFlash,
 } from '../../http/index.ts'
 import type { Context } from '../../platform/context.ts'
-import { CaretakerError } from '../../platform/errors.ts'
+import { CaretakerError, hasCode } from '../../platform/errors.ts'
 import type { ActionRoute } from './action.ts'
 import { ownPage, problem, seeOther } from './page.ts'
 
@@ -52,12 +55,19 @@ export const signIn = (actions: readonly ActionRoute[]): Route[] => [
     body: form(
       z.strictObject({ to: text(2_000), key: text(200), email: text(320), password: text(1_000), code: text(12), kept: text(keptLength) }),
     ),
-    async handle(ctx, { body, request, network }) {
+    async handle(ctx, { body, request, network, once }) {
       const to = ownPage(body.to)
       const kept = readKept(body.kept)
       try {
+        if (kept !== undefined && once !== undefined) await assertSignInCounts(ctx, once)
+      } catch (error) {
+        // Who sends it now may be somebody else: nothing that was written comes with it.
+        if (!hasCode(error, 'unauthorized')) throw error
+        return answer(ctx, request, error, { to })
+      }
+      try {
         const cookies = await enter(ctx, request, { ...body, network })
-        return (kept !== undefined && (await showKept(actions, ctx, request, cookies, kept))) || seeOther(to, ...cookies)
+        return (kept !== undefined && (await showKept(actions, ctx, request, cookies, kept, once))) || seeOther(to, ...cookies)
       } catch (error) {
         if (!(error instanceof CaretakerError) || statusOf[error.code] === 500) throw error
         ctx.log.info({ code: error.code }, 'sign-in refused')
@@ -138,11 +148,13 @@ async function showKept(
   request: Request,
   cookies: readonly string[],
   { action, fields }: Kept,
+  once: string | undefined,
 ): Promise<Response | null> {
   const route = actions.find(({ path }) => matchPath(path, action) !== null)
   if (route === undefined) return null
   const cookie = cookies[0]?.split(';')[0] ?? ''
   const { actor, session } = await findSession(ctx, new Request(request.url, { headers: { cookie } }))
+  if (once !== undefined) await noteSignIn(ctx, session, once)
   return route
     .showAgain({ ...ctx, actor }, session, action, fields, {
       flash: { tone: 'none', text: 'You are signed in. Nothing was done yet: look at what you wrote, and send it.' },
@@ -166,6 +178,7 @@ export function showSignIn(
   return signInPage({
     app: ctx.config.app.name,
     ...shown,
+    once: randomBytes(12).toString('base64url'),
     supabase: ctx.env.SUPABASE_URL !== undefined && ctx.env.SUPABASE_SERVICE_ROLE_KEY !== undefined,
     local: new URL(request.url).hostname === 'localhost',
   })
