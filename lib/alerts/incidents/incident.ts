@@ -53,12 +53,15 @@ export interface Incident extends Row {
   checklist: ChecklistItem[]
 }
 
-/** What `Incident` has, of the table under the alias `i`. */
+/**
+ * What `Incident` has, of the table under the alias `i`. A version of Caretaker from before there were parts brings one back without clearing
+ * `part_of`: what is open is nobody's part.
+ */
 export const incidentColumns = `i.id::text, i.number, i.title, i.public_title as "publicTitle", i.component, i.severity, i.state, i.public,
   i.opened_at as "openedAt", i.opened_by as "openedBy", i.acknowledged_at as "acknowledgedAt", i.acknowledged_by as "acknowledgedBy",
   i.respond_by as "respondBy", i.response_missed_at as "responseMissedAt", i.escalate_at as "escalateAt", i.escalated_at as "escalatedAt",
   i.last_paged_at as "lastPagedAt", i.next_reminder_at as "nextReminderAt", i.clear_since as "clearSince", i.resolve_at as "resolveAt",
-  i.reopened, i.resolved_at as "resolvedAt", i.resolved_by as "resolvedBy", i.part_of as "partOf", i.root_cause as "rootCause", i.affected, i.channels, i.checklist`
+  i.reopened, i.resolved_at as "resolvedAt", i.resolved_by as "resolvedBy", case when i.state = 'resolved' then i.part_of end as "partOf", i.root_cause as "rootCause", i.affected, i.channels, i.checklist`
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 

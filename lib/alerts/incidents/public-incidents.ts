@@ -50,7 +50,8 @@ export async function publicIncidents(
   const rows = await ctx.db.query<Found>(
     `select i.id::text, i.public_title as "publicTitle", i.component, i.affected, i.severity, i.state, i.opened_at as "openedAt",
        i.resolved_at as "resolvedAt",
-       (select p.id::text from caretaker.incidents p where p.environment = i.environment and p.number = i.part_of and p.public) as "partOf", (
+       (select p.id::text from caretaker.incidents p
+         where i.state = 'resolved' and p.environment = i.environment and p.number = i.part_of and p.public) as "partOf", (
          select coalesce(jsonb_agg(jsonb_build_object('id', e.id::text, 'at', e.at, 'kind', e.kind, 'to', e.detail ->> 'to', 'body', e.body) order by e.id), '[]')
          from caretaker.incident_events e where e.incident = i.id and e.public and e.body is not null
        ) as updates
