@@ -12,6 +12,7 @@ import {
   claimTopics,
   failingChannels,
   leaveToCause,
+  leaveUntold,
   looksAtEvents,
   markConsumed,
   passOver,
@@ -90,7 +91,7 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
     )
     const changes: TrackedChange[] = []
     for (const [index, alert] of standing.entries()) {
-      const verdict = verdicts[index] ?? { withheld: null, root: null }
+      const verdict = verdicts[index] ?? { withheld: null, root: null, quiet: false }
       alert.withheld = alert.state.status === 'firing' ? verdict.withheld : null
       alert.root = alert.state.status === 'firing' ? verdict.root : null
       const suffering = (affected.get(alert.component) ?? []).map(({ component }) => component)
@@ -105,6 +106,7 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
           more.length > alert.affected.length ||
           alert.severity !== alert.row?.severity ||
           alert.cause !== alert.row.cause ||
+          alert.row.step.untold === true ||
           // One that has left a storm, and is found well, is over soon.
           (alert.storm !== (alert.row.step.storm ?? null) && alert.state.wellSince === null)
         alert.affected = more
@@ -113,21 +115,22 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
       }
       if (alert.state.status === 'ok') alert.affected = []
     }
-    // A consequence that was told of before its cause showed.
+    // A consequence that was told of before its cause showed, or that asks for more than its cause does.
     const told = new Set(
       standing.flatMap(({ source, component, announced, withheld, state }) =>
         source === 'check' && announced && withheld === null && state.wellSince === null ? [component] : [],
       ),
     )
-    for (const alert of standing)
-      if (
-        alert.announced &&
-        alert.withheld === 'inhibited' &&
-        alert.state.wellSince === null &&
-        alert.root !== null &&
-        told.has(alert.root)
-      )
-        changes.push({ alert, change: 'explained' })
+    for (const [index, alert] of standing.entries()) {
+      const asks = verdicts[index]?.quiet === false && alert.notify?.length !== 0
+      const explained = alert.withheld === 'inhibited' && alert.state.wellSince === null && alert.root !== null && told.has(alert.root)
+      const speaking = `${alert.root} ${alert.severity}`
+      if (alert.withheld !== 'inhibited') alert.spokenFor = null
+      // Once, so that who makes the incident of the cause less severe is not overruled a minute later.
+      if (!explained || !(alert.announced || (asks && speaking !== alert.spokenFor))) continue
+      alert.spokenFor = speaking
+      changes.push({ alert, change: 'explained', quiet: !asks })
+    }
     await storeAndTell(tx, ctx, standing, changes, now)
     await markConsumed(
       tx,
@@ -181,6 +184,7 @@ function takeStep(alerts: Map<string, Tracked>, condition: Condition, now: Date)
       withheld: null,
       root: null,
       storm: null,
+      spokenFor: null,
       expiresAt: null,
       over: null,
       looked: true,
@@ -287,6 +291,7 @@ function fire(alerts: Map<string, Tracked>, event: EventAlert, now: Date): void 
     withheld: null,
     root: null,
     storm: before?.storm ?? null,
+    spokenFor: before?.spokenFor ?? null,
     over: null,
     looked: true,
     sample: true,
@@ -312,14 +317,14 @@ async function storeAndTell(
     stored.map(({ state, change, ...alert }) => ({
       ...alert,
       row: undefined,
-      step: { ...storeState(state), silentSince: alert.silentSince?.toISOString() ?? null, storm: alert.storm },
+      step: { ...storeState(state), silentSince: alert.silentSince?.toISOString() ?? null, storm: alert.storm, spokenFor: alert.spokenFor },
       since: state.since ?? alert.row?.since ?? null,
       firedAt: change === 'firing' ? now : null,
       resolvedAt: change === 'resolved' ? now : null,
     })),
   )
   const idOf = new Map(stored.map((alert, index) => [alert, ids[index] as string]))
-  const told = changes.map(({ alert, change }) => {
+  const told = changes.map(({ alert, change, quiet }) => {
     const { rule, component, severity, summary, cause, value, runbook, notify, affected, state, over, root, storm } = alert
     const told: AlertChange = {
       alertId: idOf.get(alert) ?? alert.row?.id ?? '',
@@ -328,7 +333,7 @@ async function storeAndTell(
       ...(cause === null ? {} : { cause }),
       ...(value === null ? {} : { value }),
       ...(runbook === null ? {} : { runbook }),
-      ...(notify === null ? {} : { notify: [...notify] }),
+      ...(quiet === true ? { notify: [] } : notify === null ? {} : { notify: [...notify] }),
       ...(change === 'explained' && root !== null ? { root } : {}),
       ...(storm === null ? {} : { storm: true }),
     }
@@ -338,9 +343,7 @@ async function storeAndTell(
   // What is wrong with one incident must keep nobody from hearing of the others. Its alerts are told with the next look.
   const cause = ({ told: { component, root, storm } }: (typeof told)[number]) => (storm === true ? stormComponent : (root ?? component))
   for (const of of Map.groupBy(told, cause).values())
-    if (!(await applied(tx, ctx, of, now)))
-      for (const { told: one, before } of of)
-        await tx.execute('update caretaker.alerts set announced = $2::bool where id = $1::uuid', [one.alertId, before])
+    if (!(await applied(tx, ctx, of, now))) for (const { told: one, before } of of) await leaveUntold(tx, one.alertId, before)
 }
 
 /** Whether the incidents follow: all of them, or none and the log says why. */

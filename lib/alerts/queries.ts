@@ -1,8 +1,8 @@
 import type { Queryable, Row, Transaction } from '../platform/db.ts'
 import type { StoredState } from './step.ts'
 
-/** `silentSince`: since when nobody could tell a figure. `storm`: the one that it is part of. */
-type KeptState = StoredState & { silentSince?: string | null; storm?: string | null }
+/** What is kept beside the state: since when nobody could tell a figure, and what `Tracked` says. */
+type KeptState = StoredState & { silentSince?: string | null; storm?: string | null; spokenFor?: string | null; untold?: true }
 
 /** A row of `caretaker.alerts`, as the evaluation reads it. */
 export interface AlertRow extends Row {
@@ -124,6 +124,14 @@ export async function storeAlerts(
     [environment, now, JSON.stringify(alerts.map((alert, place) => ({ place, ...alert }))), deployment],
   )
   return rows.map(({ id }) => id)
+}
+
+/** Notes that incidents could not follow this alert: to the next look it is news, whatever it changed. */
+export async function leaveUntold(tx: Transaction, alert: string, announced: boolean): Promise<void> {
+  await tx.execute(
+    `update caretaker.alerts set announced = $2::boolean, step = step || '{"untold": true, "spokenFor": null}' where id = $1::uuid`,
+    [alert, announced],
+  )
 }
 
 /** Notes that the incidents of their cause tell of these alerts, and none of their own. */

@@ -29,6 +29,8 @@ export interface Tracked {
   root: string | null
   /** The storm that it is part of; null of one that is told for itself. */
   storm: string | null
+  /** By which cause, and as how severe: its incident has heard of it; null of one that no other incident speaks for. */
+  spokenFor: string | null
   expiresAt: Date | null
   /** Since when it is over, of one that was resolved now. */
   over: Date | null
@@ -43,6 +45,8 @@ export interface Tracked {
 export interface TrackedChange {
   alert: Tracked
   change: AlertChange['change']
+  /** Of an explained one: nobody is to be told of it. */
+  quiet?: boolean
 }
 
 export const keyOf = ({ rule, labels }: { rule: string; labels: Readonly<Record<string, string>> }) => `${rule} ${canonicalJson(labels)}`
@@ -58,6 +62,7 @@ export function carriedOn(row: AlertRow): Tracked {
     withheld: null,
     root: null,
     storm: row.step.storm ?? null,
+    spokenFor: row.step.spokenFor ?? null,
     over: null,
     looked: false,
     sample: null,

@@ -6,9 +6,9 @@ export interface AlertChange {
   /** The root: what is broken, not what suffers from it. */
   component: string
   severity: string
-  /** `explained`: it was told of, and still fires, and what it comes from is known now: `root`. */
+  /** `explained`: it fires, and opens nothing because what it comes from is known: `root`, whose incident is as severe and told to as many. */
   change: 'firing' | 'resolved' | 'explained'
-  /** Of an explained one: the component whose incident it becomes a part of. */
+  /** Of an explained one: the component whose incident speaks for it. */
   root?: string
   /** Since when the condition holds; of a resolved one, since when it is over. */
   since: Date

@@ -18,6 +18,8 @@ export interface Verdict {
   withheld: 'inhibited' | 'silenced' | 'maintenance' | null
   /** The component that explains it, of an inhibited one. */
   root: string | null
+  /** A silence or maintenance holds for it, whatever explains it. */
+  quiet: boolean
 }
 
 export interface Surroundings {
@@ -42,10 +44,11 @@ export function withhold(alerts: readonly Standing[], surroundings: Surroundings
     const causes = [...above].filter((name) => down.has(name) && explains(name, alert.component))
     // The farthest of them: what nothing else explains.
     const root = causes.find((name) => !ancestors(name).some((other) => down.has(other) && explains(other, name)))
-    if (root !== undefined) return { withheld: 'inhibited', root }
-    if (surroundings.silences.some(({ matchers }) => matchesAll(matchers, alert))) return { withheld: 'silenced', root: null }
+    const silenced = surroundings.silences.some(({ matchers }) => matchesAll(matchers, alert))
     const here = [alert.component, ...above]
     const worked = surroundings.maintenance.some(({ components }) => components === 'all' || components.some((name) => here.includes(name)))
-    return { withheld: worked ? 'maintenance' : null, root: null }
+    const quiet = silenced || worked
+    if (root !== undefined) return { withheld: 'inhibited', root, quiet }
+    return { withheld: silenced ? 'silenced' : worked ? 'maintenance' : null, root: null, quiet }
   })
 }

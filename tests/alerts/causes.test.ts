@@ -10,6 +10,7 @@ import {
   publicIncidents,
   resolveIncident,
   sendNotifications,
+  setSeverity,
   showIncident,
   silence,
 } from '../../lib/alerts/index.ts'
@@ -153,6 +154,59 @@ describe('a consequence that is seen before its cause', () => {
       { id: whole?.id, partOf: null },
       { id: part?.id, partOf: whole?.id, updates: [{ body: 'This is part of another incident, which we are working on.' }, {}] },
     ])
+  })
+
+  it('that shows with its cause or after it asks for nobody less than it would have by itself, and is no second page', async () => {
+    const severities = { high: {}, low: { notify: ['slack'] }, least: { notify: [] } }
+    const policy = {
+      channels: { slack: {}, pagerduty: {}, email: { to: ['team@shop.test'] } },
+      rules: [
+        { name: 'checkout', metric: 'http.error_rate', above: 0.1, severity: 'high', dependsOn: ['stripe'], notify: ['pagerduty'] },
+        { name: 'carts', metric: 'http.p95', above: 5, severity: 'low', dependsOn: ['stripe'], notify: ['email'] },
+        { name: 'robots', metric: 'http.p99', above: 5, severity: 'high', dependsOn: ['stripe'], notify: [] },
+      ],
+      checks: { stripe: { severity: 'least' } },
+    }
+    const { ctx, world, minute, told, incidents } = watched(policy, undefined, { incidents: { severities } })
+    world.figures.set('http.error_rate', [{ labels: {}, value: 1, samples: 99 }])
+    await minute('stripe')
+    expect(await incidents()).toEqual({ '#1 stripe': open })
+    expect(await told()).toContain('opened stripe on pagerduty')
+    const heard = (await told()).length
+    await setSeverity(ctx, { incident: '1', severity: 'low' })
+    world.figures.set('http.p95', [{ labels: {}, value: 9, samples: 99 }])
+    for (let look = 0; look < 2; look++) await minute('stripe')
+    expect((await told()).slice(heard)).toEqual(['opened stripe on email'])
+    // What a person decided stands, and what nobody is to be told of raises nothing.
+    world.figures.set('http.p99', [{ labels: {}, value: 9, samples: 99 }])
+    await minute('stripe')
+    expect((await listIncidents(ctx))[0]).toMatchObject({ severity: 'low', component: 'stripe' })
+
+    const quiet = watched(policy, undefined, { incidents: { severities } })
+    await silence(quiet.ctx, { matcher: 'checkout', forMs: 3_600_000, reason: 'We know' })
+    quiet.world.figures.set('http.error_rate', [{ labels: {}, value: 1, samples: 99 }])
+    await quiet.minute('stripe')
+    expect(await quiet.told()).toEqual([])
+  })
+
+  it('makes its cause no more severe where nobody was to be told of it', async () => {
+    const { ctx, minute, told } = watched({ checks: { jobs: { severity: 'P0', notify: [] }, database: { severity: 'P2' } } })
+    await minute('jobs')
+    await minute('jobs', 'database')
+    expect(await told()).toEqual(['opened database'])
+    expect((await listIncidents(ctx, { state: 'open' })).map(({ severity }) => severity)).toEqual(['P2'])
+  })
+
+  it('is told for itself though a version from before there were parts brought it back', async () => {
+    const { ctx, minute, incidents } = watched()
+    await minute('jobs')
+    await minute('jobs', 'database')
+    await test.db.execute(
+      `update caretaker.incidents set state = 'investigating', resolved_at = null where environment = $1 and number = 1`,
+      [ctx.env.CARETAKER_ENVIRONMENT],
+    )
+    expect(await incidents()).toEqual({ '#1 jobs': open, '#2 database': open })
+    await expect(acknowledgeIncident(ctx, { incident: '1' })).resolves.toMatchObject({ number: 1, partOf: null })
   })
 
   it('joins the incident that a person has opened of its cause', async () => {

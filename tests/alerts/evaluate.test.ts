@@ -102,6 +102,25 @@ describe('checks', () => {
     expect(logLines(ctx).join('')).toContain('could not be brought up to date')
   })
 
+  it('raise their incidents with the next look, where they could not with this one', async () => {
+    const { ctx, minutes } = alertContext(test.db)
+    const world = newWorld()
+    world.down.set('stripe', 'rate_limited')
+    await evaluateAlerts(ctx, sourcesOf(world))
+    await test.db.execute(`create function refuse_raise() returns trigger language plpgsql as $$ begin raise 'no raise'; end $$;
+      create trigger refuse_raise before update on caretaker.incidents for each row when (new.severity <> old.severity) execute function refuse_raise()`)
+    world.down.set('stripe', 'timeout')
+    minutes(1)
+    await evaluateAlerts(ctx, sourcesOf(world))
+    expect(await incidentsOf(ctx)).toMatchObject([{ severity: 'P3' }])
+    await test.db.execute('drop trigger refuse_raise on caretaker.incidents')
+    minutes(1)
+    await evaluateAlerts(ctx, sourcesOf(world))
+    expect(await incidentsOf(ctx)).toMatchObject([{ severity: 'P2' }])
+    expect(await toldIn(ctx)).toEqual(['opened stripe', 'raised stripe'])
+    expect(logLines(ctx).join('')).toContain('could not be brought up to date')
+  })
+
   it('wait for the verdict on what they stand on', async () => {
     const { ctx, minutes } = alertContext(test.db, { checks: { database: { for: '2 minutes' } } })
     const world = newWorld()

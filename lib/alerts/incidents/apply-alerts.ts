@@ -29,8 +29,18 @@ export async function applyToIncidents(tx: Transaction, ctx: Context, changes: r
     changes.filter((one) => one.change === 'firing'),
     (one) => plan.causeOf(one),
   )
-  for (const component of new Set([...firing.keys(), ...plan.into.keys()])) {
-    const found = { component, alerts: firing.get(component) ?? [], takesOver: plan.into.get(component) ?? [] }
+  const held = new Set(plan.held.map(({ alert }) => alert))
+  const explains = Map.groupBy(
+    changes.filter(({ change, notify, alertId }) => change === 'explained' && notify?.length !== 0 && !held.has(alertId)),
+    (one) => plan.causeOf(one),
+  )
+  for (const component of new Set([...firing.keys(), ...plan.into.keys(), ...explains.keys()])) {
+    const found = {
+      component,
+      alerts: firing.get(component) ?? [],
+      takesOver: plan.into.get(component) ?? [],
+      explains: explains.get(component) ?? [],
+    }
     done.push(...(await follow(tx, ctx, known, found, now)))
   }
 
@@ -69,11 +79,13 @@ interface Found {
   alerts: readonly AlertChange[]
   /** Incidents that end as parts of the one of this cause. */
   takesOver: readonly Incident[]
+  /** What opens none because of it: it asks for whom it would have asked for by itself. */
+  explains: readonly AlertChange[]
 }
 
 /** The incident of a cause follows its alerts. */
 async function follow(tx: Transaction, ctx: Context, known: Map<string, Incident>, found: Found, now: Date): Promise<Done[]> {
-  const { component, alerts, takesOver } = found
+  const { component, alerts, takesOver, explains } = found
   const of = [...known.values()].filter((one) => one.component === component)
   const open = of.find((one) => one.state !== 'resolved')
   const recent = of
@@ -81,14 +93,17 @@ async function follow(tx: Transaction, ctx: Context, known: Map<string, Incident
       (one) => one.state === 'resolved' && one.resolvedAt !== null && now.getTime() - one.resolvedAt.getTime() < remindEveryMs(ctx.config),
     )
     .sort((a, b) => (b.resolvedAt?.getTime() ?? 0) - (a.resolvedAt?.getTime() ?? 0))[0]
-  const worst = mostSevere(ctx, [...alerts, ...takesOver])
+  // What was told to nobody makes nothing more severe: it would page those whom it was kept from.
+  const severe = [...alerts, ...explains, ...takesOver.filter((one) => !isQuiet(one))]
+  const worst = mostSevere(ctx, severe)
   const by = alertActor(alerts)
+  const wanted = wantedChannels(ctx, [...alerts, ...explains])
   if (open !== undefined) {
     const joined = await join(tx, open, alerts, now)
     if (component === stormComponent) await tellJoined(tx, ctx, open, bySeverity(ctx, joined), now)
-    const quiet = alerts.every(({ notify }) => notify?.length === 0) && takesOver.every(isQuiet)
-    const raised = await raiseIncident(tx, ctx, open, worst, now, by, quiet)
-    known.set(open.id, await tellMore(tx, ctx, raised ?? open, wantedChannels(ctx, alerts), now, by, takesOver))
+    const quiet = severe.length === alerts.length && alerts.every(({ notify }) => notify?.length === 0)
+    const raised = severe.length === 0 ? null : await raiseIncident(tx, ctx, open, worst, now, by, quiet)
+    known.set(open.id, await tellMore(tx, ctx, raised ?? open, wanted, now, by, takesOver))
     return raised === null ? [] : [{ action: 'incident.raised', incident: raised, detail: { from: open.severity, to: raised.severity } }]
   }
   if (alerts.length === 0) return []
@@ -100,7 +115,7 @@ async function follow(tx: Transaction, ctx: Context, known: Map<string, Incident
   if (recent !== undefined) {
     if (component === stormComponent) recent.title = await nameStorm(tx, ctx, recent, alerts)
     await join(tx, recent, alerts, now)
-    const reopened = await reopenIncident(tx, ctx, recent, worst, now, by, wantedChannels(ctx, alerts), takesOver)
+    const reopened = await reopenIncident(tx, ctx, recent, worst, now, by, wanted, takesOver)
     known.set(recent.id, reopened)
     return [{ action: 'incident.reopened', incident: reopened }]
   }
@@ -111,7 +126,7 @@ async function follow(tx: Transaction, ctx: Context, known: Map<string, Incident
     component,
     severity,
     affected: [...new Set(alerts.flatMap((one) => affectedBy(one, component)))],
-    channels: askedChannels(ctx, alerts),
+    channels: askedChannels(ctx, [...alerts, ...explains]),
     takesOver,
     openedBy: { type: 'alert', rule: lead.rule, alert: lead.alertId },
     since: new Date(Math.min(...alerts.map((one) => one.since.getTime()))),
@@ -148,16 +163,17 @@ async function mergeExplained(
       alerts.push(...explained.flatMap(({ alertId }) => (held.has(alertId) ? [alertId] : [])))
       done.push({ action: 'incident.merged', incident: merged.part, detail: { partOf: merged.whole.number } })
     }
-  for (const change of explained) {
+  const held = new Set(plan.held.map(({ alert }) => alert))
+  const left = explained.flatMap((change) => {
     const whole = openOf(plan.causeOf(change))
-    if (whole === undefined || isQuiet(whole) || plan.held.some(({ alert }) => alert === change.alertId)) continue
-    await tx.execute('update caretaker.incident_alerts set cleared_at = $2::timestamptz where alert = $1 and cleared_at is null', [
-      change.alertId,
-      now,
-    ])
-    alerts.push(change.alertId)
-  }
-  return { alerts, done }
+    return whole === undefined || isQuiet(whole) || held.has(change.alertId) ? [] : [change.alertId]
+  })
+  if (left.length > 0)
+    await tx.execute(
+      'update caretaker.incident_alerts set cleared_at = $2::timestamptz where alert = any($1::text[]) and cleared_at is null',
+      [left, now],
+    )
+  return { alerts: [...alerts, ...left], done }
 }
 
 const alertActor = ([lead]: readonly AlertChange[]): IncidentActor =>
@@ -193,10 +209,8 @@ async function saysNothingNew(tx: Transaction, ctx: Context, incident: Incident,
   return row?.known === new Set(alerts.map(({ alertId }) => alertId)).size && !worse
 }
 
-/** The channels that the alerts ask for, where one names some; undefined where all go by their severity; [] where all want nobody told. */
+/** The channels that the alerts ask for; undefined where their severities tell nobody at first; [] where all want nobody told, later neither. */
 function askedChannels(ctx: Context, alerts: readonly AlertChange[]): readonly string[] | 'all' | undefined {
-  const together = alerts.some(({ storm }) => storm === true)
-  if (!together && alerts.some((one) => one.notify === undefined)) return undefined
   if (alerts.every(({ notify }) => notify?.length === 0)) return []
   const wanted = wantedChannels(ctx, alerts)
   // Severities that tell nobody may escalate all the same.

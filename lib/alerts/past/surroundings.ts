@@ -62,7 +62,7 @@ export async function surroundingsOf(
       maintenance: windows.filter(({ startsAt, endsAt }) => startsAt <= at && endsAt > at),
     }
     const alert = { ...subject, labels, status: 'firing' as const }
-    const [found = { withheld: null, root: null }] = withhold([alert, ...standing], surroundings)
+    const [found = { withheld: null, root: null, quiet: false }] = withhold([alert, ...standing], surroundings)
     return { ...found, silenced: surroundings.silences.some(({ matchers }) => matchesAll(matchers, alert)) }
   }
   return { verdict, cannotKnow: cannotKnow(ctx, span, parents, changes) }
