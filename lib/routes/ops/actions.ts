@@ -2,6 +2,7 @@ import * as z from 'zod/mini'
 import { silenceHours } from '../../../pages/ops/alerts.ts'
 import { admins, builders, helpers, keepers } from '../../../pages/ops/shell.ts'
 import { actorText, counted } from '../../../pages/parts.ts'
+import { dayText, instantText } from '../../../pages/time.ts'
 import { alertSources } from '../../alert-sources.ts'
 import {
   acknowledgeIncident,
@@ -160,7 +161,7 @@ export const actions = ({ wake, pages }: { wake: Wake; pages: readonly PageRoute
       typedOn: requestPage,
       async act(ctx, { params, fields }) {
         const { dueAt } = await extendRequest(ctx, params.request as string, fields.reason)
-        return `Extended: it is due on ${dueAt.toISOString().slice(0, 10)}.`
+        return `Extended: it is due on ${dayText(dueAt, ctx.config.app.timezone ?? 'UTC')}.`
       },
     }),
     action({
@@ -267,7 +268,7 @@ export const actions = ({ wake, pages }: { wake: Wake; pages: readonly PageRoute
         const named = made.matchers.filter(({ key }) => ['any', 'rule', 'component', 'severity'].includes(key))
         const watched = await listRules(ctx, alertSources)
         const any = watched.some(({ name, component, severity }) => matchesAll(named, { rule: name, component, severity, labels: {} }))
-        return `Silent until ${made.endsAt.toISOString().slice(0, 16).replace('T', ' ')} UTC.${any ? '' : ' Nothing that is watched matches it: see below what is.'}`
+        return `Silent until ${instantText(made.endsAt, ctx.config.app.timezone ?? 'UTC')}.${any ? '' : ' Nothing that is watched matches it: see below what is.'}`
       },
     }),
     action({
