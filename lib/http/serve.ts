@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Actor } from '../platform/actor.ts'
 import type { Context } from '../platform/context.ts'
-import { CaretakerError } from '../platform/errors.ts'
+import { CaretakerError, sqlState } from '../platform/errors.ts'
 import { describeError } from '../platform/log.ts'
 import { authenticate, type Caller } from './authenticate.ts'
 import { enforceLimit, network, refuseGuessing } from './limit.ts'
@@ -69,7 +69,8 @@ export function serveRoutes(routes: readonly Route[], open: OpenContext, observe
       )
       answered(response)
       return secured(request.method === 'HEAD' ? new Response(null, response) : response, requestId)
-    } catch (error) {
+    } catch (thrown) {
+      const error = ofReadOnlyDatabase(thrown)
       if (!(error instanceof CaretakerError) || error.code === 'internal') {
         ctx?.log.error({ err: error }, 'request failed')
         ctx?.sentry.capture(error, { requestId })
@@ -85,6 +86,16 @@ export function serveRoutes(routes: readonly Route[], open: OpenContext, observe
       return secured(response, requestId)
     }
   }
+}
+
+/** A database that takes no writes is out of reach for what has to write; it is no defect. Supabase makes one so when its disk is nearly full. */
+function ofReadOnlyDatabase(error: unknown): unknown {
+  if (error instanceof CaretakerError || sqlState(error) !== '25006') return error
+  return new CaretakerError(
+    'database_unavailable',
+    'The database takes no writes right now: it is read-only. Its disk may be full, or it is a copy.',
+    { cause: error },
+  )
 }
 
 /** A page tells of a failure in words of its own; where it cannot, and everywhere else, it is a problem document. */

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { Role } from '../../lib/platform/actor.ts'
 import { CaretakerError } from '../../lib/platform/errors.ts'
+import { readOnlyDatabase } from '../../lib/platform/read-only.ts'
 import { describeApi } from '../../lib/routes/openapi-document.ts'
 import { ops } from '../../lib/routes/ops.ts'
 import { testContext } from '../support/context.ts'
@@ -100,6 +101,26 @@ describe('pages', () => {
       'backup',
     ])
       expect(text).toContain(said)
+  })
+
+  it('say that the database is read-only, and keep what was typed for then', async () => {
+    const { session, csrf } = await browser('developer')
+    const readOnly = testServer(ops({ wake: async () => undefined }), testContext(readOnlyDatabase(test.db), { config: policy }))
+    const send = (path: string, fields: Record<string, string>) =>
+      readOnly.request(path, { method: 'POST', body: new URLSearchParams(fields), headers: { cookie: session, ...ownPage } })
+    for (const [path, fields] of [
+      [`/ops/incidents/${day.incident}/note`, { csrf, note: 'Written on a bad day.', once: 'full' }],
+      ['/ops/sign-in', { key: keyOf('developer') }],
+    ] as const) {
+      const response = await send(path, fields)
+      const text = await response.text()
+      expect([path, response.status, text.includes('it is read-only'), text.includes('bad day')]).toEqual([
+        path,
+        503,
+        true,
+        'note' in fields,
+      ])
+    }
   })
 
   it('repeat no password that was typed into the field of the code, and say which field is wrong', async () => {
@@ -366,7 +387,7 @@ describe('actions', () => {
     const { act } = await browser('developer')
     expect((await act('/ops/channels/slack/test')).said).toContain('SLACK_WEBHOOK_URL')
     expect((await act('/ops/channels/nothing/test')).said).toContain('nothing')
-    expect((await act('/ops/silences', { matcher: 'stripe', hours: '2', reason: 'Known.' })).said).toMatch(/^Silent until .* UTC\.$/)
+    expect((await act('/ops/silences', { matcher: 'stripe', hours: '2', reason: 'Known.' })).said).toMatch(/^Silent until .* CES?T\.$/)
     expect((await act('/ops/silences', { matcher: 'component=strpie', hours: '2', reason: 'Known.' })).said).toContain(
       'Nothing that is watched matches it',
     )
