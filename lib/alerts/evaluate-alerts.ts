@@ -26,7 +26,7 @@ import type { AlertSources } from './sources.ts'
 import { type AlertState, type Change, step, storeState, wellState } from './step.ts'
 import { stormComponent } from './storm.ts'
 import { tellGap } from './tell-gap.ts'
-import { carriedOn, keyOf, type Tracked, type TrackedChange, takeStorms } from './tracked.ts'
+import { carriedOn, keyOf, spokenFor, type Tracked, type TrackedChange, takeStorms } from './tracked.ts'
 import type { AlertChange } from './types.ts'
 import { withhold } from './withhold.ts'
 
@@ -124,12 +124,10 @@ export async function evaluateAlerts(given: Context, sources: AlertSources): Pro
     for (const [index, alert] of standing.entries()) {
       const asks = verdicts[index]?.quiet === false && alert.notify?.length !== 0
       const explained = alert.withheld === 'inhibited' && alert.state.wellSince === null && alert.root !== null && told.has(alert.root)
-      const speaking = `${alert.root} ${alert.severity}`
       if (alert.withheld !== 'inhibited') alert.spokenFor = null
       // Once, so that who makes the incident of the cause less severe is not overruled a minute later.
-      if (!explained || !(alert.announced || (asks && speaking !== alert.spokenFor))) continue
-      alert.spokenFor = speaking
-      changes.push({ alert, change: 'explained', quiet: !asks })
+      const news = alert.announced || (asks && alert.spokenFor !== spokenFor({ root: alert.root, severity: alert.severity }))
+      if (explained && news) changes.push({ alert, change: 'explained', quiet: !asks })
     }
     await storeAndTell(tx, ctx, standing, changes, now)
     await markConsumed(
@@ -350,14 +348,11 @@ async function storeAndTell(
 async function applied(tx: Transaction, ctx: Context, changes: readonly { told: AlertChange }[], now: Date): Promise<boolean> {
   await tx.execute('savepoint incidents')
   try {
+    const all = changes.map(({ told }) => told)
+    const spoken = new Set(await applyToIncidents(tx, ctx, all, now))
     await leaveToCause(
       tx,
-      await applyToIncidents(
-        tx,
-        ctx,
-        changes.map(({ told }) => told),
-        now,
-      ),
+      all.flatMap((one) => (spoken.has(one.alertId) ? [{ alert: one.alertId, spokenFor: spokenFor(one) }] : [])),
     )
     await tx.execute('release savepoint incidents')
     return true

@@ -135,9 +135,13 @@ export async function leaveUntold(tx: Transaction, alert: string, announced: boo
 }
 
 /** Notes that the incidents of their cause tell of these alerts, and none of their own. */
-export async function leaveToCause(tx: Transaction, alerts: readonly string[]): Promise<void> {
+export async function leaveToCause(tx: Transaction, alerts: readonly { alert: string; spokenFor: string }[]): Promise<void> {
   if (alerts.length === 0) return
-  await tx.execute('update caretaker.alerts set announced = false where id = any($1::uuid[])', [alerts])
+  await tx.execute(
+    `update caretaker.alerts a set announced = false, step = step || jsonb_build_object('spokenFor', of.spoken_for)
+     from unnest($1::uuid[], $2::text[]) as of(alert, spoken_for) where a.id = of.alert`,
+    [alerts.map(({ alert }) => alert), alerts.map(({ spokenFor }) => spokenFor)],
+  )
 }
 
 /**

@@ -51,6 +51,9 @@ export interface TrackedChange {
 
 export const keyOf = ({ rule, labels }: { rule: string; labels: Readonly<Record<string, string>> }) => `${rule} ${canonicalJson(labels)}`
 
+/** As what the incident of its cause knows of an alert. */
+export const spokenFor = ({ root, severity }: { root?: string | null | undefined; severity: string }) => `${root} ${severity}`
+
 /** An alert as the last evaluation left it. */
 export function carriedOn(row: AlertRow): Tracked {
   const { rule, labels, source, component, severity, summary, cause, value, runbook, notify, affected, announced, expiresAt } = row

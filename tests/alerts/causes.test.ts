@@ -189,6 +189,22 @@ describe('a consequence that is seen before its cause', () => {
     expect(await quiet.told()).toEqual([])
   })
 
+  it('that is more severe brings its cause back to whoever ended that, once', async () => {
+    const { ctx, world, minute, told } = watched({
+      rules: [{ name: 'checkout', metric: 'http.error_rate', above: 0.1, severity: 'P0', dependsOn: ['stripe'] }],
+    })
+    await minute('stripe')
+    await resolveIncident(ctx, { incident: '1' })
+    await minute('stripe')
+    world.figures.set('http.error_rate', [{ labels: {}, value: 1, samples: 99 }])
+    await minute('stripe')
+    expect(await told()).toEqual(['opened stripe', 'resolved stripe', 'reopened stripe'])
+    expect(await listIncidents(ctx)).toMatchObject([{ number: 1, severity: 'P0', state: open }])
+    await resolveIncident(ctx, { incident: '1' })
+    for (let look = 0; look < 2; look++) await minute('stripe')
+    expect((await told()).slice(3)).toEqual(['resolved stripe'])
+  })
+
   it('makes its cause no more severe where nobody was to be told of it', async () => {
     const { ctx, minute, told } = watched({ checks: { jobs: { severity: 'P0', notify: [] }, database: { severity: 'P2' } } })
     await minute('jobs')
@@ -333,6 +349,14 @@ describe('many that begin to fail together', () => {
       await minute(...parties)
     }
     expect(await incidents()).toEqual({ '#1 several-dependencies': open })
+    expect(await told()).toEqual(['opened several-dependencies', 'update several-dependencies'])
+  })
+
+  it('are told of what comes back to them after a reminder period', async () => {
+    const { minute, told } = watched({ keepFiringFor: '1 minute', remindEvery: '5 minutes' }, parties)
+    await minute(...parties)
+    for (let look = 0; look < 7; look++) await minute(...parties.slice(1))
+    await minute(...parties)
     expect(await told()).toEqual(['opened several-dependencies', 'update several-dependencies'])
   })
 

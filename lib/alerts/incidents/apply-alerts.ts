@@ -99,22 +99,23 @@ async function follow(tx: Transaction, ctx: Context, known: Map<string, Incident
   const by = alertActor(alerts)
   const wanted = wantedChannels(ctx, [...alerts, ...explains])
   if (open !== undefined) {
-    const joined = await join(tx, open, alerts, now)
+    const joined = await join(tx, ctx, open, alerts, now)
     if (component === stormComponent) await tellJoined(tx, ctx, open, bySeverity(ctx, joined), now)
     const quiet = severe.length === alerts.length && alerts.every(({ notify }) => notify?.length === 0)
     const raised = severe.length === 0 ? null : await raiseIncident(tx, ctx, open, worst, now, by, quiet)
     known.set(open.id, await tellMore(tx, ctx, raised ?? open, wanted, now, by, takesOver))
     return raised === null ? [] : [{ action: 'incident.raised', incident: raised, detail: { from: open.severity, to: raised.severity } }]
   }
-  if (alerts.length === 0) return []
-  if (recent !== undefined && (await saysNothingNew(tx, ctx, recent, alerts))) {
+  // What it explains brings back one whose own alerts still fire, as where a person ended it; it opens none.
+  if (alerts.length === 0 && (severe.length === 0 || recent === undefined || !(await stillFires(tx, recent)))) return []
+  if (recent !== undefined && (await saysNothingNew(tx, ctx, recent, alerts, worst))) {
     // A person ended it knowing of these alerts: they bring it back in time, not with their next word.
-    await join(tx, recent, alerts, now)
+    await join(tx, ctx, recent, alerts, now)
     return []
   }
   if (recent !== undefined) {
-    if (component === stormComponent) recent.title = await nameStorm(tx, ctx, recent, alerts)
-    await join(tx, recent, alerts, now)
+    if (component === stormComponent && alerts.length > 0) recent.title = await nameStorm(tx, ctx, recent, alerts)
+    await join(tx, ctx, recent, alerts, now)
     const reopened = await reopenIncident(tx, ctx, recent, worst, now, by, wanted, takesOver)
     known.set(recent.id, reopened)
     return [{ action: 'incident.reopened', incident: reopened }]
@@ -132,7 +133,7 @@ async function follow(tx: Transaction, ctx: Context, known: Map<string, Incident
     since: new Date(Math.min(...alerts.map((one) => one.since.getTime()))),
     now,
     // The incident's alerts come before it is told: the message says what they are.
-    before: async (incident) => void (await join(tx, incident, alerts, now)),
+    before: async (incident) => void (await join(tx, ctx, incident, alerts, now)),
   })
   known.set(opened.id, opened)
   return [{ action: 'incident.opened', incident: opened }]
@@ -199,13 +200,19 @@ async function nameStorm(tx: Transaction, ctx: Context, { id }: Incident, alerts
   return title
 }
 
-/** Whether the alerts fired already when the incident was ended, and are no more severe than it was. */
-async function saysNothingNew(tx: Transaction, ctx: Context, incident: Incident, alerts: readonly AlertChange[]): Promise<boolean> {
+/** Whether the alerts fired already when the incident was ended, and nothing is more severe than it was. */
+async function saysNothingNew(
+  tx: Transaction,
+  ctx: Context,
+  incident: Incident,
+  alerts: readonly AlertChange[],
+  worst: string,
+): Promise<boolean> {
   const [row] = await tx.query<{ known: number }>(
     'select count(*)::int as known from caretaker.incident_alerts where incident = $1::uuid and alert = any($2::text[]) and cleared_at is null',
     [incident.id, alerts.map(({ alertId }) => alertId)],
   )
-  const worse = severityOf(ctx.config, mostSevere(ctx, alerts)).rank < severityOf(ctx.config, incident.severity).rank
+  const worse = severityOf(ctx.config, worst).rank < severityOf(ctx.config, incident.severity).rank
   return row?.known === new Set(alerts.map(({ alertId }) => alertId)).size && !worse
 }
 
@@ -235,12 +242,12 @@ async function tellJoined(tx: Transaction, ctx: Context, incident: Incident, joi
   await tell(tx, ctx, incident, { kind: 'update', channels: incident.channels, event, by: actor, text: `Also failing now: ${names}` })
 }
 
-/** Adds the alerts to the incident, or brings them up to date. @returns those that it never had before */
-async function join(tx: Transaction, incident: Incident, alerts: readonly AlertChange[], now: Date): Promise<AlertChange[]> {
+/** Adds the alerts to the incident, or brings them up to date. @returns those that it has not had for a reminder period, or never */
+async function join(tx: Transaction, ctx: Context, incident: Incident, alerts: readonly AlertChange[], now: Date): Promise<AlertChange[]> {
   const joined: AlertChange[] = []
   for (const alert of alerts) {
-    const [before] = await tx.query<{ cleared: boolean }>(
-      'select cleared_at is not null as cleared from caretaker.incident_alerts where incident = $1::uuid and alert = $2',
+    const [before] = await tx.query<{ clearedAt: Date | null }>(
+      'select cleared_at as "clearedAt" from caretaker.incident_alerts where incident = $1::uuid and alert = $2',
       [incident.id, alert.alertId],
     )
     await tx.execute(
@@ -267,8 +274,8 @@ async function join(tx: Transaction, incident: Incident, alerts: readonly AlertC
       'update caretaker.incident_alerts set cleared_at = $3::timestamptz where alert = $1 and incident <> $2::uuid and cleared_at is null',
       [alert.alertId, incident.id, now],
     )
-    if (before?.cleared === false) continue
-    if (before === undefined) joined.push(alert)
+    if (before?.clearedAt === null) continue
+    if (before === undefined || now.getTime() - before.clearedAt.getTime() >= remindEveryMs(ctx.config)) joined.push(alert)
     await recordEvent(tx, incident.id, {
       kind: 'alert_firing',
       at: now,
@@ -319,13 +326,15 @@ async function clearAlerts(tx: Transaction, ctx: Context, alerts: readonly Alert
   }
 }
 
+async function stillFires(tx: Transaction, { id }: Incident): Promise<boolean> {
+  const [one] = await tx.query('select from caretaker.incident_alerts where incident = $1::uuid and cleared_at is null limit 1', [id])
+  return one !== undefined
+}
+
 /** Ends the incident if none of its alerts fires any more, now or after a while; the incident where it ended. */
 async function closeWhenClear(tx: Transaction, ctx: Context, incident: Incident, now: Date): Promise<Incident | null> {
-  const [still] = await tx.query('select from caretaker.incident_alerts where incident = $1::uuid and cleared_at is null limit 1', [
-    incident.id,
-  ])
   // What a person opened is a person's to end.
-  if (still !== undefined || incident.openedBy.type !== 'alert' || incident.clearSince !== null) return null
+  if ((await stillFires(tx, incident)) || incident.openedBy.type !== 'alert' || incident.clearSince !== null) return null
   const holdMs = settleMs(ctx, incident)
   if (holdMs === 0) return closeIncident(tx, ctx, incident, { now, by: { type: 'system' }, text: await goesOn(tx, incident) })
   await tx.execute(
