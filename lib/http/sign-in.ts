@@ -10,10 +10,11 @@ const windowSeconds = 900
 /**
  * Attempts at an account in a quarter of an hour: Supabase's own limit counts addresses, and all of ours are one. A browser that has
  * signed in to it before has its own. All others share what the account has, and one network gets a part of that: a stranger neither
- * guesses a password nor uses up everybody's attempts. `others`: of all accounts together, so that strangers leave something of the
+ * guesses a password nor uses up everybody's attempts. `visitor`: of one network at all accounts, or a single one could use up what they
+ * have together. `others`: of all accounts together, so that strangers leave something of the
  * 1,800 sign-ins an hour that Supabase takes from one address (https://supabase.com/docs/guides/auth/rate-limits) to browsers that are known.
  */
-const attempts = { browser: 10, network: 10, account: 30, others: 300 } as const
+const attempts = { browser: 10, network: 10, visitor: 30, account: 30, others: 300 } as const
 const answerLimitMs = 10_000
 
 /**
@@ -80,6 +81,7 @@ async function countAttempt(ctx: Context, of: { email: string; browser: string |
   if (of.browser !== null) return hit(`sign-in|${account}|browser:${digest(of.browser)}`, attempts.browser)
   // In this order: what a network may not try is not counted against the account.
   await hit(`sign-in|${account}|network:${of.network}`, attempts.network)
+  await hit(`sign-in|network:${of.network}`, attempts.visitor)
   await hit(`sign-in|${account}`, attempts.account)
   await hit('sign-in|others', attempts.others)
 }

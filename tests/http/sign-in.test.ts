@@ -137,7 +137,7 @@ describe('an account', () => {
     expect(await refusal(attempt('192.0.2.4', who.password, known))).toBe('rate_limited')
   })
 
-  it('is counted, from a browser that nobody knows, by its network, its account and all together; else by the browser alone', async () => {
+  it('is counted, from a browser that nobody knows, by its network, there and everywhere, its account and all together; else by the browser alone', async () => {
     const who = await account('admin', { email: `${randomUUID()}@example.com` })
     const hits: [string, number, number][] = []
     const limiter: Context['limiter'] = {
@@ -149,6 +149,7 @@ describe('an account', () => {
     const [, browser = ''] = await (await signIn(who, {}, { limiter })).signed
     expect(hits).toEqual([
       [expect.stringMatching(/^sign-in\|[\w-]{43}\|network:203\.0\.113\.7$/), 10, 900],
+      ['sign-in|network:203.0.113.7', 30, 900],
       [expect.stringMatching(/^sign-in\|[\w-]{43}$/), 30, 900],
       ['sign-in|others', 300, 900],
     ])
