@@ -3,6 +3,7 @@ import type { Actor } from '../platform/actor.ts'
 import type { Context } from '../platform/context.ts'
 import { CaretakerError, hasCode } from '../platform/errors.ts'
 import type { LimitDecision } from '../platform/limiter.ts'
+import { prepared } from './credentials.ts'
 import type { Route } from './route.ts'
 
 const perMinute = { standard: 100, sensitive: 20 } as const
@@ -20,7 +21,7 @@ export async function enforceLimit(ctx: Context, route: Route, actor: Actor, cli
   const limit = perMinute[route.limit]
   const caller = 'id' in actor ? `${actor.type}:${actor.id}` : `address:${network(clientAddress)}`
   const decision = await hit(ctx, `${route.path}|${caller}`, limit).catch((error: unknown) => {
-    if (route.limit === 'sensitive' && !hasCode(error, 'database_unavailable'))
+    if (route.limit === 'sensitive' && !hasCode(error, 'database_unavailable') && !hasCode(error, 'not_configured'))
       throw new CaretakerError('upstream_failed', 'The rate limit cannot be checked right now; try again shortly.', {
         cause: error,
         retryAfterSeconds: 10,
@@ -72,7 +73,7 @@ async function hit(ctx: Context, key: string, limit: number): Promise<LimitDecis
     )
   })
   try {
-    return await Promise.race([ctx.limiter.hit(key, limit, windowSeconds), late])
+    return await Promise.race([prepared(ctx.limiter.hit(key, limit, windowSeconds)), late])
   } finally {
     clearTimeout(timer)
   }

@@ -39,7 +39,7 @@ export async function signInWithPassword(
   account: { email: string; password: string; code?: string | undefined; network: string },
 ): Promise<[session: string, ...browser: string[]]> {
   const email = account.email.trim().toLowerCase()
-  const browser = await prepared(knownBrowser(ctx, request, email))
+  const browser = await knownBrowser(ctx, request, email)
   await countAttempt(ctx, { email, browser, network: account.network })
   const opened = await supabaseAuth<{ access_token: string; user: { id: string; factors?: Factor[] | null } }>(
     ctx,
@@ -70,7 +70,7 @@ async function countAttempt(ctx: Context, of: { email: string; browser: string |
   const digest = (text: string) => createHash('sha256').update(text).digest('base64url')
   const account = digest(of.email)
   const hit = async (key: string, limit: number) => {
-    const { allowed, resetSeconds } = await ctx.limiter.hit(key, limit, windowSeconds)
+    const { allowed, resetSeconds } = await prepared(ctx.limiter.hit(key, limit, windowSeconds))
     if (!allowed)
       throw new CaretakerError(
         'rate_limited',

@@ -294,6 +294,15 @@ describe('a rate limit', () => {
     expect((await withRoute({ limit: 'standard' }, { limiter: failing }).request('/open')).status).toBe(200)
     expect((await withRoute({ limit: 'sensitive' }, { limiter: failing }).request('/open')).status).toBe(502)
   })
+
+  it('in a database that is not prepared says what to do, and not to try again', async () => {
+    const limiter = { hit: () => Promise.reject(Object.assign(new Error('no such relation'), { code: '42P01' })) }
+    const response = await withRoute({ limit: 'sensitive' }, { limiter }).request('/open')
+    expect([response.status, await response.json()]).toEqual([
+      503,
+      expect.objectContaining({ code: 'not_configured', detail: expect.stringContaining('caretaker db migrate') }),
+    ])
+  })
 })
 
 describe('matchPath', () => {

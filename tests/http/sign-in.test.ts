@@ -160,7 +160,7 @@ describe('an account', () => {
 
   it('is let in where its browser cannot be remembered, such as before a migration', async () => {
     await test.db.execute('alter table caretaker.known_browsers rename to elsewhere')
-    const { ctx, signed } = await signIn(await account('admin'))
+    const { ctx, signed } = await signIn(await account('admin'), {}, {}, `caretaker-browser=${'a'.repeat(43)}`)
     const cookies = await signed.finally(() => test.db.execute('alter table caretaker.elsewhere rename to known_browsers'))
     expect([cookies.length, (await visit(ctx, cookies)).status]).toEqual([1, 200])
   })
