@@ -100,6 +100,21 @@ describe('an operator', () => {
     })
   })
 
+  it('who mistypes the key is where it has to be typed again, and hears why', async () => {
+    await inWindow({ viewport: phone, colorScheme: 'dark' }, async (page) => {
+      await page.goto(`${server.url}/ops/sign-in`)
+      await page.getByLabel('Key', { exact: true }).fill('ck_wrong')
+      await page.keyboard.press('Enter')
+      await page.locator('.flash.bad').first().textContent()
+      const field = await page.evaluate<string[]>(
+        `[document.activeElement.id, document.activeElement.value,
+          document.getElementById(document.activeElement.getAttribute('aria-describedby').split(' ')[0]).textContent]`,
+      )
+      expect(field).toEqual(['key', '', 'The operator key is not known, or was revoked.'])
+      expect(await violationsOf(page)).toEqual([])
+    })
+  })
+
   it('without JavaScript acknowledges an incident, ticks off its checklist and resolves it', async () => {
     await inWindow({ javaScriptEnabled: false }, async (page) => {
       await signIn(page, 'developer')
