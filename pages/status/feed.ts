@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { PublicIncident } from '../../lib/alerts/index.ts'
 import { escaped } from '../html.ts'
-import { componentName, type PublicStatus } from './model.ts'
+import { componentName, goesOn, type PublicStatus } from './model.ts'
 
 /** Incidents, newest first, and maintenance that is announced, as an Atom feed: https://www.rfc-editor.org/rfc/rfc4287 */
 export function atomFeed(status: PublicStatus): string {
@@ -32,7 +32,9 @@ function incidentEntry(status: PublicStatus, incident: PublicIncident): Entry {
   const named = components.flatMap((check) => componentName(status, check) ?? [])
   const content = [
     ...(named.length === 0 ? [] : [`Affected: ${named.join(', ')}`]),
-    ...updates.map((update) => `${update.at.toISOString()} (${update.state}): ${update.body}`),
+    ...updates.map(
+      (update) => `${update.at.toISOString()} (${goesOn(incident, update) ? 'part of another incident' : update.state}): ${update.body}`,
+    ),
   ]
   return entry(status, {
     id: urn(`incident ${id}`),

@@ -66,6 +66,11 @@ export interface PublicStatus {
   maintenance: readonly MaintenanceWindow[]
 }
 
+/** Whether the update is the end of a part of an incident that goes on: nobody is to read there that it is resolved. */
+export function goesOn({ partOf }: PublicIncident, update: PublicIncident['updates'][number]): boolean {
+  return partOf !== null && update.state === 'resolved'
+}
+
 /** What users of the app hardly notice, and what would tell an attacker where to look. */
 const internalKinds: ReadonlySet<string> = new Set([
   'activity',

@@ -5,7 +5,7 @@ import { document } from '../layout.ts'
 import { badge, banner, type Tone, table } from '../parts.ts'
 import { dayBars, linePlot } from '../plot.ts'
 import { dayText, latencyText, time } from '../time.ts'
-import { componentName, type PublicComponent, type PublicStatus } from './model.ts'
+import { componentName, goesOn, type PublicComponent, type PublicStatus } from './model.ts'
 import { dayWords, indicatorTones, secondsText, statusWords, uptimeText } from './words.ts'
 
 /** Past incidents on the page, and updates of one; the feed has more. */
@@ -165,7 +165,7 @@ function incidentCard(status: PublicStatus, incident: PublicIncident): Html {
       : html`<a href="#i${partOf.slice(0, 8)}">${badge('none', 'Part of another incident')}</a>`
   }</div>
 <p class="soft">${time(startedAt, status.timezone)}${resolvedAt !== null && html` to ${time(resolvedAt, status.timezone)}`}${named !== '' && ` · ${named}`}</p>
-${updates.length > 0 && html`<ol class="line">${updates.slice(0, updatesShown).map((update) => html`<li><strong>${stateWords[update.state]}</strong> <small>${time(update.at, status.timezone)}</small><div class="said">${update.body}</div></li>`)}${updates.length > updatesShown && html`<li><a href="/status/feed.atom">${updates.length - updatesShown} earlier ones in the feed</a></li>`}</ol>`}</article>`
+${updates.length > 0 && html`<ol class="line">${updates.slice(0, updatesShown).map((update) => html`<li><strong>${goesOn(incident, update) ? 'Part of another incident' : stateWords[update.state]}</strong> <small>${time(update.at, status.timezone)}</small><div class="said">${update.body}</div></li>`)}${updates.length > updatesShown && html`<li><a href="/status/feed.atom">${updates.length - updatesShown} earlier ones in the feed</a></li>`}</ol>`}</article>`
 }
 
 function windowCard(status: PublicStatus, window: MaintenanceWindow): Html {

@@ -199,12 +199,19 @@ describe('incidents and maintenance', () => {
       'update caretaker.incidents p set part_of = w.number from caretaker.incidents w where p.id = $1::uuid and w.id = $2::uuid',
       [part, whole],
     )
+    await test.db.execute(
+      `insert into caretaker.incident_events (incident, at, kind, actor, detail, public, body)
+       values ($1, $2::timestamptz, 'resolved', '{}', '{}', true, 'We are working on the other one.')`,
+      [part, ctx.clock.now()],
+    )
     const { text, json } = asker(ctx)
     const anchor = `i${whole.slice(0, 8)}`
     expect(await text('/status')).toMatch(
       new RegExp(`id="${anchor}"[\\s\\S]*Mails are late.*<a href="#${anchor}">.*Part of another incident`),
     )
     expect(await text('/status/feed.atom')).toContain('Mails are late (part of another incident)')
+    expect(await text('/status')).toMatch(/<strong>Part of another incident<\/strong>[^\n]*We are working on the other one/)
+    expect(await text('/status/feed.atom')).toContain('(part of another incident): We are working on the other one.')
     const { incidents } = (await json('/status.json')) as unknown as { incidents: { id: string; title: string; partOf: string | null }[] }
     const ids = Object.fromEntries(incidents.map(({ title, id }) => [title, id]))
     expect(Object.fromEntries(incidents.map(({ title, partOf }) => [title, partOf]))).toEqual({
