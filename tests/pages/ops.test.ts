@@ -577,6 +577,15 @@ describe('a form that is refused', () => {
     expect(await test.db.query('select from caretaker.incident_events where body = $1', [note])).toHaveLength(1)
   })
 
+  it('is not shown to who signs in and may not see its page, and they hear so', async () => {
+    const kept = JSON.stringify({ action: `/ops/gdpr/${day.request}/refuse`, fields: { reason: 'Theirs alone.' } })
+    const answer = await signIn({ key: keyOf('developer'), kept, to: '/ops/gdpr' })
+    expect([answer.status, answer.headers.get('location')]).toEqual([303, '/ops/gdpr'])
+    const cookie = `${cookieOf(answer, 'session')}; ${cookieOf(answer, 'flash')}`
+    const { said, text } = saidOn(await (await server().request('/ops/gdpr', { headers: { cookie } })).text())
+    expect([said, text.includes('Theirs alone.')]).toEqual([expect.stringContaining('cannot be shown to you'), false])
+  })
+
   it('cannot be sent from the history once the session that it came back to is over', async () => {
     const { csrf, session } = await browser('developer')
     await test.db.execute('update caretaker.sessions set ended_at = now() where ended_at is null')

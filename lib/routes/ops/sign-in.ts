@@ -67,7 +67,9 @@ export const signIn = (actions: readonly ActionRoute[]): Route[] => [
       }
       try {
         const cookies = await enter(ctx, request, { ...body, network })
-        return (kept !== undefined && (await showKept(actions, ctx, request, cookies, kept, once))) || seeOther(to, ...cookies)
+        if (kept === undefined) return seeOther(to, ...cookies)
+        const shown = await showKept(actions, ctx, request, cookies, kept, once)
+        return shown ?? seeOther(to, ...cookies, flashCookie(request, { tone: 'bad', text: notShown }, to))
       } catch (error) {
         if (!(error instanceof CaretakerError) || statusOf[error.code] === 500) throw error
         ctx.log.info({ code: error.code }, 'sign-in refused')
@@ -97,6 +99,8 @@ export const signIn = (actions: readonly ActionRoute[]): Route[] => [
     },
   }),
 ]
+
+const notShown = 'You are signed in. What was written before cannot be shown to you here, and nothing was done with it.'
 
 function said(request: Request, flash: { tone: 'ok' | 'bad'; text: string }): string {
   return flashCookie(request, flash, '/ops/sign-in')
