@@ -577,6 +577,20 @@ describe('a form that is refused', () => {
     expect(await test.db.query('select from caretaker.incident_events where body = $1', [note])).toHaveLength(1)
   })
 
+  it('is kept however long its texts may be', async () => {
+    const { csrf, session } = await browser('developer')
+    await test.db.execute('update caretaker.sessions set ended_at = now() where ended_at is null')
+    const long = `Long${'\r\n'.repeat(19_996)}`
+    const ended = await server().request(`/ops/incidents/${day.incident}/resolve`, {
+      method: 'POST',
+      body: new URLSearchParams({ csrf, message: long, rootCause: long }),
+      headers: { cookie: session, ...ownPage },
+    })
+    const kept = unescaped(/name="kept" value="([^"]*)"/.exec(await ended.text())?.[1] ?? '')
+    const again = await signIn({ key: keyOf('developer'), kept })
+    expect([again.status, (await again.text()).includes(long)]).toEqual([200, true])
+  })
+
   it('is not shown to who signs in and may not see its page, and they hear so', async () => {
     const kept = JSON.stringify({ action: `/ops/gdpr/${day.request}/refuse`, fields: { reason: 'Theirs alone.' } })
     const answer = await signIn({ key: keyOf('developer'), kept, to: '/ops/gdpr' })

@@ -27,8 +27,8 @@ import type { ActionRoute } from './action.ts'
 import { ownPage, problem, seeOther } from './page.ts'
 
 const text = (most: number) => z.optional(z.string().check(z.maxLength(most)))
-/** What somebody wrote before: the longest text of a form, as JSON. */
-const keptLength = 100_000
+/** What somebody wrote before, as JSON: two of the longest texts of a form, of nothing but line breaks. */
+const keptLength = 200_000
 
 /** The way in and out. What fails says so on the page, and never whether an account exists. */
 export const signIn = (actions: readonly ActionRoute[]): Route[] => [
