@@ -53,25 +53,27 @@ export async function openSession(ctx: Context, request: Request, owner: Session
 /**
  * Who the request's cookie speaks for: the session must be open, and its key not revoked, its user neither banned nor
  * without a role. The role is the one of this moment.
- * @throws {CaretakerError} `unauthorized`; `forbidden` for a role that is none
+ * @throws {CaretakerError} `unauthorized`; `forbidden` for a role that is none; `not_configured` in a database that is not prepared
  */
 export async function findSession(ctx: Context, request: Request): Promise<{ actor: Actor & { type: 'operator' }; session: Session }> {
   const token = readCookie(request, 'session')
   if (token === null) throw new CaretakerError('unauthorized', 'Sign in first.')
   const now = ctx.clock.now()
-  const [found] = await ctx.db.query<{
-    id: string
-    expiresAt: Date
-    keyId: string | null
-    userId: string | null
-    name: string | null
-    role: string | null
-  }>(
-    `select s.id::text as id, s.expires_at as "expiresAt", s.key_id::text as "keyId", s.user_id::text as "userId", k.name, k.role
+  const [found] = await prepared(
+    ctx.db.query<{
+      id: string
+      expiresAt: Date
+      keyId: string | null
+      userId: string | null
+      name: string | null
+      role: string | null
+    }>(
+      `select s.id::text as id, s.expires_at as "expiresAt", s.key_id::text as "keyId", s.user_id::text as "userId", k.name, k.role
      from caretaker.sessions s left join caretaker.api_keys k on k.id = s.key_id
      where s.hash = $1::bytea and s.ended_at is null and s.expires_at > $2::timestamptz
        and (s.key_id is null or (k.revoked_at is null and (k.expires_at is null or k.expires_at > $2::timestamptz)))`,
-    [tokenHash(token), now],
+      [tokenHash(token), now],
+    ),
   )
   if (found === undefined) throw new CaretakerError('unauthorized', 'The session has ended: sign in again.')
   const role = found.userId === null ? knownRole(found.role ?? '') : await userRole(ctx, found.userId)

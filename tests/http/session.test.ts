@@ -142,6 +142,10 @@ describe('a database that nobody has prepared', () => {
       code: 'not_configured',
       detail: expect.stringContaining('caretaker db migrate'),
     })
+    // A browser may bring a cookie from the database that was there before.
+    const { request } = testServer(routes, testContext(bare.db))
+    const response = await request('/page', { headers: { cookie: `caretaker-session=${'a'.repeat(43)}` } })
+    expect([response.status, await response.json()]).toEqual([503, expect.objectContaining({ code: 'not_configured' })])
   })
 })
 
