@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { evaluateAlerts, listAlerts, listNotifications } from '../../lib/alerts/index.ts'
+import type { Database, Transaction } from '../../lib/platform/db.ts'
 import { logLines } from '../support/context.ts'
 import { useTestDatabase } from '../support/database.ts'
 import { alertContext, incidentsOf, newWorld, sourcesOf, toldIn } from './world.ts'
@@ -119,6 +120,39 @@ describe('checks', () => {
     expect(await incidentsOf(ctx)).toMatchObject([{ severity: 'P2' }])
     expect(await toldIn(ctx)).toEqual(['opened stripe', 'raised stripe'])
     expect(logLines(ctx).join('')).toContain('could not be brought up to date')
+  })
+
+  it('take as many statements for two hundred label sets as for two, when they fire and when they are over', async () => {
+    const statements = async (count: number) => {
+      const { ctx, minutes } = alertContext(test.db, {
+        rules: [{ name: 'storage', metric: 'storage_used_ratio', by: ['bucket'], above: 0.8, severity: 'P2' }],
+      })
+      let sent = 0
+      const counted = (tx: Transaction): Transaction => ({
+        kind: tx.kind,
+        query(sql, params) {
+          sent++
+          return tx.query(sql, params)
+        },
+        execute(sql, params) {
+          sent++
+          return tx.execute(sql, params)
+        },
+      })
+      const db: Database = { ...test.db, transaction: (work, options) => test.db.transaction((tx) => work(counted(tx)), options) }
+      const world = newWorld()
+      for (const value of [0.9, 0.1]) {
+        const figures = Array.from({ length: count }, (_, index) => ({ labels: { bucket: `b${index}` }, value, samples: 9 }))
+        world.figures.set('storage_used_ratio', figures)
+        for (let look = 0; look < 6; look++) {
+          await evaluateAlerts({ ...ctx, db }, sourcesOf(world))
+          minutes(1)
+        }
+      }
+      expect(await incidentsOf(ctx)).toMatchObject([{ component: 'storage', open: false }])
+      return sent
+    }
+    expect(await statements(200)).toBe(await statements(2))
   })
 
   it('wait for the verdict on what they stand on', async () => {

@@ -4,7 +4,7 @@ import type { Transaction } from '../../platform/db.ts'
 import { environmentOf } from '../../platform/environment.ts'
 import { stormComponent, stormTitle } from '../storm.ts'
 import type { AlertChange } from '../types.ts'
-import { type Incident, type IncidentActor, lockIncidents, recordEvent } from './incident.ts'
+import { type Incident, type IncidentActor, lockIncidents, recordEvent, recordEvents } from './incident.ts'
 import { mergeIncident } from './merge-incident.ts'
 import { remindEveryMs, tell } from './notify.ts'
 import { type MergePlan, planMerges } from './plan-merges.ts'
@@ -244,50 +244,41 @@ async function tellJoined(tx: Transaction, ctx: Context, incident: Incident, joi
 
 /** Adds the alerts to the incident, or brings them up to date. @returns those that it has not had for a reminder period, or never */
 async function join(tx: Transaction, ctx: Context, incident: Incident, alerts: readonly AlertChange[], now: Date): Promise<AlertChange[]> {
-  const joined: AlertChange[] = []
-  for (const alert of alerts) {
-    const [before] = await tx.query<{ clearedAt: Date | null }>(
-      'select cleared_at as "clearedAt" from caretaker.incident_alerts where incident = $1::uuid and alert = $2',
-      [incident.id, alert.alertId],
-    )
-    await tx.execute(
-      `insert into caretaker.incident_alerts (incident, alert, rule, component, severity, since, summary, cause, value, runbook)
-       values ($1::uuid, $2, $3, $4, $5, $6::timestamptz, $7, $8, $9::float8, $10)
-       on conflict (incident, alert) do update set severity = excluded.severity, summary = excluded.summary, cause = excluded.cause,
-         value = excluded.value, runbook = excluded.runbook, cleared_at = null,
-         since = case when incident_alerts.cleared_at is null then incident_alerts.since else excluded.since end`,
-      [
-        incident.id,
-        alert.alertId,
-        alert.rule,
-        alert.component,
-        alert.severity,
-        alert.since,
-        alert.summary,
-        alert.cause ?? null,
-        alert.value ?? null,
-        alert.runbook ?? null,
-      ],
-    )
-    // It belongs to one incident: those it was part of before speak of it no more.
-    await tx.execute(
-      'update caretaker.incident_alerts set cleared_at = $3::timestamptz where alert = $1 and incident <> $2::uuid and cleared_at is null',
-      [alert.alertId, incident.id, now],
-    )
-    if (before?.clearedAt === null) continue
-    if (before === undefined || now.getTime() - before.clearedAt.getTime() >= remindEveryMs(ctx.config)) joined.push(alert)
-    await recordEvent(tx, incident.id, {
+  if (alerts.length === 0) return []
+  const ids = alerts.map(({ alertId }) => alertId)
+  const had = await tx.query<{ alert: string; clearedAt: Date | null }>(
+    'select alert, cleared_at as "clearedAt" from caretaker.incident_alerts where incident = $1::uuid and alert = any($2::text[])',
+    [incident.id, ids],
+  )
+  const before = new Map(had.map(({ alert, clearedAt }) => [alert, clearedAt]))
+  await tx.execute(
+    `insert into caretaker.incident_alerts (incident, alert, rule, component, severity, since, summary, cause, value, runbook)
+     select $1::uuid, one ->> 'alertId', one ->> 'rule', one ->> 'component', one ->> 'severity', (one ->> 'since')::timestamptz, one ->> 'summary',
+       one ->> 'cause', (one ->> 'value')::float8, one ->> 'runbook'
+     from jsonb_array_elements($2::jsonb) with ordinality as given(one, place) order by place
+     on conflict (incident, alert) do update set severity = excluded.severity, summary = excluded.summary, cause = excluded.cause,
+       value = excluded.value, runbook = excluded.runbook, cleared_at = null,
+       since = case when incident_alerts.cleared_at is null then incident_alerts.since else excluded.since end`,
+    [incident.id, JSON.stringify(alerts)],
+  )
+  // It belongs to one incident: those it was part of before speak of it no more.
+  await tx.execute(
+    'update caretaker.incident_alerts set cleared_at = $3::timestamptz where alert = any($1::text[]) and incident <> $2::uuid and cleared_at is null',
+    [ids, incident.id, now],
+  )
+  const fresh = alerts.filter(({ alertId }) => before.get(alertId) !== null)
+  await recordEvents(
+    tx,
+    fresh.map(({ alertId, rule, severity, summary, since, cause }) => ({
+      incident: incident.id,
       kind: 'alert_firing',
       at: now,
-      actor: { type: 'alert', rule: alert.rule, alert: alert.alertId },
-      detail: {
-        severity: alert.severity,
-        summary: alert.summary,
-        since: alert.since,
-        ...(alert.cause === undefined ? {} : { cause: alert.cause }),
-      },
-    })
-  }
+      actor: { type: 'alert', rule, alert: alertId },
+      detail: { severity, summary, since, ...(cause === undefined ? {} : { cause }) },
+    })),
+  )
+  const newsMs = now.getTime() - remindEveryMs(ctx.config)
+  const joined = fresh.filter(({ alertId }) => (before.get(alertId)?.getTime() ?? newsMs) <= newsMs)
   const affected = [...new Set([...incident.affected, ...alerts.flatMap((one) => affectedBy(one, incident.component))])]
   const settling = incident.clearSince !== null
   if (affected.length > incident.affected.length || settling) {
@@ -310,20 +301,25 @@ async function join(tx: Transaction, ctx: Context, incident: Incident, alerts: r
 
 /** Marks alerts as clear in the incidents they belong to. */
 async function clearAlerts(tx: Transaction, ctx: Context, alerts: readonly AlertChange[], now: Date): Promise<void> {
-  for (const alert of alerts) {
-    const rows = await tx.query<{ incident: string }>(
-      `update caretaker.incident_alerts a set cleared_at = $2::timestamptz from caretaker.incidents i
-       where a.alert = $1 and a.cleared_at is null and i.id = a.incident and i.environment = $3 returning a.incident::text`,
-      [alert.alertId, now, environmentOf(ctx)],
-    )
-    for (const { incident } of rows)
-      await recordEvent(tx, incident, {
-        kind: 'alert_clear',
+  if (alerts.length === 0) return
+  const rows = await tx.query<{ incident: string; alert: string }>(
+    `update caretaker.incident_alerts a set cleared_at = $2::timestamptz from caretaker.incidents i
+     where a.alert = any($1::text[]) and a.cleared_at is null and i.id = a.incident and i.environment = $3 returning a.incident::text, a.alert`,
+    [alerts.map(({ alertId }) => alertId), now, environmentOf(ctx)],
+  )
+  const incidents = Map.groupBy(rows, ({ alert }) => alert)
+  await recordEvents(
+    tx,
+    alerts.flatMap(({ alertId, rule, summary, since }) =>
+      (incidents.get(alertId) ?? []).map(({ incident }) => ({
+        incident,
+        kind: 'alert_clear' as const,
         at: now,
-        actor: { type: 'alert', rule: alert.rule, alert: alert.alertId },
-        detail: { summary: alert.summary, since: alert.since },
-      })
-  }
+        actor: { type: 'alert' as const, rule, alert: alertId },
+        detail: { summary, since },
+      })),
+    ),
+  )
 }
 
 async function stillFires(tx: Transaction, { id }: Incident): Promise<boolean> {
