@@ -658,14 +658,16 @@ describe('a form that is refused', () => {
 })
 
 describe('a form', () => {
-  it('that is sent twice counts once, and both end at the same page', async () => {
+  it('that is sent twice at once counts once, and whoever sends it again ends at the same page', async () => {
     const { send, get } = await browser('developer')
     const once = /name="once" value="([\w-]+)"/.exec(await (await get('/ops/incidents')).text())?.[1] ?? ''
     const fields = { title: 'Pressed twice', severity: 'P3', component: '', message: '', once }
     const answers = await Promise.all([send('/ops/incidents', fields), send('/ops/incidents', fields)])
-    expect(answers.map(({ status }) => status)).toEqual([303, 303])
+    // The second waits for the first; where that takes longer, it says that it does not know yet.
+    expect(answers.map(({ status }) => status).sort()[0]).toBe(303)
+    for (const { status } of answers) expect([303, 409]).toContain(status)
     const third = await send('/ops/incidents', fields)
-    const first = answers.find((one) => /incidents\/./.test(one.headers.get('location') ?? ''))
+    const first = answers.find(({ status }) => status === 303)
     expect(third.headers.get('location')).toBe(first?.headers.get('location'))
     const count = () => test.db.query(`select from caretaker.incidents where title = 'Pressed twice'`)
     expect(await count()).toHaveLength(1)
