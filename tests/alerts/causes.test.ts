@@ -200,6 +200,7 @@ describe('a consequence that is seen before its cause', () => {
     await minute('stripe')
     expect(await told()).toEqual(['opened stripe', 'resolved stripe', 'reopened stripe'])
     expect(await listIncidents(ctx)).toMatchObject([{ number: 1, severity: 'P0', state: open }])
+    expect((await showIncident(ctx, '1')).timeline.map(describeEvent)).toContain('came back (alert checkout); told slack')
     await resolveIncident(ctx, { incident: '1' })
     for (let look = 0; look < 2; look++) await minute('stripe')
     expect((await told()).slice(3)).toEqual(['resolved stripe'])

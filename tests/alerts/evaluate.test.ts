@@ -122,6 +122,28 @@ describe('checks', () => {
     expect(logLines(ctx).join('')).toContain('could not be brought up to date')
   })
 
+  it('that fire together for one component are told to whomever one of them names', async () => {
+    const of = { above: 0.1, severity: 'P1', component: 'api' }
+    const { ctx } = alertContext(
+      test.db,
+      {
+        channels: { slack: {}, pagerduty: {}, opsgenie: {} },
+        rules: [
+          { ...of, name: 'errors', metric: 'http.error_rate', notify: ['pagerduty'] },
+          { ...of, name: 'slow', metric: 'http.p95' },
+        ],
+      },
+      { incidents: { severities: { P1: { notify: ['slack'] }, P2: {} } } },
+    )
+    const world = newWorld()
+    for (const metric of ['http.error_rate', 'http.p95']) world.figures.set(metric, [{ labels: {}, value: 9, samples: 9 }])
+    await evaluateAlerts(ctx, sourcesOf(world))
+    expect((await listNotifications(ctx)).map(({ kind, channel }) => `${kind} on ${channel}`).sort()).toEqual([
+      'opened on pagerduty',
+      'opened on slack',
+    ])
+  })
+
   it('take as many statements for two hundred label sets as for two, when they fire and when they are over', async () => {
     const statements = async (count: number) => {
       const { ctx, minutes } = alertContext(test.db, {

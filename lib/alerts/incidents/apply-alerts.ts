@@ -96,7 +96,7 @@ async function follow(tx: Transaction, ctx: Context, known: Map<string, Incident
   // What was told to nobody makes nothing more severe: it would page those whom it was kept from.
   const severe = [...alerts, ...explains, ...takesOver.filter((one) => !isQuiet(one))]
   const worst = mostSevere(ctx, severe)
-  const by = alertActor(alerts)
+  const by = alertActor(bySeverity(ctx, [...alerts, ...explains]))
   const wanted = wantedChannels(ctx, [...alerts, ...explains])
   if (open !== undefined) {
     const joined = await join(tx, ctx, open, alerts, now)
