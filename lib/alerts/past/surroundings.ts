@@ -99,7 +99,7 @@ function cannotKnow(
       ? []
       : [`How what it depends on stood is not known of ${unwatched.join(', ')}: alerts of that time are told as if it had been well.`]),
     ...(from < silencesSince ? [`Silences that ended before ${minute(silencesSince)} are no longer kept.`] : []),
-    'Who acknowledged, who ended an incident by hand, and the incidents that it would have been a part of are not looked at: of other alerts of its component, of a storm, of a cause that showed later.',
+    'Who acknowledged, who ended an incident by hand, and the incidents that it would have been a part of are not looked at: of other alerts of its component, of a storm, of a cause that showed later. Nor whom the incident of a cause that holds it back would have asked for because of it.',
     'Dependencies, thresholds and recurring maintenance are those of the policy as it is now; events are not replayed.',
   ]
 }
