@@ -32,11 +32,22 @@ describe('a drill', () => {
       env: { ...base.env, DRILL_DATABASE_URL: scratch.url },
       config: defineConfig({
         app: { name: 'Drill' },
-        backup: { recipients: [recipient], drill: { assertions: { 'parents are there': 'select count(*) = 2000 from zoo.parents' } } },
+        backup: {
+          recipients: [recipient],
+          drill: {
+            assertions: {
+              'parents are there': 'select count(*) = 2000 from zoo.parents',
+              'asked with the search path of the database': 'select count(*) = 2000 from parents',
+            },
+          },
+        },
       }),
       objects: () => openObjectStore(`file://${folder}`, base.env),
     }
     await makeZoo(source.db)
+    await source.db.execute(
+      `alter database ${source.name} set search_path = zoo, public; alter database ${source.name} set statement_timeout = '1h'`,
+    )
   })
   afterAll(async () => {
     await scratch.drop()
@@ -61,7 +72,10 @@ describe('a drill', () => {
       proven: true,
       schemaEqual: true,
       rows: backup.rows,
-      assertions: [{ name: 'parents are there', holds: true }],
+      assertions: [
+        { name: 'parents are there', holds: true },
+        { name: 'asked with the search path of the database', holds: true },
+      ],
     })
     expect(report.rpoMs).toBeGreaterThan(0)
     expect(report.rtoMs).toBeGreaterThan(0)

@@ -224,11 +224,16 @@ function firstDifference(expected: readonly string[], found: readonly string[]):
   return found.length > expected.length ? found[expected.length] : undefined
 }
 
-/** Each assertion of the policy is a query that gives true. What it reads is not reported: it may be a person's. */
+/**
+ * Each assertion of the policy is a query that gives true, asked as the app would ask: with the database's own settings, such as its search
+ * path and time zone, but for as long as it takes. What it reads is not reported: it may be a person's.
+ */
 async function checkAssertions(ctx: Context, scratchUrl: string): Promise<DrillReport['assertions']> {
   const policy = ctx.config.backup?.drill
   const assertions = policy === false || policy === undefined ? {} : (policy.assertions ?? {})
-  return onScratch(ctx, scratchUrl, async (session) => {
+  return withSessions(scratchUrl, ctx.env.DATABASE_CA, 1, async ([session]) => {
+    if (session === undefined) throw new CaretakerError('internal', 'A drill needs a connection.')
+    await session.execute('set statement_timeout = 0')
     const outcomes: DrillReport['assertions'] = []
     for (const [name, sql] of Object.entries(assertions)) {
       try {
