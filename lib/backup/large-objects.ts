@@ -1,5 +1,6 @@
 import type { Session } from '../platform/db.ts'
 import { identifier } from '../platform/db.ts'
+import { literal } from './sequences.ts'
 
 /*
  * Large objects are data to pg_dump. Here they are rows of (object, offset, bytes), read through functions that their
@@ -55,7 +56,7 @@ export async function largeObjectSql(session: Session, count: number): Promise<s
   )
   const lines = rows.flatMap((row) => [
     `alter large object ${row.oid} owner to ${identifier(row.owner)};`,
-    ...(row.comment === null ? [] : [`comment on large object ${row.oid} is '${row.comment.replaceAll("'", "''")}';`]),
+    ...(row.comment === null ? [] : [`comment on large object ${row.oid} is ${literal(row.comment)};`]),
     ...(row.grants ?? []).map(
       (grant) =>
         `grant ${grant.privilege.toLowerCase()} on large object ${row.oid} to ${grant.grantee === '' ? 'public' : identifier(grant.grantee)}${grant.grantable ? ' with grant option' : ''};`,

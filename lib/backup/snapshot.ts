@@ -2,6 +2,7 @@ import { identifier, qualified, type Session } from '../platform/db.ts'
 import { CaretakerError, sqlState } from '../platform/errors.ts'
 import { listTables, listTablesWithoutRows, type SourceTable } from './catalogue.ts'
 import { dumpFailure } from './dump-failure.ts'
+import { literal } from './sequences.ts'
 import { pinSession, serverVersion } from './sessions.ts'
 import { type Scope, sourceScope } from './supabase.ts'
 
@@ -72,7 +73,7 @@ export async function joinSnapshot(
 ): Promise<void> {
   await pinSession(worker, version, { lockTimeoutMs })
   await worker.execute('begin isolation level repeatable read read only')
-  await worker.execute(`set transaction snapshot '${id.replaceAll("'", "''")}'`)
+  await worker.execute(`set transaction snapshot ${literal(id)}`)
   // Its own locks, while nobody can stand in the queue before it: a waiting ALTER TABLE would block a later COPY, and
   // itself wait for the keeper, which waits for that COPY.
   await lockTables(worker, tables)

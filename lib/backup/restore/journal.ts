@@ -98,7 +98,7 @@ export class Journal {
   static async begin(session: Session, manifest: Manifest, note: Record<string, unknown> & { bound: Bound }): Promise<Journal> {
     const schema = note.bound !== null && 'only' in note.bound ? rowsSchema : restoreSchema
     await session.client.query(`create schema ${schema};
-comment on schema ${schema} is 'A restore by Caretaker is under way here, or was broken off: "${resuming(manifest.id, note.bound).replaceAll("'", "''")}" goes on with it. Goes away with its end.';
+comment on schema ${schema} is ${literal(`A restore by Caretaker is under way here, or was broken off: "${resuming(manifest.id, note.bound)}" goes on with it. Goes away with its end.`)};
 create table ${schema}.restore (backup_id text not null, manifest_sha256 text not null, started_at timestamptz not null default clock_timestamp(), runs int not null default 1, note jsonb not null);
 create table ${schema}.done (step text primary key, at timestamptz not null default clock_timestamp(), detail jsonb);
 create table ${schema}.skipped (number int generated always as identity primary key, statement text not null, reason text not null);
